@@ -1,0 +1,48 @@
+"""Tasks on the processes of this machine."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+import multiprocessing
+from typing import Self, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class LocalExecutor:
+    """A pool of worker processes, started at the first need and shut down on leaving the context.
+
+    One task alone runs in this process: starting a worker costs more than most single tasks.
+    """
+
+    def __init__(self, *, workers: int) -> None:
+        self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        """Results in the order of the tasks, at most twice as many ahead of the consumer as there are workers.
+
+        Args:
+            function: A module-level function.
+            tasks: Picklable values.
+        """
+        if self.workers == 1 or len(tasks) <= 1:
+            yield from map(function, tasks)
+            return
+        if self._pool is None:
+            # Spawned, not forked: the S3 client's threads do not survive a fork.
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
+        ahead = 2 * self.workers
+        futures = [self._pool.submit(function, task) for task in tasks[:ahead]]
+        for number in range(len(tasks)):
+            yield futures.pop(0).result()
+            if number + ahead < len(tasks):
+                futures.append(self._pool.submit(function, tasks[number + ahead]))

@@ -1,0 +1,201 @@
+"""CSV: one record a row below the header, as an object of texts; positions are data rows.
+
+The delimiter is one of `,` `;` tab `|`. Cells may hold line ends. A quote that is never closed would swallow the rest of the
+object: only the line that opens it is quarantined, and reading goes on behind it.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+import csv
+from itertools import islice
+import re
+import sys
+
+from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Input
+from pixel_pipeline.conversations.containers.streams import Line, iter_lines
+from pixel_pipeline.conversations.formats.transcript import speaker_share
+from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Fault, Record
+
+NAME = "csv_table"
+POSITION_KIND = "row"
+IS_TEXT = True
+_DELIMITERS = ",;\t|"
+_SAMPLE_ROWS = 50
+_COLUMN = re.compile(r"[^\W\d][\w .()/#%&?+:-]{0,63}")
+_SINGLE_COLUMNS = frozenset(["dialogue", "dialog", "conversation", "transcript", "text", "chat", "content"])
+_LEAST_BUDGET = 16 << 20
+_MOST_BUDGET = 64 << 20
+
+# The module's own limit of 131,072 characters a cell would cut long sessions; it has no per-reader setting.
+csv.field_size_limit(min(sys.maxsize, MAX_RECORD_BYTES))
+
+
+def matches(given: Input) -> bool:
+    return _delimiter(given) is not None
+
+
+def read(given: Input) -> Iterator[Record | Fault]:
+    rows = _Rows(given, _delimiter(given) or ",")
+    header: list[str] | None = None
+    position = 0
+    for row, raw, error in rows:
+        if header is None and error is None:
+            header = _unique_names(row)
+            continue
+        width = len(header or ())
+        if error is None and len(row) > width and not any(row[width:]):
+            row = row[:width]
+            given.repaired["empty_extra_cells"] += 1
+        if error is None and len(row) != width:
+            error = ("ragged_row", f"{len(row)} cells, the header has {width}")
+        if error is None and any(
+            "\udc80" <= letter <= "\udcff" for cell in row if not cell.isascii() for letter in cell
+        ):
+            error = ("bad_encoding", "the row holds bytes that are not valid UTF-8")
+        if error is not None:
+            yield Fault(position, raw, len(raw), *error)
+        else:
+            yield Record(position, dict(zip(header or (), row, strict=True)), raw)
+        position += 1
+
+
+class _Rows:
+    """Rows of a CSV text, each with its bytes and, where it is no row, the reason.
+
+    The csv module reads lines until a row ends. The lines taken for the present row are kept, so that they can be given back
+    when a quote turns out not to be closed: at the end of the text, or after as much text as one search may cover. That is half
+    of a budget of 16 MiB and twice what was read, less what was searched in vain: a text full of stray quotes takes linear time.
+    """
+
+    def __init__(self, given: Input, delimiter: str) -> None:
+        self._lines = iter_lines(given.content, offset=given.start)
+        self._repaired = given.repaired
+        self._delimiter = delimiter
+        self._given_back: deque[Line] = deque()
+        self._taken: list[Line] = []
+        self._taken_size = 0
+        self._budget = _LEAST_BUDGET
+        self._open = False
+
+    def __iter__(self) -> Iterator[tuple[list[str], bytes, tuple[str, str] | None]]:
+        while True:
+            reader = csv.reader(self._feed(), delimiter=self._delimiter)
+            try:
+                for row in reader:
+                    if self._open:
+                        break
+                    too_large = any(line.size > MAX_RECORD_BYTES for line in self._taken)
+                    raw = self._take()
+                    if too_large:
+                        yield [], raw, ("too_large", f"a line of more than {MAX_RECORD_BYTES >> 20} MiB")
+                    elif row and not (len(row) == 1 and not row[0].strip()):
+                        yield row, raw, None
+            except csv.Error:
+                yield (
+                    [],
+                    self._take(),
+                    ("bad_csv", "a carriage return within a cell without quotes, or a cell too large"),
+                )
+                continue
+            if not self._open:
+                return
+            self._open = False
+            first, *others = self._taken
+            self._given_back.extendleft(reversed(others))
+            self._budget -= self._taken_size
+            self._taken, self._taken_size = [], 0
+            self._budget += 2 * (first.size + 1)
+            yield (
+                [],
+                first.data,
+                ("unclosed_quote", f"a quote in this line is not closed in {len(others)} more lines"),
+            )
+
+    def _feed(self) -> Iterator[str]:
+        """Hands lines to the csv module; ends early, with `_open` set, when the present row takes too many."""
+        while not self._taken or self._taken_size <= self._budget // 2:
+            line = self._given_back.popleft() if self._given_back else next(self._lines, None)
+            if line is None:
+                break
+            self._taken.append(line)
+            self._taken_size += line.size + 1
+            yield _decoded(line.data)
+        # Asked for one more line while a row was not ended: a quote is open.
+        self._open = bool(self._taken)
+
+    def _take(self) -> bytes:
+        raw = b"\n".join(line.data for line in self._taken)
+        if len(self._taken) > 1:
+            if n := sum(line.data.endswith(b"\r") for line in self._taken[:-1]):
+                self._repaired["line_ends"] += n
+        self._budget = min(_MOST_BUDGET, self._budget + 2 * self._taken_size)
+        self._taken, self._taken_size = [], 0
+        return raw
+
+
+def _decoded(line: bytes) -> str:
+    """Returns a line as the csv module wants it; bytes that are not UTF-8 become lone surrogates, to be found in the row."""
+    return line.removesuffix(b"\r").decode("utf-8", "surrogateescape") + "\n"
+
+
+def _sample_rows(text: bytes, delimiter: str) -> list[list[str]]:
+    rows: list[list[str]] = []
+    try:
+        for row in islice(csv.reader(map(_decoded, text.split(b"\n")), delimiter=delimiter), _SAMPLE_ROWS):
+            if any(row):
+                rows.append(row)
+    except csv.Error:
+        pass  # what stands before the bad row is sample enough
+    return rows
+
+
+def _delimiter(given: Input) -> str | None:
+    """Returns the delimiter under which the text is a table; None where it is none.
+
+    A table has a header of short names, and at least 60 % of the first rows are as wide. Lines of a transcript have commas too:
+    where first cells start with a speaker, it is a transcript.
+    """
+    head = given.head
+    complete = len(head) < PROBE_BYTES
+    if not complete:
+        head = head[: head.rfind(b"\n") + 1]
+    named = given.name.endswith((".csv", ".tsv"))
+    best: tuple[float, int, str] | None = None
+    for delimiter in _DELIMITERS:
+        rows = _sample_rows(head, delimiter)
+        if not rows or not _is_header(rows[0]) or (len(rows) < 2 and not named):
+            continue
+        width, body = len(rows[0]), rows[1:]
+        share = sum(len(row) == width for row in body) / max(1, len(body))
+        enough = 0.6 if not named else 0.3
+        if body and (
+            share < enough or (speaker_share("\n".join(row[0] for row in body)) > 0.3 and width > 1)
+        ):
+            continue
+        if best is None or (share, width) > best[:2]:
+            best = (share, width, delimiter)
+    return best[2] if best else None
+
+
+def _is_header(row: list[str]) -> bool:
+    names = [name.strip() for name in row]
+    if len(names) == 1:
+        return names[0].lower() in _SINGLE_COLUMNS
+    named = [name for name in names if name]
+    return len(named) >= len(names) - 1 and all(
+        _COLUMN.fullmatch(name) and len(name.split()) <= 6 for name in named
+    )
+
+
+def _unique_names(row: list[str]) -> list[str]:
+    """Returns the header with a name for each column: `column_1` where it has none, a number behind one that comes again."""
+    names: list[str] = []
+    seen: set[str] = set()
+    for index, cell in enumerate(row):
+        base = cell.strip() or f"column_{index + 1}"
+        name, n = base, 2
+        while name in seen:
+            name, n = f"{base}_{n}", n + 1
+        seen.add(name)
+        names.append(name)
+    return names

@@ -1,0 +1,77 @@
+"""JSON lines: one JSON value a line, positions are byte offsets. A bad line is quarantined alone, and reading goes on."""
+
+from collections.abc import Iterator
+
+import orjson
+
+from pixel_pipeline.conversations.containers.json_values import parse_json
+from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Input
+from pixel_pipeline.conversations.containers.streams import iter_lines
+from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Fault, Record, RecordError
+
+NAME = "json_lines"
+POSITION_KIND = "byte"
+IS_TEXT = True
+_MOST_LINES = 50
+
+
+def matches(given: Input) -> bool:
+    """Whether at least half of the first lines are JSON values of their own, and there is more than one line.
+
+    In a document printed over many lines hardly any is; a document on one line has no second.
+    """
+    head = given.head
+    if head[:64].lstrip()[:1] not in (b"{", b"[", b'"'):
+        return False
+    lines = _first_lines(head, complete=len(head) < PROBE_BYTES)
+    if len(lines) < 2:
+        # The first session may be longer than the probe.
+        head = given.content.peek(MAX_RECORD_BYTES)
+        lines = _first_lines(head, complete=len(head) < MAX_RECORD_BYTES)
+    if len(lines) < 2:
+        return False
+    return sum(_is_value(line) for line in lines) >= 0.5 * len(lines)
+
+
+def read(given: Input) -> Iterator[Record | Fault]:
+    for offset, line, size in iter_lines(given.content, offset=given.start):
+        if not line or line.isspace():
+            continue
+        if size > MAX_RECORD_BYTES:
+            yield Fault(
+                offset,
+                line,
+                size,
+                "too_large",
+                f"a line of {size} bytes, more than {MAX_RECORD_BYTES >> 20} MiB",
+            )
+            continue
+        try:
+            yield Record(offset, orjson.loads(line), line)
+        except orjson.JSONDecodeError:
+            yield _second_look(given, offset, line)
+
+
+def _second_look(given: Input, offset: int, line: bytes) -> Record | Fault:
+    try:
+        return Record(offset, parse_json(line, given.repaired), line)
+    except RecordError as error:
+        return Fault(offset, line, len(line), error.error_class, error.reason)
+
+
+def _first_lines(head: bytes, *, complete: bool) -> list[bytes]:
+    lines = head.split(b"\n", _MOST_LINES)
+    if not complete or len(lines) > _MOST_LINES:
+        lines.pop()
+    return [line for line in lines if line.strip()]
+
+
+def _is_value(line: bytes) -> bool:
+    if line.lstrip()[:1] not in (b"{", b"[", b'"'):
+        return False
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        # Damaged, but a line of its own: within a document, a line that opens an object does not close it.
+        return line.lstrip()[:1] == b"{" and line.rstrip()[-1:] == b"}" and len(line) > 2
+    return True

@@ -1,0 +1,69 @@
+"""What containers get and give."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+from pixel_pipeline.conversations.containers.streams import PeekableStream
+from pixel_pipeline.conversations.records import Fault, Record
+
+PROBE_BYTES = 256 << 10
+
+
+class Input(NamedTuple):
+    """An object ready to be read by a container.
+
+    Attributes:
+        name: File name from the key, lower case, without `.gz`.
+        content: Its bytes, unpacked; UTF-8 without byte order mark unless it is binary.
+        original: The object as it came where it can be read in place (seekable and not packed); None otherwise.
+        start: Offset of the first byte of `content`: 3 after a UTF-8 byte order mark.
+        repaired: Counts of changes, shared with the ledger.
+    """
+
+    name: str
+    content: PeekableStream
+    original: BinaryIO | None
+    start: int
+    repaired: Counter[str]
+
+    @property
+    def head(self) -> bytes:
+        """The first PROBE_BYTES of the content."""
+        return self.content.peek(PROBE_BYTES)
+
+
+class Container(NamedTuple):
+    """How bytes become records.
+
+    Attributes:
+        name: As it stands in the ledger.
+        position_kind: Unit of its records' positions.
+        is_text: Whether it reads text.
+        matches: Whether an object's content is of this kind.
+        read: Hands out the records; raises ObjectError where the rest cannot be read.
+    """
+
+    name: str
+    position_kind: str
+    is_text: bool
+    matches: Callable[[Input], bool]
+    read: Callable[[Input], Iterator[Record | Fault]]
+
+
+class Opened(NamedTuple):
+    """An object whose container is known.
+
+    Attributes:
+        name: Name of the container, or "other".
+        encoding: As in the ledger.
+        position_kind: Unit of the records' positions.
+        records: The records, to be consumed once.
+        dropped: Why the object is no dataset, None where it is one.
+    """
+
+    name: str
+    encoding: str
+    position_kind: str
+    records: Iterator[Record | Fault]
+    dropped: str | None = None

@@ -1,0 +1,84 @@
+"""What is not a dataset, and what may be one but is not read here. Told from content first, then from the name."""
+
+import re
+
+from pixel_pipeline.conversations.records import ObjectError
+from pixel_pipeline.conversations.text import detect_encoding
+
+_NOT_A_DATASET = (
+    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"OggS", b"ID3", b"fLaC", b"%PDF", b"\x7fELF", b"MZ", b"wOF",
+    b"\x00\x00\x01\x00", b"\x1aE\xdf\xa3", b"\xca\xfe\xba\xbe", b"II*\x00", b"MM\x00*", b"\xff\xfb", b"\x00\x01\x00\x00\x00",
+)  # fmt: skip
+_UNSUPPORTED = {
+    b"PK\x03\x04": "a zip archive (also .xlsx and .docx)",
+    b"PK\x05\x06": "an empty zip archive",
+    b"\x1f\x8b\x08": "a gzip object within a gzip object",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ\x00": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a rar archive",
+    b"SQLite format 3\x00": "an SQLite database",
+    b"ARROW1": "an Arrow file",
+    b"\xd0\xcf\x11\xe0": "an old Office document",
+    b"PAR1": "a Parquet file without its end",
+    b"\x89HDF": "an HDF5 file",
+}
+_NAMES = re.compile(
+    r"""(readme|licen[cs]e|copying|notice|changelog|changes|contributing|authors|citation|code_of_conduct|security)
+        ([-_.][a-z0-9_-]+)?(\.(md|txt|rst|cff|html?|pdf))?
+    |   \.(ds_store|gitignore|gitattributes|gitkeep|gitmodules|editorconfig|env) | thumbs\.db | desktop\.ini | \._.*
+    |   (dataset_infos?|config|tokenizer|tokenizer_config|special_tokens_map|generation_config|package|package-lock|
+         adapter_config|training_args|croissant|datapackage|kaggle|manifest)\.json
+    |   requirements[a-z0-9_-]*\.txt | constraints\.txt | makefile | dockerfile
+    |   .*\.(py|pyc|sh|bat|ps1|js|ts|css|html?|ipynb|toml|cfg|ini|lock|r|rmd|java|c|cpp|h|rs|go|tex|bib|svg|crc|md5|sha1|sha256)
+    """,
+    re.VERBOSE,
+)
+_TEXT_CONTROLS = b"\t\n\r\x0c\x1b"
+_CONTROLS = bytes(b for b in range(32) if b not in _TEXT_CONTROLS) + b"\x7f"
+
+
+def not_a_dataset(name: str, head: bytes) -> str | None:
+    """Returns "not_a_dataset" for an object that is none, None for what may be one.
+
+    Args:
+        name: File name, lower case.
+        head: First bytes of the content.
+    """
+    encoding = detect_encoding(head)
+    blank = not head.strip(b" \t\r\n\x00\xef\xbb\xbf") if encoding != "utf-16" else len(head) <= 2
+    if blank or (head.startswith(_NOT_A_DATASET) and not _is_text(head)) or _NAMES.fullmatch(name):
+        return "not_a_dataset"
+    if encoding == "utf-16" or head.startswith(tuple(_UNSUPPORTED)) or _is_tar(head):
+        return None
+    return None if _is_text(head) else "not_a_dataset"
+
+
+def refuse_unsupported(head: bytes) -> None:
+    """Refuses what may hold data but is not read here.
+
+    Raises:
+        ObjectError: `unsupported_container`.
+    """
+    kind = next((kind for magic, kind in _UNSUPPORTED.items() if head.startswith(magic)), None)
+    if kind is None and _is_tar(head):
+        kind = "a tar archive"
+    if kind is not None and not (head.startswith((b"BZh", b"ARROW1", b"PAR1")) and _is_text(head)):
+        raise ObjectError("unsupported_container", f"{kind}: unpack it or convert it to JSON lines")
+
+
+def _is_tar(head: bytes) -> bool:
+    return head[257:262] == b"ustar"
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether bytes are text, possibly with a few stray control characters: in other data they are every tenth byte."""
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    if controls <= 0.02 * len(head):
+        return True
+    try:
+        head[: len(head) - 3].decode()
+    except UnicodeDecodeError:
+        return False
+    return controls <= 0.2 * len(head)

@@ -1,0 +1,225 @@
+"""Byte streams that containers read: looked at before they are read, unpacked, transcoded, cut into lines."""
+
+import codecs
+from collections import Counter
+from collections.abc import Callable, Iterator
+import io
+from typing import BinaryIO, NamedTuple
+import zlib
+
+from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, ObjectError
+from pixel_pipeline.conversations.text import decode_cp1252
+
+CHUNK = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+_BOMB_FLOOR = 64 << 20
+_BOMB_RATIO = 200
+"""Text packs 3 to 20 times, zeros 1,000 times. More than this, once _BOMB_FLOOR came out, is a bomb."""
+
+
+class PeekableStream(io.RawIOBase):
+    """A stream whose first bytes can be looked at before it is read.
+
+    An ObjectError met while looking is kept, and raised when reading gets there: what stands before it is still converted.
+    """
+
+    def __init__(self, stream: BinaryIO | io.RawIOBase) -> None:
+        self._stream = stream
+        self._head = bytearray()
+        self._position = 0
+        self._ended = False
+        self._fault: ObjectError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def peek(self, size: int) -> bytes:
+        """Returns the first `size` bytes, fewer where the stream is shorter. Only before the first read."""
+        while len(self._head) < size and not self._ended:
+            try:
+                chunk = self._stream.read(max(CHUNK, size - len(self._head)))
+            except ObjectError as error:
+                self._fault, chunk = error, b""
+            self._head += chunk or b""
+            self._ended = not chunk
+        return bytes(memoryview(self._head)[:size])
+
+    def skip(self, size: int) -> None:
+        """Drops the first bytes, which have been looked at."""
+        del self._head[:size]
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._position < len(self._head):
+            part: bytes | bytearray = self._head[self._position : self._position + len(buffer)]
+            self._position += len(part)
+            if self._position >= len(self._head):
+                self._head, self._position = bytearray(), 0
+        elif self._fault is not None:
+            raise self._fault
+        else:
+            part = b"" if self._ended else self._stream.read(len(buffer)) or b""
+        buffer[: len(part)] = part
+        return len(part)
+
+    def read_all(self, limit: int) -> bytes:
+        """Returns the rest.
+
+        Raises:
+            ObjectError: `too_large`: more than `limit` bytes.
+        """
+        chunks, size = [], 0
+        while chunk := self.read(CHUNK):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise ObjectError(
+                    "too_large", f"more than {limit >> 20} MiB in one piece that has to be read whole"
+                )
+        return b"".join(chunks)
+
+
+def is_gzip(head: bytes) -> bool:
+    """Whether bytes start as a gzip member does."""
+    return head.startswith(_GZIP_MAGIC + b"\x08")
+
+
+class GunzipStream(io.RawIOBase):
+    """What a gzip object holds; members follow each other, zeros may pad the end.
+
+    Raises:
+        ObjectError: `corrupt_gzip` or `gzip_bomb`, when reading gets there; what was unpacked before is handed out first.
+    """
+
+    def __init__(self, stream: PeekableStream) -> None:
+        self._stream = stream
+        self._inflater = zlib.decompressobj(wbits=31)
+        self._input = b""
+        self._packed = 0
+        self._unpacked = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while True:
+            if self._inflater.eof:
+                self._input = (self._inflater.unused_data or self._input).lstrip(b"\0")
+                self._inflater = zlib.decompressobj(wbits=31)
+                if not self._fill():
+                    return 0
+            elif not self._fill():
+                raise ObjectError(
+                    "corrupt_gzip", f"the gzip data ends early, after {self._unpacked} bytes unpacked"
+                )
+            try:
+                part = self._inflater.decompress(self._input, len(buffer))
+            except zlib.error:
+                where = f"after {self._unpacked} bytes unpacked"
+                raise ObjectError("corrupt_gzip", f"the gzip data is damaged {where}") from None
+            self._input = self._inflater.unconsumed_tail
+            if part:
+                break
+        self._unpacked += len(part)
+        if self._unpacked > _BOMB_FLOOR and self._unpacked > _BOMB_RATIO * self._packed:
+            raise ObjectError(
+                "gzip_bomb", f"{self._packed} bytes unpack to more than {_BOMB_RATIO} times as many"
+            )
+        buffer[: len(part)] = part
+        return len(part)
+
+    def _fill(self) -> bool:
+        """Whether there is input to unpack, reading on where it is used up; zeros between members are padding."""
+        while not self._input:
+            self._input = self._stream.read(CHUNK) or b""
+            if not self._input:
+                return False
+            self._packed += len(self._input)
+        return True
+
+
+class TranscodedStream(io.RawIOBase):
+    """Another stream with its bytes converted piece by piece.
+
+    Args:
+        convert: Gets the next bytes, and whether they are the last (then possibly none).
+    """
+
+    def __init__(self, stream: PeekableStream, convert: Callable[[bytes, bool], bytes]) -> None:
+        self._stream = stream
+        self._convert = convert
+        self._ready = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._ready and not self._ended:
+            chunk = self._stream.read(CHUNK) or b""
+            self._ended = not chunk
+            self._ready = self._convert(chunk, self._ended)
+        part, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def cp1252_to_utf8(chunk: bytes, last: bool) -> bytes:
+    """Converts cp1252 to UTF-8, for TranscodedStream."""
+    return decode_cp1252(chunk).encode()
+
+
+def utf16_to_utf8(repaired: Counter[str]) -> Callable[[bytes, bool], bytes]:
+    """Returns a converter from UTF-16 with byte order mark; what is no UTF-16 becomes U+FFFD, counted."""
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+
+    def convert(chunk: bytes, last: bool) -> bytes:
+        text = decoder.decode(chunk, final=last)
+        repaired["undecodable_utf16"] += text.count("\ufffd")
+        return text.encode()
+
+    return convert
+
+
+def returns_to_feeds(repaired: Counter[str]) -> Callable[[bytes, bool], bytes]:
+    """Returns a converter for text whose lines end in carriage returns alone; offsets stay."""
+
+    def convert(chunk: bytes, last: bool) -> bytes:
+        repaired["line_ends"] += chunk.count(b"\r")
+        return chunk.replace(b"\r", b"\n")
+
+    return convert
+
+
+class Line(NamedTuple):
+    """One physical line.
+
+    Attributes:
+        offset: Offset of its first byte.
+        data: Its bytes without the line feed; only the first of them where it is over the limit.
+        size: Its size in bytes, without the line feed.
+    """
+
+    offset: int
+    data: bytes
+    size: int
+
+
+def iter_lines(stream: PeekableStream, *, offset: int = 0, limit: int = MAX_RECORD_BYTES) -> Iterator[Line]:
+    """Cuts a stream into lines at line feeds, in bounded memory: of a line over `limit` bytes only the first are kept."""
+    pieces: list[bytes] = []
+    size = 0
+    while chunk := stream.read(CHUNK):
+        first, *others = chunk.split(b"\n")
+        if size <= limit:
+            pieces.append(first)
+        size += len(first)
+        if not others:
+            continue
+        yield Line(offset, b"".join(pieces)[: limit + 1], size)
+        offset += size + 1
+        for data in others[:-1]:
+            yield Line(offset, data, len(data))
+            offset += len(data) + 1
+        pieces, size = [others[-1]], len(others[-1])
+    if size:
+        yield Line(offset, b"".join(pieces)[: limit + 1], size)

@@ -1,0 +1,184 @@
+"""Which family, category and dataset a raw object belongs to: configuration, with a default from its path."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+import re
+from typing import Any, NamedTuple
+import unicodedata
+
+import xxhash
+import yaml
+
+from pixel_pipeline.errors import PixelError
+
+TIERS = ("gdrive/raw/", "acquired/")
+UNSORTED = "unsorted"
+_SLUG = re.compile(r"[a-z0-9_]+")
+_RULE_KEYS = {"match", "category", "family", "dataset"}
+# Letters that NFKD does not take apart.
+_LETTERS = str.maketrans(
+    {"ß": "ss", "ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d"}
+)
+
+
+class FamilyConfigError(PixelError):
+    """families.yaml is missing, is not YAML, or has a rule that cannot be; the message names the file and the rule."""
+
+
+class FamilyRule(NamedTuple):
+    """Where an object belongs. Its canonical table is `gdrive/processed/<category>/<dataset>`."""
+
+    category: str
+    family: str
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyConfig:
+    """Ordered rules; the first that matches a key decides.
+
+    Without a match, `gdrive/raw/<First Folder>/…` and `acquired/<First Folder>/…` belong to the family, category and
+    dataset slug(first folder). Two folders with the same slug share the family, on purpose: "Couples & Family" and
+    "couples_family" are one. A key directly under a tier, or outside the tiers, is `unsorted`.
+
+    Attributes:
+        rules: Compiled globs with what they decide. `*` and `?` stay within a folder, `**` crosses folders.
+    """
+
+    rules: tuple[tuple[re.Pattern[str], FamilyRule], ...] = ()
+
+    @classmethod
+    def load(cls, path: Path) -> "FamilyConfig":
+        """Reads families.yaml: `rules:`, a list of `{match: [globs over raw keys], family, category, dataset}`.
+
+        `category` and `dataset` default to the family. All three are slugs.
+
+        Raises:
+            FamilyConfigError: The file or a rule is wrong, one family has two tables, or two families have one table.
+        """
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FamilyConfigError(f"{path} does not exist.", hint="Create it with `rules: []`.") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" near line {mark.line + 1}" if mark else ""
+            raise FamilyConfigError(f"{path} is not valid YAML{where}.", hint="Correct the file.") from None
+        if document is None:
+            return cls()
+        if not isinstance(document, dict) or set(document) - {"rules"}:
+            raise FamilyConfigError(
+                f"{path}: expected one top-level key, `rules`.", hint="Put the rules in that list."
+            )
+        entries = document.get("rules") or []
+        if not isinstance(entries, list):
+            raise FamilyConfigError(
+                f"{path}: `rules` is not a list.", hint="Start each rule with `- match:`."
+            )
+        rules: list[tuple[re.Pattern[str], FamilyRule]] = []
+        for number, entry in enumerate(entries, start=1):
+            where = f"{path}, rule {number}"
+            globs, rule = _parse_rule(entry, where)
+            _check_invariant([known for _, known in rules], rule, where)
+            rules.append((re.compile("|".join(_glob_pattern(glob) for glob in globs)), rule))
+        return cls(tuple(rules))
+
+    def rule_of(self, family: str) -> FamilyRule:
+        """Returns where a family's objects belong: its first rule, or the default of one named after its folder."""
+        for _, rule in self.rules:
+            if rule.family == family:
+                return rule
+        return FamilyRule(category=family, family=family, dataset=family)
+
+    def classify(self, key: str) -> FamilyRule:
+        """Returns where a raw key belongs."""
+        for pattern, rule in self.rules:
+            if pattern.fullmatch(key):
+                return rule
+        # One family, one table: also for folders that only share the name of a configured family.
+        return self.rule_of(_default_family(key))
+
+
+@lru_cache(maxsize=4096)
+def slug(name: str) -> str:
+    """Returns a folder's name as `[a-z0-9_]+`, the same at every run.
+
+    Accents are taken off (NFKD). Where letters remain that are not ASCII, a hash of the name is added, so that two such
+    folders stay apart: "心理咨询" becomes `folder_` and eight hex digits.
+    """
+    folded = unicodedata.normalize("NFKD", name.casefold().translate(_LETTERS))
+    lost = any(ord(letter) > 127 and unicodedata.category(letter)[0] in "LN" for letter in folded)
+    words = re.sub(r"[^a-z0-9]+", "_", folded.encode("ascii", "ignore").decode()).strip("_")
+    if words and not lost:
+        return words
+    digest = xxhash.xxh3_64_hexdigest(unicodedata.normalize("NFC", name).encode("utf-8", "surrogatepass"))[:8]
+    return f"{words or 'folder'}_{digest}"
+
+
+def _default_family(key: str) -> str:
+    for tier in TIERS:
+        if key.startswith(tier):
+            folder, slash, _ = key.removeprefix(tier).partition("/")
+            return slug(folder) if slash and folder else UNSORTED
+    return UNSORTED
+
+
+def _parse_rule(entry: Any, where: str) -> tuple[list[str], FamilyRule]:
+    if not isinstance(entry, dict):
+        raise FamilyConfigError(
+            f"{where}: expected a mapping with `match` and `family`.", hint="Correct the rule."
+        )
+    if unknown := sorted(str(key) for key in set(entry) - _RULE_KEYS):
+        expected = ", ".join(sorted(_RULE_KEYS))
+        raise FamilyConfigError(
+            f"{where}: unknown keys {', '.join(unknown)}.", hint=f"A rule has: {expected}."
+        )
+    globs = entry.get("match")
+    globs = [globs] if isinstance(globs, str) else globs
+    if not isinstance(globs, list) or not globs or not all(isinstance(glob, str) and glob for glob in globs):
+        raise FamilyConfigError(f"{where}: `match` is not a list of globs.", hint="Give globs over raw keys.")
+    family = entry.get("family")
+    names = {
+        "category": entry.get("category", family),
+        "family": family,
+        "dataset": entry.get("dataset", family),
+    }
+    for part in ("family", "category", "dataset"):
+        name = names[part]
+        if not isinstance(name, str) or not _SLUG.fullmatch(name):
+            raise FamilyConfigError(
+                f"{where}: `{part}` is {name!r}.", hint="Use lower-case letters, digits and _."
+            )
+    return globs, FamilyRule(*map(str, names.values()))
+
+
+def _check_invariant(known: Sequence[FamilyRule], rule: FamilyRule, where: str) -> None:
+    """One family, one table: within the file, and with the families that folders get by default."""
+    table = f"{rule.category}/{rule.dataset}"
+    for other in known:
+        if other.family == rule.family and other != rule:
+            raise FamilyConfigError(
+                f"{where}: the family {rule.family} has the table {table} here, {other.category}/{other.dataset} above.",
+                hint="Give a family one category and one dataset.",
+            )
+        if other.family != rule.family and other[::2] == rule[::2]:
+            raise FamilyConfigError(
+                f"{where}: the table {table} is that of the family {other.family} already.",
+                hint="Give each family its own dataset.",
+            )
+    if rule.category == rule.dataset != rule.family or (
+        rule.family == UNSORTED and table != "unsorted/unsorted"
+    ):
+        raise FamilyConfigError(
+            f"{where}: the table {table} is kept for the family that a folder of that name gets by default.",
+            hint="Choose a category and a dataset that differ.",
+        )
+
+
+def _glob_pattern(glob: str) -> str:
+    """Translates a glob: `**/` any folders or none, `**` anything, `*` and `?` anything but `/`."""
+    pieces = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob)
+    return "(?s:" + "".join(pieces.get(part, re.escape(part)) for part in parts) + ")"

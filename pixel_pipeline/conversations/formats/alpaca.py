@@ -1,0 +1,35 @@
+"""Alpaca: `instruction`, `input` (may be empty), `output` or `response`; `system` and `history` optional.
+
+The instruction and the input make up the user turn, with a blank line between them.
+"""
+
+from typing import Any
+
+from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text, text_of
+from pixel_pipeline.conversations.formats.history import history_messages
+from pixel_pipeline.conversations.records import Message, Parsed
+
+NAME = "alpaca"
+_OUTPUTS = ("output", "response", "completion", "answer")
+
+
+def matches(record: Any) -> bool:
+    if not isinstance(record, dict):
+        return False
+    names = key_names(record)
+    output = first_key(names, _OUTPUTS)
+    return "instruction" in names and output is not None and isinstance(record[names["instruction"]], str)
+
+
+def convert(record: Any) -> Parsed:
+    names = key_names(record)
+    instruction, output = names["instruction"], first_key(names, _OUTPUTS) or ""
+    context, system, history = (names.get(name) for name in ("input", "system", "history"))
+    asked = [text for text in (optional_text(record, instruction), optional_text(record, context)) if text]
+    messages: list[Message] = []
+    if system_text := optional_text(record, system):
+        messages.append(("system", system_text))
+    if history is not None:
+        messages += history_messages(record[history])
+    messages += [("user", "\n\n".join(asked)), ("assistant", text_of(record, output))]
+    return Parsed(messages, besides(record, (instruction, output, context, system, history)))

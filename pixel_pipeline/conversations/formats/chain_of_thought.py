@@ -1,0 +1,45 @@
+"""Question, chain of thought, answer: `Question`, `Complex_CoT`, `Response`, in any case. The thought is kept apart."""
+
+from typing import Any
+
+from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text, text_of
+from pixel_pipeline.conversations.records import Message, Parsed
+
+NAME = "chain_of_thought"
+_QUESTIONS = ("question", "prompt", "query", "instruction", "problem", "input")
+_THOUGHTS = (
+    "complex_cot",
+    "cot",
+    "chain_of_thought",
+    "reasoning",
+    "reasoning_content",
+    "thought",
+    "thinking",
+    "rationale",
+)
+_ANSWERS = ("response", "answer", "output", "solution", "final_answer")
+
+
+def _keys(record: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+    names = key_names(record)
+    return first_key(names, _QUESTIONS), first_key(names, _THOUGHTS), first_key(names, _ANSWERS)
+
+
+def matches(record: Any) -> bool:
+    return isinstance(record, dict) and None not in _keys(record)
+
+
+def convert(record: Any) -> Parsed:
+    question, thought, answer = _keys(record)
+    names = key_names(record)
+    system = names.get("system")
+    # An Alpaca record with a thought: its input belongs to the question.
+    context = names.get("input") if question == names.get("instruction") else None
+    asked = "\n\n".join(
+        text for text in (text_of(record, question or ""), optional_text(record, context)) if text
+    )
+    messages: list[Message] = [("user", asked), ("assistant", text_of(record, answer or ""))]
+    if system_text := optional_text(record, system):
+        messages.insert(0, ("system", system_text))
+    metadata = besides(record, (question, thought, answer, system, context))
+    return Parsed(messages, metadata, reasoning=optional_text(record, thought) or None)

@@ -1,0 +1,58 @@
+"""One question and one answer, under one of many pairs of names; `history` and `system` optional."""
+
+from typing import Any
+
+from pixel_pipeline.conversations.formats.fields import besides, key_names, optional_text, text_of
+from pixel_pipeline.conversations.formats.history import history_messages
+from pixel_pipeline.conversations.records import Message, Parsed
+
+NAME = "pair"
+_PAIRS = (
+    ("prompt", "response"),
+    ("prompt", "completion"),
+    ("prompt", "answer"),
+    ("question", "answer"),
+    ("question", "response"),
+    ("context", "response"),
+    ("query", "response"),
+    ("query", "answer"),
+    ("input", "output"),
+    ("input", "response"),
+    ("user", "assistant"),
+    ("human", "assistant"),
+    ("patient", "doctor"),
+    ("client", "therapist"),
+    ("questiontext", "answertext"),
+    ("q", "a"),
+    ("问题", "回答"),
+    ("问题", "答案"),
+)
+
+
+def _pair(record: dict[str, Any]) -> tuple[str, str] | None:
+    names = key_names(record)
+    for asked, answered in _PAIRS:
+        if asked in names and answered in names:
+            return names[asked], names[answered]
+    return None
+
+
+def matches(record: Any) -> bool:
+    if not isinstance(record, dict):
+        return False
+    pair = _pair(record)
+    # A prompt that is itself a list of turns, or an answer with parts, is another format's.
+    return pair is not None and not any(isinstance(record[key], list | dict) for key in pair)
+
+
+def convert(record: Any) -> Parsed:
+    names = key_names(record)
+    asked, answered = _pair(record) or ("", "")
+    system, history = names.get("system"), names.get("history")
+    messages: list[Message] = []
+    if system_text := optional_text(record, system):
+        messages.append(("system", system_text))
+    if history is not None:
+        messages += history_messages(record[history])
+    messages += [("user", text_of(record, asked)), ("assistant", text_of(record, answered))]
+    return Parsed(messages, besides(record, (asked, answered, system, history)))

@@ -1,0 +1,68 @@
+"""Turns given as a list of objects, each with a speaker and a text: shared by the formats that have such a list."""
+
+from typing import Any
+
+from pixel_pipeline.conversations.formats.fields import describe_keys
+from pixel_pipeline.conversations.records import Message, Parsed, RecordError
+from pixel_pipeline.conversations.roles import required_role
+
+_LOOKED_AT = 8
+
+
+def has_turns(value: Any, role_keys: tuple[str, ...], content_keys: tuple[str, ...]) -> bool:
+    """Whether a value is a list in which one of the first objects has a speaker and a text."""
+    if not isinstance(value, list):
+        return False
+    for turn in value[:_LOOKED_AT]:
+        if isinstance(turn, dict) and _key(turn, role_keys) and _key(turn, content_keys):
+            return True
+    return False
+
+
+def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: tuple[str, ...]) -> Parsed:
+    """Reads a list of turns. What a turn has besides goes to the metadata `turn_extras`, one entry a turn, null for nothing.
+
+    Raises:
+        RecordError: `bad_turn`, `unknown_role`, `not_text`.
+    """
+    messages: list[Message] = []
+    extras: list[dict[str, Any] | None] = []
+    some = False
+    role_key, content_key = role_keys[0], content_keys[0]
+    for index, turn in enumerate(turns):
+        if not isinstance(turn, dict):
+            raise RecordError(
+                "bad_turn", f"turn {index} of {len(turns)} is {describe_keys(turn)}, expected an object"
+            )
+        if role_key not in turn or content_key not in turn:
+            role_key, content_key = _key(turn, role_keys) or "", _key(turn, content_keys) or ""
+            if not role_key or not content_key:
+                raise RecordError("bad_turn", f"turn {index} of {len(turns)} has {describe_keys(turn)}")
+        content = turn[content_key]
+        if not isinstance(content, str):
+            content = _joined_parts(content, f"turn {index} of {len(turns)}")
+        messages.append((required_role(turn[role_key]), content))
+        if len(turn) > 2:
+            some = True
+            extras.append({key: item for key, item in turn.items() if key not in (role_key, content_key)})
+        else:
+            extras.append(None)
+    return Parsed(messages, {"turn_extras": extras} if some else {})
+
+
+def _key(turn: dict[str, Any], spellings: tuple[str, ...]) -> str | None:
+    for spelling in spellings:
+        if spelling in turn:
+            return spelling
+    return None
+
+
+def _joined_parts(content: Any, where: str) -> str:
+    """Joins content given in parts, as `[{"type": "text", "text": …}, …]`."""
+    if content is None:
+        return ""
+    if isinstance(content, list) and content:
+        texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        if all(isinstance(text, str) for text in texts):
+            return "\n".join(map(str, texts))
+    raise RecordError("not_text", f"the content of {where} is {describe_keys(content)}, expected text")

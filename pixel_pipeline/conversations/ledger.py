@@ -1,0 +1,71 @@
+"""The account of one object: what came in, and what became of each record."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from pixel_pipeline.conversations.code_version import CODE_VERSION
+from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
+from pixel_pipeline.conversations.source import SourceObject
+
+
+@dataclass(slots=True)
+class LedgerEntry:
+    """Counts of one converted object. `records_in == records_out + quarantined + sum(dropped.values())`.
+
+    Attributes:
+        source: The raw object.
+        container: Name of the container; "other" for none.
+        encoding: "utf-8", "utf-16", "cp1252" or "binary".
+        records_in: Records found.
+        records_out: Conversations written.
+        quarantined: Quarantine rows written.
+        formats: Conversations by format name.
+        dropped: Records by reason that are neither written nor quarantined.
+        repaired: Changes made, by kind.
+    """
+
+    source: SourceObject
+    container: str = "other"
+    encoding: str = "binary"
+    records_in: int = 0
+    records_out: int = 0
+    quarantined: int = 0
+    formats: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    repaired: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def conserved(self) -> bool:
+        """Whether every record is accounted for."""
+        return self.records_in == self.records_out + self.quarantined + sum(self.dropped.values())
+
+    def to_row(self) -> dict[str, Any]:
+        """Returns the entry as a row of LEDGER_SCHEMA."""
+        return {
+            "source_key": self.source.key,
+            "etag": self.source.etag,
+            "family": self.source.family,
+            "container": self.container,
+            "formats": _json_counts(self.formats),
+            "encoding": self.encoding,
+            "bytes": self.source.size,
+            "records_in": self.records_in,
+            "records_out": self.records_out,
+            "quarantined": self.quarantined,
+            "dropped": _json_counts(self.dropped),
+            "repaired": _json_counts(self.repaired),
+            "code_version": CODE_VERSION,
+        }
+
+
+def ledger_table(entries: list[LedgerEntry]) -> pa.Table:
+    """Returns entries as a table of LEDGER_SCHEMA."""
+    return pa.Table.from_pylist([entry.to_row() for entry in entries], schema=LEDGER_SCHEMA)
+
+
+def _json_counts(counts: Counter[str]) -> str:
+    return orjson.dumps({key: n for key, n in counts.items() if n}, option=orjson.OPT_SORT_KEYS).decode()

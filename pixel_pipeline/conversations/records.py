@@ -1,0 +1,79 @@
+"""What passes between containers, formats and the converter."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+# (role, content). A plain tuple: one is made for every turn of the lake.
+Message = tuple[str, str]
+
+MAX_RECORD_BYTES = 64 << 20
+"""A record larger than this (64 MiB) is quarantined: no session is, and a batch must stay far below Arrow's 2 GiB."""
+
+
+class Record(NamedTuple):
+    """One record as a container hands it out.
+
+    Attributes:
+        position: Where it stands, in the container's unit.
+        value: Parsed value: JSON types for JSON, CSV and Parquet; text for a text document.
+        raw: Its bytes as they stand in the source, or None where the container has no such bytes.
+        context: What surrounds it in the source and belongs in its metadata.
+    """
+
+    position: int
+    value: Any
+    raw: bytes | None
+    context: dict[str, Any] | None = None
+
+
+class Fault(NamedTuple):
+    """One record that a container could not read; reading goes on after it.
+
+    Attributes:
+        position: Where it stands, in the container's unit.
+        raw: Its bytes, possibly only the first of them.
+        raw_size: Its full size in bytes.
+        error_class: Identifier to count by.
+        reason: For a person; without conversation text.
+    """
+
+    position: int
+    raw: bytes | None
+    raw_size: int
+    error_class: str
+    reason: str
+
+
+class Parsed(NamedTuple):
+    """One record as a format understands it.
+
+    Attributes:
+        messages: Turns in order, roles canonical.
+        metadata: What the record had besides its turns.
+        reasoning: Chain of thought, kept apart.
+        repaired: Changes made on the way, by kind.
+    """
+
+    messages: list[Message]
+    metadata: dict[str, Any]
+    reasoning: str | None = None
+    repaired: Mapping[str, int] = MappingProxyType({})
+
+
+class RecordError(Exception):
+    """A record cannot become a conversation; it is quarantined alone.
+
+    Args:
+        error_class: Identifier to count by.
+        reason: For a person; without conversation text.
+    """
+
+    def __init__(self, error_class: str, reason: str) -> None:
+        super().__init__(f"{error_class}: {reason}")
+        self.error_class = error_class
+        self.reason = reason
+
+
+class ObjectError(RecordError):
+    """The rest of an object cannot be read; what was read before stays. It counts as one more record, quarantined."""

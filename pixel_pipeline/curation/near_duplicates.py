@@ -1,0 +1,102 @@
+"""Near-duplicates by MinHash and banding, verified by true Jaccard similarity before anything is dropped.
+
+Broder (1997), "On the resemblance and containment of documents", for the signature; Leskovec, Rajaraman and Ullman,
+"Mining of Massive Datasets", chapter 3, for banding. Only a kept conversation can displace another: stars, not connected
+components, so a chain of similar texts never collapses into one.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+import xxhash
+
+SHINGLE_WORDS = 5
+THRESHOLD = 0.8
+BANDS = 16
+ROWS_PER_BAND = 4
+
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
+# Scripts without spaces: each character is a word of its own.
+_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
+_POSITION_FACTORS = np.array(
+    [pow(0x9E3779B97F4A7C15, k + 1, 2**64) | 1 for k in range(SHINGLE_WORDS)], dtype=np.uint64
+)
+_GENERATOR = np.random.default_rng(1997)
+_MULTIPLIERS = _GENERATOR.integers(1, 2**63, size=BANDS * ROWS_PER_BAND, dtype=np.uint64) * np.uint64(
+    2
+) + np.uint64(1)
+_OFFSETS = _GENERATOR.integers(0, 2**63, size=BANDS * ROWS_PER_BAND, dtype=np.uint64)
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Where a dropped conversation's better-placed twin is (`kept`, an index) and how alike they are (0 to 1)."""
+
+    kept: int
+    similarity: float
+
+
+class NearDuplicateIndex:
+    """Feeds on conversations in order and tells of each whether an earlier kept one is nearly the same.
+
+    Memory: the shingles of every kept conversation, 8 bytes a word.
+    """
+
+    def __init__(self) -> None:
+        self._word_hashes = _WordHashes()
+        self._buckets: list[defaultdict[int, list[int]]] = [defaultdict(list) for _ in range(BANDS)]
+        self._shingles: dict[int, NDArray[np.uint64]] = {}
+
+    def add(self, position: int, text: str) -> NearDuplicate | None:
+        """Offer the conversation at `position` (any unique number); None if it is new, and from now on kept."""
+        shingles = self._shingle(text)
+        bands = _band_keys(shingles)
+        candidates = {
+            other for bucket, key in zip(self._buckets, bands, strict=True) for other in bucket.get(key, ())
+        }
+        best: NearDuplicate | None = None
+        for other in sorted(candidates):
+            similarity = jaccard(shingles, self._shingles[other])
+            if similarity >= THRESHOLD and (best is None or similarity > best.similarity):
+                best = NearDuplicate(kept=other, similarity=similarity)
+        if best is None:
+            self._shingles[position] = shingles
+            for bucket, key in zip(self._buckets, bands, strict=True):
+                bucket[key].append(position)
+        return best
+
+    def _shingle(self, text: str) -> NDArray[np.uint64]:
+        words = [self._word_hashes[word] for word in _WORD.findall(text.lower())]
+        hashes = np.array(words, dtype=np.uint64)
+        if len(hashes) < SHINGLE_WORDS:
+            # Too short to be compared in part: the same words in the same order, or not alike at all.
+            return np.array([xxhash.xxh3_64_intdigest(hashes.tobytes())], dtype=np.uint64)
+        windows = np.lib.stride_tricks.sliding_window_view(hashes, SHINGLE_WORDS)
+        return np.unique(_mix((windows * _POSITION_FACTORS).sum(axis=1, dtype=np.uint64)))
+
+
+class _WordHashes(dict[str, int]):
+    def __missing__(self, word: str) -> int:
+        value = self[word] = xxhash.xxh3_64_intdigest(word.encode(errors="surrogatepass"))
+        return value
+
+
+def jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:
+    """Jaccard similarity of two sorted arrays of unique values: shared over all."""
+    shared = len(np.intersect1d(left, right, assume_unique=True))
+    return shared / (len(left) + len(right) - shared)
+
+
+def _band_keys(shingles: NDArray[np.uint64]) -> list[int]:
+    signature = (shingles[:, None] * _MULTIPLIERS + _OFFSETS).min(axis=0)
+    return [xxhash.xxh3_64_intdigest(band.tobytes()) for band in signature.reshape(BANDS, ROWS_PER_BAND)]
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    # splitmix64's finaliser: sums of word hashes become uniform.
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

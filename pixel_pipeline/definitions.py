@@ -1,0 +1,38 @@
+"""One Definitions object: what `dagster` and `dg` load."""
+
+import warnings
+
+import dagster as dg
+
+# Our users' terminals are no place for the framework's notes to its own users.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+
+from pixel_pipeline.defs.assets import conversations, curation, lake, registry, tokens, training  # noqa: E402
+from pixel_pipeline.defs.checks.conservation import conservation  # noqa: E402
+from pixel_pipeline.defs.console import console_logger  # noqa: E402
+from pixel_pipeline.defs.io_manager import S3ParquetIOManager  # noqa: E402
+from pixel_pipeline.defs.jobs import prepare_data, sync_raw, train_moe  # noqa: E402
+from pixel_pipeline.defs.resources import LakeResource  # noqa: E402
+
+_lake = LakeResource()
+
+defs = dg.Definitions(
+    assets=[
+        lake.gdrive_sync,
+        lake.raw_inventory,
+        conversations.conversations,
+        curation.curated,
+        registry.dataset_registry,
+        tokens.token_shards,
+        training.moe_checkpoint,
+        training.evaluation,
+    ],
+    asset_checks=[conservation],
+    jobs=[sync_raw, prepare_data, train_moe],
+    resources={"lake": _lake, "io_manager": S3ParquetIOManager(lake=_lake)},
+    loggers={"console": console_logger},
+    # Steps follow one another, and the heavy ones have processes of their own: a process for each step would only
+    # cost its start.
+    executor=dg.in_process_executor,
+)

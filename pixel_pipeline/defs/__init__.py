@@ -1,0 +1,1 @@
+"""Dagster: thin assets, checks, jobs and resources over the plain modules."""

@@ -1,0 +1,98 @@
+"""Canonical conversations to curated ones."""
+
+from typing import Any
+
+import dagster as dg
+import pyarrow.dataset as ds
+
+from pixel_pipeline.curation.curate import CODE_VERSION, CURATED_SCHEMA, curated_batches, decide
+from pixel_pipeline.defs import metadata
+from pixel_pipeline.defs.io_manager import column_schema
+from pixel_pipeline.defs.resources import LakeResource, readable_failure
+from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.memo import Memo, fingerprint
+from pixel_pipeline.lake.tables import Table
+
+
+@dg.asset(
+    kinds={"s3", "deltalake"},
+    owners=["team:data"],
+    group_name="curation",
+    metadata={
+        "table": keys.CURATED,
+        "partition_by": "family",
+        "dagster/column_schema": column_schema(CURATED_SCHEMA),
+    },
+    description=(
+        "Conversations without exact and near duplicates across all families, each in its split. What was dropped, and in "
+        "favour of which, lies in the dropped table."
+    ),
+)
+def curated(
+    context: dg.AssetExecutionContext, conversations: ds.Dataset, lake: LakeResource
+) -> dg.MaterializeResult[Any]:
+    """Drop duplicates and assign splits."""
+    with readable_failure():
+        store = lake.open()
+        table, dropped = Table(store, keys.CURATED), Table(store, keys.DROPPED)
+        families = context.instance.get_dynamic_partitions("family")
+        rules = {family: lake.families().rule_of(family) for family in families}
+        sources = {
+            family: Table(
+                store, keys.conversations_table(category=rule.category, dataset=rule.dataset)
+            ).note()
+            for family, rule in rules.items()
+        }
+        version = fingerprint(CODE_VERSION, sources)
+        memo = Memo(store, "curated")
+        counts = memo.recall(version)
+        # The memo is written before the IO manager commits, so the commit itself has to say that it happened.
+        if counts is not None and table.note().get("pixel.version") == version:
+            context.log.info(f"{counts['records_out']:,} curated conversations — unchanged")
+            return dg.MaterializeResult(
+                metadata=_facts(counts, table=table, dropped=dropped, version=version, reused=True),
+                data_version=dg.DataVersion(version),
+            )
+        decision = decide(conversations)
+        dropped.overwrite(decision.dropped, note={"pixel.version": version})
+        by_family = decision.dropped_counts()
+        counts = {
+            "records_in": decision.records_in.total(),
+            "records_out": decision.records_out.total(),
+            "families": [
+                {
+                    "family": family,
+                    "conversations": decision.records_in[family],
+                    "exact duplicates": by_family.get(family, {}).get("exact_duplicate", 0),
+                    "near duplicates": by_family.get(family, {}).get("near_duplicate", 0),
+                    "curated": decision.records_out[family],
+                }
+                for family in sorted(decision.records_in)
+            ],
+        }
+        memo.remember(version, counts)
+    exact = sum(row["exact duplicates"] for row in counts["families"])
+    near = sum(row["near duplicates"] for row in counts["families"])
+    context.log.info(
+        f"{counts['records_in']:,} conversations → {counts['records_out']:,} curated; "
+        f"dropped: {exact:,} exact duplicates, {near:,} near duplicates"
+    )
+    return dg.MaterializeResult(
+        value=curated_batches(conversations, decision),
+        metadata=_facts(counts, table=table, dropped=dropped, version=version, reused=False),
+        data_version=dg.DataVersion(version),
+    )
+
+
+def _facts(
+    counts: dict[str, Any], *, table: Table, dropped: Table, version: str, reused: bool
+) -> dict[str, Any]:
+    return {
+        "uri": dg.MetadataValue.path(table.uri),
+        "dropped_uri": dg.MetadataValue.path(dropped.uri),
+        "records_in": counts["records_in"],
+        "records_out": counts["records_out"],
+        "families": metadata.table(counts["families"]),
+        "version": version,
+        "reused": reused,
+    }

@@ -1,0 +1,41 @@
+"""What assets are given: the lake, the family rules, the profile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.errors import PixelError
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.settings import Settings, get_settings
+
+
+class LakeResource(dg.ConfigurableResource["LakeResource"]):
+    """The lake of this process's settings.
+
+    Settings come from the environment alone: nothing secret passes through run configuration, which Dagster stores.
+    """
+
+    def settings(self) -> Settings:
+        """Settings of the present environment."""
+        return get_settings()
+
+    def open(self) -> Lake:
+        """Connect, and fail readably where an endpoint, key or bucket is wrong."""
+        lake = Lake.open(self.settings())
+        lake.check()
+        return lake
+
+    def families(self) -> FamilyConfig:
+        """The rules of `families.yaml`."""
+        return FamilyConfig.load(self.settings().families_file)
+
+
+@contextmanager
+def readable_failure() -> Iterator[None]:
+    """Our own errors fail the step with their message and without retries: the same input would fail again."""
+    try:
+        yield
+    except PixelError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None

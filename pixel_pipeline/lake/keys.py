@@ -1,0 +1,21 @@
+"""Where things lie in the data bucket: the one place that spells keys."""
+
+RAW = "gdrive/raw"
+ACQUIRED = "acquired"
+RAW_TIERS = (RAW, ACQUIRED)
+PROCESSED = "gdrive/processed"
+CURATED = "curated"
+TOKENS = "tokens"
+REGISTRY = "config/dataset_registry.json"
+CURRENT_TOKENS = f"{TOKENS}/current.json"
+
+INVENTORY = "_pixel/inventory"
+QUARANTINE = "_pixel/quarantine"
+LEDGER = "_pixel/ledger"
+DROPPED = "_pixel/dropped"
+MEMO = "_pixel/memo"
+
+
+def conversations_table(*, category: str, dataset: str) -> str:
+    """Key of a family's canonical table."""
+    return f"{PROCESSED}/{category}/{dataset}"

@@ -1,0 +1,423 @@
+"""The two buckets of the lake, and S3's errors in our own words."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+import io
+import os
+from pathlib import Path
+import re
+from typing import Any, BinaryIO, Self, cast
+
+import obstore
+from obstore import exceptions as s3_errors
+from obstore.store import S3Store
+import orjson
+
+from pixel_pipeline.errors import PixelError, SettingsError
+from pixel_pipeline.lake import embedded
+from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
+
+DOWNLOAD_CHUNK_BYTES = 8 * 1024**2
+
+
+class ObjectNotFoundError(PixelError):
+    """No object lies at the key."""
+
+
+class ObjectChangedError(PixelError):
+    """The object at a key is not the version that was asked for."""
+
+
+class ObjectExistsError(PixelError):
+    """A create-only put found an object at its key."""
+
+
+class LakeUnreachableError(PixelError):
+    """The endpoint does not answer."""
+
+
+class LakeAccessError(PixelError):
+    """The endpoint answers, and refuses: wrong key, missing bucket, missing right."""
+
+
+class LakeWriteError(PixelError):
+    """The endpoint could not store the object, e.g. because its disk is full."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object of a listing. `size` in bytes; `etag` without quotes; `last_modified` with time zone."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the lake is and who we are there. `secret_key` stays out of every repr."""
+
+    endpoint: str | None
+    region: str
+    access_key: str
+    secret_key: str
+    session_token: str | None
+    ca_bundle: Path | None
+    source: str
+
+    def __repr__(self) -> str:
+        return f"Target(endpoint={self.endpoint!r}, region={self.region!r}, credentials from {self.source})"
+
+    @property
+    def allow_http(self) -> bool:
+        # Settings admit http for loopback alone.
+        return bool(self.endpoint and self.endpoint.startswith("http://"))
+
+    @classmethod
+    def resolve(cls, settings: Settings) -> Self:
+        """Find the endpoint and key pair, starting the embedded server when nothing is configured.
+
+        Raises:
+            SettingsError: an endpoint without credentials, or OVH credentials without an endpoint.
+        """
+        credentials = settings.credentials()
+        if settings.ca_bundle is not None and not settings.ca_bundle.is_file():
+            raise SettingsError(f"PIXEL_S3_CA_BUNDLE: there is no file {settings.ca_bundle}.")
+        if credentials is None:
+            if settings.endpoint is not None:
+                names = ", ".join("/".join(pair) for pair in CREDENTIAL_CHAIN)
+                raise SettingsError(
+                    "PIXEL_S3_ENDPOINT is set but no credentials are.", hint=f"Set one pair of {names}."
+                )
+            server = embedded.ensure_running(settings.home, min_free_bytes=settings.min_free_bytes)
+            return cls(
+                endpoint=server.endpoint,
+                region=settings.region,
+                access_key=server.access_key,
+                secret_key=server.secret_key,
+                session_token=None,
+                ca_bundle=None,
+                source="the embedded server",
+            )
+        if settings.endpoint is None and credentials.source.startswith("OVH_"):
+            raise SettingsError(
+                f"{credentials.source} is set but PIXEL_S3_ENDPOINT is not.",
+                hint="Set PIXEL_S3_ENDPOINT, e.g. https://s3.gra.io.cloud.ovh.net, and PIXEL_S3_REGION, e.g. gra.",
+            )
+        return cls(
+            endpoint=settings.endpoint,
+            region=settings.region,
+            access_key=credentials.access_key,
+            secret_key=credentials.secret_key.get_secret_value(),
+            session_token=credentials.session_token.get_secret_value() if credentials.session_token else None,
+            ca_bundle=settings.ca_bundle,
+            source=credentials.source,
+        )
+
+
+class Bucket:
+    """Objects of one bucket, by key. Every error names the operation and the object."""
+
+    def __init__(self, *, name: str, target: Target) -> None:
+        self.name = name
+        self.target = target
+        client_options: dict[str, Any] = {
+            "allow_http": target.allow_http,
+            "connect_timeout": timedelta(seconds=5),
+            "timeout": timedelta(seconds=120),
+        }
+        if target.ca_bundle is not None:
+            client_options["root_certificate"] = target.ca_bundle.read_bytes()
+        config: dict[str, Any] = {
+            "access_key_id": target.access_key,
+            "secret_access_key": target.secret_key,
+            "region": target.region,
+        }
+        if target.session_token is not None:
+            config["session_token"] = target.session_token
+        if target.endpoint is not None:
+            config["endpoint"] = target.endpoint
+        self.store = S3Store(
+            bucket=name,
+            config=config,  # type: ignore[arg-type]
+            client_options=client_options,  # type: ignore[arg-type]
+            # The library's default of ten retries in three minutes leaves a user with a wrong endpoint in the dark.
+            retry_config={
+                "max_retries": 4,
+                "retry_timeout": timedelta(seconds=30),
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": timedelta(seconds=5),
+                    "base": 2,
+                },
+            },
+        )
+
+    def __repr__(self) -> str:
+        return f"Bucket({self.name!r})"
+
+    def uri(self, key: str = "") -> str:
+        """`s3://bucket/key`."""
+        return f"s3://{self.name}/{key}"
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises ObjectNotFoundError."""
+        with self._translated("read", key):
+            return bytes(obstore.get(self.store, key).bytes())
+
+    def get_json(self, key: str) -> Any:
+        """The object parsed as JSON. Raises ObjectNotFoundError, or PixelError where it is no JSON."""
+        try:
+            return orjson.loads(self.get(key))
+        except orjson.JSONDecodeError:
+            raise PixelError(
+                f"{self.uri(key)} is not valid JSON.", hint="Restore or delete it, and run again."
+            ) from None
+
+    def exists(self, key: str) -> bool:
+        """True if an object lies at exactly this key."""
+        try:
+            with self._translated("look up", key):
+                obstore.head(self.store, key)
+        except ObjectNotFoundError:
+            return False
+        return True
+
+    def put(self, key: str, data: bytes | Path, *, create_only: bool = False) -> str:
+        """Store an object atomically; returns its ETag.
+
+        Args:
+            data: Bytes, or a local file whose bytes are streamed (multipart above 5 MiB).
+            create_only: Refuse to replace: raises ObjectExistsError when the key is taken.
+        """
+        with self._translated("write", key):
+            result = obstore.put(self.store, key, data, mode="create" if create_only else "overwrite")
+        return _bare_etag(result["e_tag"])
+
+    def put_json(self, key: str, value: Any) -> str:
+        """Store a value as indented JSON with sorted keys, so that equal values are equal bytes."""
+        return self.put(key, orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """All objects below a prefix, sorted by key. The prefix is a folder: `a/b` does not list `a/bc`."""
+        with self._translated("list", prefix):
+            for batch in obstore.list(self.store, prefix.rstrip("/") or None, chunk_size=1000):
+                for item in batch:
+                    yield ObjectInfo(
+                        key=item["path"],
+                        size=item["size"],
+                        etag=_bare_etag(item["e_tag"]),
+                        last_modified=item["last_modified"],
+                    )
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; a key without an object is no error."""
+        wanted = [*keys]
+        for start in range(0, len(wanted), 1000):
+            with self._translated("delete", wanted[start]):
+                obstore.delete(self.store, wanted[start : start + 1000])
+
+    def download(self, key: str, path: Path) -> None:
+        """Stream an object into a local file that appears whole or not at all."""
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            with self._translated("read", key), partial.open("wb") as file:
+                for chunk in obstore.get(self.store, key).stream(min_chunk_size=DOWNLOAD_CHUNK_BYTES):
+                    file.write(chunk)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def open(self, key: str, *, etag: str | None = None) -> BinaryIO:
+        """A seekable binary reader over ranged GETs of 8 MiB, all pinned to one version of the object.
+
+        Args:
+            etag: The version expected there, without quotes; by default the one that lies there now.
+
+        Raises:
+            ObjectNotFoundError: nothing lies at the key.
+            ObjectChangedError: another version lies there, at once or later while reading.
+        """
+        return cast(
+            BinaryIO, io.BufferedReader(_RangedReader(self, key=key, etag=etag), DOWNLOAD_CHUNK_BYTES)
+        )
+
+    def check(self) -> None:
+        """One cheap listing, so that a wrong setting is told before any work is done."""
+        with self._translated("list", ""):
+            next(iter(obstore.list(self.store, "_pixel/", chunk_size=1)), None)
+
+    @contextmanager
+    def _translated(self, operation: str, key: str) -> Iterator[None]:
+        # `from None`: the library's messages repeat request URLs and response bodies, with key ids in them.
+        try:
+            yield
+        except (s3_errors.NotFoundError, FileNotFoundError) as error:
+            if _s3_code(error) == "NoSuchBucket":
+                raise self._missing_bucket() from None
+            raise ObjectNotFoundError(f"There is no object {self.uri(key)}.") from None
+        except s3_errors.PreconditionError:
+            raise ObjectChangedError(
+                f"{self.uri(key)} is no longer the version that was listed.",
+                hint="Run again to take up the new version.",
+            ) from None
+        except s3_errors.AlreadyExistsError:
+            raise ObjectExistsError(f"{self.uri(key)} exists already.") from None
+        except (s3_errors.UnauthenticatedError, s3_errors.PermissionDeniedError) as error:
+            raise LakeAccessError(
+                f"{self._where} refused to {operation} {self.uri(key)}: {_s3_code(error) or 'access denied'}.",
+                hint=f"Check the credentials (from {self.target.source}) and their rights on the bucket.",
+            ) from None
+        except (s3_errors.BaseError, OSError) as error:
+            code = _s3_code(error)
+            if code == "NoSuchBucket":
+                raise self._missing_bucket() from None
+            if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"}:
+                raise LakeAccessError(
+                    f"{self._where} refused to {operation} {self.uri(key)}: {code}.",
+                    hint=f"Check the credentials (from {self.target.source}).",
+                ) from None
+            if code is None and not _has_status(error):
+                raise LakeUnreachableError(
+                    f"{self._where} does not answer ({operation} {self.uri(key)}): {_cause(error)}.",
+                    hint="Check PIXEL_S3_ENDPOINT, the network and PIXEL_S3_CA_BUNDLE; for the embedded server: `pixel s3 status`.",
+                ) from None
+            raise LakeWriteError(
+                f"{self._where} failed to {operation} {self.uri(key)}: {code or 'server error'}.",
+                hint="Check the server's free disk space and its log, then run again; nothing half-written is visible.",
+            ) from None
+
+    def _missing_bucket(self) -> LakeAccessError:
+        return LakeAccessError(
+            f"Bucket {self.name} does not exist at {self._where}.",
+            hint="Create it, or set PIXEL_BUCKET and PIXEL_CHECKPOINT_BUCKET to buckets that exist.",
+        )
+
+    @property
+    def _where(self) -> str:
+        return f"S3 at {self.target.endpoint}" if self.target.endpoint else f"S3 in {self.target.region}"
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The data bucket, the checkpoint bucket, and the way in for table libraries."""
+
+    data: Bucket
+    checkpoints: Bucket
+    target: Target
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Connect; with nothing configured, start the embedded server and create its buckets."""
+        target = Target.resolve(settings)
+        if target.ca_bundle is not None:
+            # delta-rs takes certificate authorities only from the environment of the process.
+            os.environ["SSL_CERT_FILE"] = str(target.ca_bundle)
+        lake = cls(
+            data=Bucket(name=settings.bucket, target=target),
+            checkpoints=Bucket(name=settings.checkpoint_bucket, target=target),
+            target=target,
+        )
+        if settings.uses_embedded_s3:
+            for name in (settings.bucket, settings.checkpoint_bucket):
+                embedded.ensure_bucket(settings.home, name)
+        return lake
+
+    def check(self) -> None:
+        """Fail early and readably where a bucket cannot be listed."""
+        self.data.check()
+        self.checkpoints.check()
+
+    def storage_options(self) -> dict[str, str]:
+        """Options for delta-rs; they hold secrets and are never logged."""
+        options = {
+            "AWS_ACCESS_KEY_ID": self.target.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.target.secret_key,
+            "AWS_REGION": self.target.region,
+            "AWS_ALLOW_HTTP": "true" if self.target.allow_http else "false",
+            # Commits are put-if-absent, which makes concurrent writers safe without a lock table.
+            "AWS_CONDITIONAL_PUT": "etag",
+        }
+        if self.target.endpoint is not None:
+            options["AWS_ENDPOINT_URL"] = self.target.endpoint
+        if self.target.session_token is not None:
+            options["AWS_SESSION_TOKEN"] = self.target.session_token
+        return options
+
+
+class _RangedReader(io.RawIOBase):
+    """One version of an object as a raw stream. The first request tells its size."""
+
+    def __init__(self, bucket: Bucket, *, key: str, etag: str | None) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._position = 0
+        with bucket._translated("read", key):
+            result = obstore.get(bucket.store, key, options=_pinned(etag))
+            self._size: int = result.meta["size"]
+            self._etag = _bare_etag(result.meta["e_tag"])
+            # Small objects, most of a Drive, cost one request; of a large one the body of this request is left unread.
+            self._whole = bytes(result.bytes()) if self._size <= DOWNLOAD_CHUNK_BYTES else None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        start, end = self._position, min(self._position + len(buffer), self._size)
+        if start >= end:
+            return 0
+        if self._whole is not None:
+            chunk = self._whole[start:end]
+        else:
+            with self._bucket._translated("read", self._key):
+                # Pinned: a version that changes under us fails the read, for half of each would be neither.
+                options = _pinned(self._etag) | {"range": (start, end)}
+                chunk = bytes(obstore.get(self._bucket.store, self._key, options=options).bytes())
+        buffer[: len(chunk)] = chunk
+        self._position += len(chunk)
+        return len(chunk)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def _pinned(etag: str | None) -> Any:
+    return {} if etag is None else {"if_match": f'"{etag}"'}
+
+
+def _bare_etag(etag: str | None) -> str:
+    return (etag or "").strip('"')
+
+
+def _s3_code(error: Exception) -> str | None:
+    match = re.search(r"<Code>(\w+)</Code>", str(error))
+    return match.group(1) if match else None
+
+
+def _has_status(error: Exception) -> bool:
+    return re.search(r"status(?: code)?:? ?\(?[45]\d\d", str(error), re.IGNORECASE) is not None
+
+
+def _cause(error: Exception) -> str:
+    text = str(error).lower()
+    for sign, meaning in (
+        ("refused", "connection refused"),
+        ("certificate", "its TLS certificate is not trusted"),
+        ("dns", "the host name does not resolve"),
+        ("timed out", "timed out"),
+        ("timeout", "timed out"),
+    ):
+        if sign in text:
+            return meaning
+    return "no usable answer"

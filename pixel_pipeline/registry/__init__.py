@@ -1,0 +1,1 @@
+"""What the lake offers for training: the dataset registry."""

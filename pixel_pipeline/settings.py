@@ -1,0 +1,193 @@
+"""Every setting of the project, from the environment or `.env`, in one place."""
+
+from dataclasses import dataclass
+import os
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pixel_pipeline.errors import SettingsError
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+# First pair with anything set wins; within it both halves must be there.
+CREDENTIAL_CHAIN = (
+    ("OVH_S3_ACCESS_KEY", "OVH_S3_SECRET_KEY"),
+    ("OVH_ACCESS_KEY", "OVH_SECRET_KEY"),
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+)
+
+
+def project_root() -> Path:
+    """The checkout this package runs from, or the working directory when it is installed elsewhere."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """An S3 key pair and the name of the variable that it came from."""
+
+    access_key: str
+    secret_key: SecretStr
+    session_token: SecretStr | None
+    source: str
+
+
+class Settings(BaseSettings):
+    """Settings of one process. `Settings.load()` turns a bad value into a `SettingsError` that names its variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PIXEL_",
+        env_file=project_root() / ".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    home: Path = Field(
+        default_factory=lambda: project_root() / ".pixel",
+        description="Folder for everything local: embedded S3, Dagster's storage, caches, the sample Drive.",
+    )
+    profile: Literal["demo", "h100"] = Field(
+        "demo", description="demo trains a nano model on the CPU; h100 needs an H100."
+    )
+    bucket: str = Field("pixel-data", min_length=3, description="Bucket of the data lake.")
+    checkpoint_bucket: str = Field(
+        "pixel-checkpoints", min_length=3, description="Bucket of the checkpoints."
+    )
+    endpoint: str | None = Field(
+        None,
+        validation_alias=AliasChoices("PIXEL_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        description="S3 endpoint URL. Without it and without credentials, an embedded server is started.",
+    )
+    region: str = Field(
+        "us-east-1",
+        validation_alias=AliasChoices("PIXEL_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        description="S3 region.",
+    )
+    ca_bundle: Path | None = Field(
+        None,
+        validation_alias="PIXEL_S3_CA_BUNDLE",
+        description="PEM file of certificate authorities to trust for the endpoint. Verification itself is never off.",
+    )
+    workers: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Local worker processes."
+    )
+    drive_remote: str | None = Field(
+        None,
+        description="rclone remote or folder to sync from, e.g. `gdrive:`. Default: the sample Drive in the home folder.",
+    )
+    families_file: Path = Field(
+        default_factory=lambda: project_root() / "families.yaml",
+        description="Rules: raw key to category, family, dataset.",
+    )
+    seed: int = Field(7, description="Seed of the sample Drive and of training.")
+    min_free_bytes: int = Field(
+        512 * 1024**2, ge=0, description="Refuse to start the embedded server with less free disk, in bytes."
+    )
+
+    ovh_s3_access_key: SecretStr | None = Field(None, validation_alias="OVH_S3_ACCESS_KEY")
+    ovh_s3_secret_key: SecretStr | None = Field(None, validation_alias="OVH_S3_SECRET_KEY")
+    ovh_access_key: SecretStr | None = Field(None, validation_alias="OVH_ACCESS_KEY")
+    ovh_secret_key: SecretStr | None = Field(None, validation_alias="OVH_SECRET_KEY")
+    aws_access_key_id: SecretStr | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
+    aws_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
+    aws_session_token: SecretStr | None = Field(None, validation_alias="AWS_SESSION_TOKEN")
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment and `.env`.
+
+        Raises:
+            SettingsError: naming each variable that is wrong; values are not repeated, they may be secrets.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = "; ".join(f"{_variable(cls, item['loc'])}: {item['msg']}" for item in error.errors())
+        raise SettingsError(f"Bad settings: {problems}", hint="Correct them in the environment or in .env.")
+
+    @model_validator(mode="after")
+    def _check_endpoint(self) -> Self:
+        if self.endpoint is None:
+            return self
+        url = urlsplit(self.endpoint)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise SettingsError("PIXEL_S3_ENDPOINT is not a URL.", hint="Give it as https://host[:port].")
+        if url.username or url.password:
+            raise SettingsError(
+                "PIXEL_S3_ENDPOINT carries a user name or password.",
+                hint="Pass credentials in the credential variables.",
+            )
+        if url.scheme == "http" and url.hostname not in LOOPBACK_HOSTS:
+            raise SettingsError(
+                f"PIXEL_S3_ENDPOINT is plain http to {url.hostname}; conversations only travel encrypted.",
+                hint="Use https, with PIXEL_S3_CA_BUNDLE for a private certificate authority.",
+            )
+        return self
+
+    def credentials(self) -> Credentials | None:
+        """The first key pair of the credential chain, or None when no variable of it is set.
+
+        Raises:
+            SettingsError: one half of a pair is set and the other is not.
+        """
+        for access_variable, secret_variable in CREDENTIAL_CHAIN:
+            access = self._secret(access_variable)
+            secret = self._secret(secret_variable)
+            if access is None and secret is None:
+                continue
+            if access is None or secret is None:
+                missing, present = (
+                    (access_variable, secret_variable)
+                    if access is None
+                    else (secret_variable, access_variable)
+                )
+                raise SettingsError(
+                    f"{present} is set but {missing} is not.", hint=f"Set {missing}, or unset {present}."
+                )
+            token = self.aws_session_token if access_variable.startswith("AWS_") else None
+            return Credentials(
+                access_key=access.get_secret_value(),
+                secret_key=secret,
+                session_token=token,
+                source=access_variable,
+            )
+        return None
+
+    def _secret(self, variable: str) -> SecretStr | None:
+        value: SecretStr | None = getattr(self, variable.lower())
+        # An empty variable is how shells and CI systems spell "not set".
+        return value if value is not None and value.get_secret_value() else None
+
+    @property
+    def uses_embedded_s3(self) -> bool:
+        """True when neither an endpoint nor any credential variable is set."""
+        return self.endpoint is None and self.credentials() is None
+
+    @property
+    def drive_source(self) -> str:
+        """What rclone copies from: the configured remote, or the sample Drive."""
+        return self.drive_remote or str(self.home / "drive")
+
+
+def get_settings() -> Settings:
+    """Settings of the present environment. Cheap; not cached, so that tests and tools may change the environment."""
+    return Settings.load()
+
+
+def _variable(model: type[BaseSettings], location: tuple[int | str, ...]) -> str:
+    if not location:
+        return "settings"
+    name = str(location[0])
+    field = model.model_fields.get(name)
+    if field is None:
+        return name
+    if isinstance(field.validation_alias, AliasChoices):
+        return str(field.validation_alias.choices[0])
+    return field.validation_alias if isinstance(field.validation_alias, str) else f"PIXEL_{name.upper()}"

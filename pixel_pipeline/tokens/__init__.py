@@ -1,0 +1,1 @@
+"""From curated conversations to packed token shards."""

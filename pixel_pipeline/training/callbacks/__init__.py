@@ -1,0 +1,1 @@
+"""Lightning callbacks, one for each concern. They import torch."""

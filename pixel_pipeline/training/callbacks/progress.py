@@ -1,0 +1,57 @@
+"""One readable line every few seconds. Imports torch."""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import lightning.pytorch as pl
+
+from pixel_pipeline.training.history import History
+from pixel_pipeline.training.module import MoEModule
+
+
+class Progress(pl.Callback):
+    """Reports the first step, the last, and between them at most one line every `every_seconds`.
+
+    Loss and speed are those since the line before; the time left includes validation and checkpoints at their rate so far.
+    """
+
+    def __init__(self, history: History, *, report: Callable[[str], None], every_seconds: float) -> None:
+        self._history = history
+        self._report = report
+        self._every_seconds = every_seconds
+        self._began = self._reported = monotonic()
+        self._tokens, self._seconds, self._steps = 0, 0.0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._began = monotonic()
+        self._mark()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        assert isinstance(module, MoEModule)
+        now, step, steps = monotonic(), module.steps_done, module.config.steps
+        first = trainer.global_step == 1
+        if not first and step < steps and now - self._reported < self._every_seconds:
+            return
+        new = self._history.losses[self._steps :]
+        tokens_per_second = (self._history.tokens - self._tokens) / max(
+            self._history.seconds - self._seconds, 1e-9
+        )
+        left = (now - self._began) / trainer.global_step * (steps - step)
+        self._report(
+            f"step {step}/{steps}  loss {sum(new) / len(new):.2f}  {tokens_per_second:,.0f} tokens/s"
+            f"  {format_duration(left)} left"
+        )
+        self._reported = now
+        self._mark()
+
+    def _mark(self) -> None:
+        self._tokens, self._seconds = self._history.tokens, self._history.seconds
+        self._steps = len(self._history.losses)
+
+
+def format_duration(seconds: float) -> str:
+    """`0:42`, `12:05` or `3:01:07`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,102 @@
+"""What determines a training run. Torch-free: Dagster definitions import it."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pixel_pipeline.training.shapes import PRESETS, ModelShape
+
+# They change when things are written, never what is trained, so two runs that differ only here are one run.
+OPERATIONAL_FIELDS = frozenset({"log_every_seconds", "checkpoint_every_seconds"})
+
+
+class TrainingConfig(BaseModel):
+    """Hyperparameters of one training run. Equal configs on equal data and code are the same run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str = Field("nano", description="Name of the model's sizes", json_schema_extra={"unit": "name"})
+    shape: ModelShape | None = Field(
+        None, description="Sizes to use in place of the preset's", json_schema_extra={"unit": "sizes"}
+    )
+    steps: int = Field(gt=0, description="Optimizer steps", json_schema_extra={"unit": "steps"})
+    rows_per_step: int = Field(
+        gt=0, description="Packed rows in the batch of one step", json_schema_extra={"unit": "rows"}
+    )
+    learning_rate: float = Field(
+        gt=0, description="Peak learning rate of AdamW", json_schema_extra={"unit": "1/step"}
+    )
+    warmup_steps: int = Field(
+        0, ge=0, description="Linear warm-up of the learning rate", json_schema_extra={"unit": "steps"}
+    )
+    min_learning_rate_ratio: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Learning rate at the last step over its peak",
+        json_schema_extra={"unit": "ratio"},
+    )
+    weight_decay: float = Field(
+        0.1, ge=0, description="Decoupled weight decay of matrices", json_schema_extra={"unit": "1/step"}
+    )
+    gradient_clip_norm: float = Field(
+        1.0, gt=0, description="Largest L2 norm of the gradient", json_schema_extra={"unit": "L2 norm"}
+    )
+    router_aux_loss_coefficient: float = Field(
+        0.01, ge=0, description="Weight of the load-balancing loss", json_schema_extra={"unit": "ratio"}
+    )
+    seed: int = Field(
+        7, ge=0, description="Seed of the weights and of the row order", json_schema_extra={"unit": "seed"}
+    )
+    validation_rows: int = Field(
+        32,
+        gt=0,
+        description="Validation rows scored each time, spread over families",
+        json_schema_extra={"unit": "rows"},
+    )
+    validations: int = Field(
+        4,
+        gt=0,
+        description="Validations after the one at step 0, the last at the end",
+        json_schema_extra={"unit": "count"},
+    )
+    log_every_seconds: float = Field(
+        5.0, ge=0, description="Least time between two progress lines", json_schema_extra={"unit": "seconds"}
+    )
+    checkpoint_every_seconds: float = Field(
+        60.0, ge=0, description="Time between two checkpoints", json_schema_extra={"unit": "seconds"}
+    )
+    device: Literal["cpu", "h100"] = Field(
+        "cpu", description="Device that must be there", json_schema_extra={"unit": "device"}
+    )
+    precision: Literal["fp32", "bf16-mixed"] = Field(
+        "fp32",
+        description="Arithmetic of matrix products; weights stay fp32",
+        json_schema_extra={"unit": "format"},
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.shape is None and self.preset not in PRESETS:
+            raise ValueError(f"preset {self.preset!r} is unknown; there are {', '.join(sorted(PRESETS))}")
+        if not self.preset.replace("_", "").isalnum():
+            raise ValueError("preset becomes part of the run's name: letters, digits and underscores only")
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
+        return self
+
+    @property
+    def model_shape(self) -> ModelShape:
+        """The model's sizes: `shape` if given, else the preset's."""
+        return self.shape or PRESETS[self.preset]
+
+    def validation_steps(self) -> tuple[int, ...]:
+        """Numbers of done steps after which validation runs: 0, evenly spread ones, and the last."""
+        spread = (round(self.steps * number / self.validations) for number in range(self.validations + 1))
+        return tuple(sorted({*spread}))
+
+    def identity(self) -> dict[str, object]:
+        """All that the trained weights and their recorded history depend on, as plain types."""
+        values = self.model_dump(mode="json", exclude=set(OPERATIONAL_FIELDS))
+        values["shape"] = self.model_shape.model_dump(mode="json")
+        return values

@@ -1,0 +1,53 @@
+"""The device that a profile asks for, checked before anything else is done. Imports torch only to look for a GPU."""
+
+from dataclasses import dataclass
+
+from pixel_pipeline.training.errors import DeviceError
+
+# Hopper is 9.0; Blackwell is above. An H200 or B200 does all that an H100 does.
+LEAST_CAPABILITY = (9, 0)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A visible NVIDIA GPU and its CUDA compute capability (major, minor)."""
+
+    name: str
+    capability: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"{self.name} (compute capability {self.capability[0]}.{self.capability[1]})"
+
+
+def visible_gpus() -> list[Gpu]:
+    """The GPUs that torch can see, in device order."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    return [
+        Gpu(name=torch.cuda.get_device_name(index), capability=torch.cuda.get_device_capability(index))
+        for index in range(torch.cuda.device_count())
+    ]
+
+
+def check_device(requirement: str) -> str:
+    """The device to train on, in torch's words: "cpu" or "cuda:0".
+
+    Args:
+        requirement: "cpu", or "h100" for an NVIDIA H100 or a newer data-centre GPU.
+
+    Raises:
+        DeviceError: no adequate device; says what was found.
+    """
+    if requirement == "cpu":
+        return "cpu"
+    gpus = visible_gpus()
+    for index, gpu in enumerate(gpus):
+        if gpu.capability >= LEAST_CAPABILITY:
+            return f"cuda:{index}"
+    found = ", ".join(str(gpu) for gpu in gpus) or "no CUDA device"
+    raise DeviceError(
+        f"profile {requirement} needs an NVIDIA H100; found: {found}.",
+        hint="Set PIXEL_PROFILE=demo to train the nano model on the CPU, or run on a machine with an H100.",
+    )

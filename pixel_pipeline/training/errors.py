@@ -1,0 +1,31 @@
+"""Errors of training, evaluation and generation. Torch-free."""
+
+from pixel_pipeline.errors import PixelError
+
+
+class DeviceError(PixelError):
+    """The machine lacks the device that the profile asks for."""
+
+
+class CheckpointNotFoundError(PixelError):
+    """No complete checkpoint matches what was asked for."""
+
+
+class CheckpointCorruptError(PixelError):
+    """A checkpoint's files disagree with its manifest."""
+
+
+class TrainingDataError(PixelError):
+    """The token shards cannot be trained on."""
+
+
+class TrainingDivergedError(PixelError):
+    """The loss is no longer a finite number."""
+
+
+class RunConflictError(PixelError):
+    """A run of this name exists and was trained on other data or with another configuration."""
+
+
+class TrainingInterruptedError(PixelError):
+    """SIGINT or SIGTERM ended training early; what was done is in a durable checkpoint."""

@@ -1,0 +1,72 @@
+"""Builds the from-scratch Mixtral and counts its parameters. Imports torch."""
+
+from pathlib import Path
+
+import torch
+from transformers import MixtralConfig, MixtralForCausalLM
+
+from pixel_pipeline.tokens.shards import TokenizerRef
+from pixel_pipeline.training import experts
+from pixel_pipeline.training.shapes import ModelShape
+
+ROPE_THETA = 10_000.0
+
+
+def mixtral_config(shape: ModelShape, *, tokenizer: TokenizerRef, sequence_length: int) -> MixtralConfig:
+    """The transformers configuration of a shape; `sequence_length` in tokens."""
+    return MixtralConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.attention_heads,
+        num_key_value_heads=shape.key_value_heads,
+        head_dim=shape.head_dim,
+        num_local_experts=shape.experts,
+        num_experts_per_tok=shape.experts_per_token,
+        tie_word_embeddings=shape.tied_embeddings,
+        max_position_embeddings=sequence_length,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        sliding_window=None,
+        router_jitter_noise=0.0,
+        attention_dropout=0.0,
+        pad_token_id=tokenizer.pad_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_id,
+        dtype="float32",
+    )
+
+
+def build_model(config: MixtralConfig, *, seed: int, device: torch.device) -> MixtralForCausalLM:
+    """A freshly initialised fp32 model on `device`; equal seeds give equal weights."""
+    torch.manual_seed(seed)
+    # The config object is shared by all its models; each gets a copy, as the implementations are written into it.
+    model = MixtralForCausalLM(MixtralConfig.from_dict(config.to_dict()))
+    _choose_implementations(model, device=device)
+    model.to(device)  # type: ignore[arg-type]
+    return model
+
+
+def load_model(folder: Path, *, device: torch.device) -> MixtralForCausalLM:
+    """The fp32 model of a checkpoint folder, in memory of its own.
+
+    `from_pretrained` maps the file: tensors would be aligned as the file is, and matrix products of other alignment differ
+    in their last bit. So the weights are copied into a freshly built model, and a resumed run is bit-exact.
+    """
+    stored = MixtralForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    model = build_model(stored.config, seed=0, device=device)
+    model.load_state_dict(stored.state_dict())
+    return model
+
+
+def parameter_counts(model: MixtralForCausalLM) -> tuple[int, int]:
+    """(total, active): active counts only the experts that one token passes through. Tied weights count once."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    in_experts = sum(parameter.numel() for name, parameter in model.named_parameters() if ".experts." in name)
+    idle_share = 1 - model.config.num_experts_per_tok / model.config.num_local_experts
+    return total, total - round(in_experts * idle_share)
+
+
+def _choose_implementations(model: MixtralForCausalLM, *, device: torch.device) -> None:
+    model.set_attn_implementation("sdpa")
+    model.set_experts_implementation(experts.IMPLEMENTATION if device.type == "cpu" else "grouped_mm")

@@ -1,0 +1,79 @@
+"""Attention and targets of packed rows. Imports torch.
+
+Conversations share a row; `segments` numbers them from 1, with 0 for padding. Attention never crosses segments.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """What the model is given of a batch of B rows of L tokens.
+
+    Attributes:
+        tokens: int64 [B, L].
+        positions: int64 [B, L]; restart at 0 in each segment.
+        attention: float32 [B, 1, L, L], added to the scores: 0 where a query (row) may see a key (column).
+        real: bool [B, L]; False at padding.
+        target_index: int64 [N]; flat positions (of B * L) whose next token is a target.
+        targets: int64 [N]; those next tokens.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    attention: Tensor
+    real: Tensor
+    target_index: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on a device."""
+        return replace(
+            self, **{column.name: getattr(self, column.name).to(device) for column in fields(self)}
+        )
+
+
+def pack_batch(tokens: Tensor, *, loss_mask: Tensor, segments: Tensor) -> PackedBatch:
+    """Prepare a batch; all arguments are [B, L], as the shards hold them."""
+    tokens = tokens.long()
+    target_index, targets = next_token_targets(tokens, loss_mask=loss_mask, segments=segments)
+    return PackedBatch(
+        tokens=tokens,
+        positions=segment_positions(segments),
+        attention=segment_attention(segments),
+        real=segments > 0,
+        target_index=target_index,
+        targets=targets,
+    )
+
+
+def segment_positions(segments: Tensor) -> Tensor:
+    """int64 [B, L]: distance from the first token of the segment."""
+    index = torch.arange(segments.size(1), device=segments.device).expand(segments.shape)
+    starts = torch.zeros_like(index)
+    starts[:, 1:] = torch.where(segments[:, 1:] != segments[:, :-1], index[:, 1:], 0)
+    return index - starts.cummax(dim=1).values
+
+
+def segment_attention(segments: Tensor) -> Tensor:
+    """float32 [B, 1, L, L]: block-diagonal causal mask.
+
+    Padding is a block of its own: each query then sees at least itself, and no row of scores is all -inf.
+    """
+    length = segments.size(1)
+    allowed = segments[:, :, None] == segments[:, None, :]
+    allowed &= torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    blocked = torch.zeros(allowed.shape, device=segments.device).masked_fill_(~allowed, float("-inf"))
+    return blocked.unsqueeze(1)
+
+
+def next_token_targets(tokens: Tensor, *, loss_mask: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    """(flat positions [N], next tokens [N]) of the positions whose successor is a target in the same segment."""
+    counted = torch.zeros(tokens.shape, dtype=torch.bool, device=tokens.device)
+    counted[:, :-1] = (loss_mask[:, 1:] > 0) & (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
+    target_index = counted.flatten().nonzero().squeeze(1)
+    return target_index, tokens.flatten().index_select(0, target_index + 1)

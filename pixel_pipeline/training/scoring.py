@@ -1,0 +1,112 @@
+"""Held-out loss and routing, by family. Imports torch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import MixtralForCausalLM
+
+from pixel_pipeline.training.data import ShardDataset, collate
+from pixel_pipeline.training.losses import linear_cross_entropy
+from pixel_pipeline.training.packing import PackedBatch
+
+ROWS_PER_BATCH = 8
+
+
+@dataclass
+class FamilyScore:
+    """Sums over the rows of one family; `expert_counts` int64 [layers, experts] counts assignments of real tokens."""
+
+    rows: int
+    loss_sum: float
+    targets: int
+    expert_counts: Tensor
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of a target token, in nats."""
+        return self.loss_sum / max(self.targets, 1)
+
+
+@dataclass
+class Score:
+    """Scores of all families."""
+
+    families: dict[str, FamilyScore] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of a target token over all families, in nats."""
+        targets = sum(family.targets for family in self.families.values())
+        return sum(family.loss_sum for family in self.families.values()) / max(targets, 1)
+
+    @property
+    def expert_counts(self) -> Tensor:
+        """int64 [layers, experts], over all families."""
+        return torch.stack([family.expert_counts for family in self.families.values()]).sum(0)
+
+
+def hidden_and_routing(model: MixtralForCausalLM, batch: PackedBatch) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """(hidden states at the target positions [N, H], router logits [B * L, E] of each layer)."""
+    output = model.model(
+        input_ids=batch.tokens,
+        attention_mask=batch.attention,
+        position_ids=batch.positions,
+        use_cache=False,
+        output_router_logits=True,
+    )
+    hidden = output.last_hidden_state.flatten(0, 1).index_select(0, batch.target_index)
+    return hidden, output.router_logits
+
+
+@torch.no_grad()
+def score_families(
+    model: MixtralForCausalLM,
+    dataset: ShardDataset,
+    *,
+    rows: dict[str, list[int]],
+    stop: Callable[[], bool] = lambda: False,
+) -> Score | None:
+    """Score the given rows of each family; None when `stop()` became true on the way."""
+    was_training = model.training
+    model.train(False)
+    try:
+        score = Score()
+        for family, indices in rows.items():
+            total = FamilyScore(rows=len(indices), loss_sum=0.0, targets=0, expert_counts=_zero_counts(model))
+            for start in range(0, len(indices), ROWS_PER_BATCH):
+                if stop():
+                    return None
+                batch = collate([dataset[index] for index in indices[start : start + ROWS_PER_BATCH]])
+                _add(total, model=model, batch=batch.to(model.device))
+            score.families[family] = total
+        return score
+    finally:
+        model.train(was_training)
+
+
+def _add(total: FamilyScore, *, model: MixtralForCausalLM, batch: PackedBatch) -> None:
+    hidden, router_logits = hidden_and_routing(model, batch)
+    loss = linear_cross_entropy(hidden, weight_VH=model.lm_head.weight, targets_N=batch.targets)
+    total.loss_sum += float(loss)
+    total.targets += batch.targets.numel()
+    total.expert_counts += expert_counts(
+        router_logits, real=batch.real, top_k=model.config.num_experts_per_tok
+    )
+
+
+def expert_counts(router_logits: Sequence[Tensor], *, real: Tensor, top_k: int) -> Tensor:
+    """int64 [layers, experts] on the CPU: assignments of real tokens."""
+    kept = real.flatten().nonzero().squeeze(1)
+    counts = [
+        torch.bincount(
+            logits.index_select(0, kept).topk(top_k, dim=-1).indices.flatten(), minlength=logits.size(1)
+        )
+        for logits in router_logits
+    ]
+    return torch.stack(counts).cpu()
+
+
+def _zero_counts(model: MixtralForCausalLM) -> Tensor:
+    return torch.zeros(model.config.num_hidden_layers, model.config.num_local_experts, dtype=torch.int64)

@@ -1,0 +1,228 @@
+"""Trains a model from token shards, or finds that it has been trained. Torch-free until there are steps to do.
+
+`python -m pixel_pipeline.training.train` is the process that Dagster starts through Pipes; by hand it needs no Dagster.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+import sys
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.settings import get_settings
+from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
+from pixel_pipeline.training.checkpoints import (
+    CheckpointManifest,
+    CheckpointRef,
+    download,
+    list_checkpoints,
+    point_to,
+)
+from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.device import check_device
+from pixel_pipeline.training.errors import RunConflictError
+from pixel_pipeline.training.fingerprint import run_identity, run_name
+from pixel_pipeline.training.history import History
+from pixel_pipeline.training.hosting import Host, run_hosted
+from pixel_pipeline.training.profiles import profile_config
+from pixel_pipeline.training.run_state import MODEL_FILE, STATE_FILE, RunState
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run.
+
+    Attributes:
+        uri: `s3://` URI of the final checkpoint.
+        model_sha256: Of `model.safetensors`, in hex.
+        git_revision: Of the process that trained it.
+        parameters: (total, active for one token).
+        reused: The run was complete already; nothing was trained.
+        resumed_from: Step that this process went on from; None where it began the run or did nothing.
+    """
+
+    checkpoint: CheckpointRef
+    uri: str
+    model_sha256: str
+    dataset_version: str
+    git_revision: str
+    parameters: tuple[int, int]
+    history: History
+    reused: bool
+    resumed_from: int | None
+
+    @property
+    def validation_ratio(self) -> float:
+        """Validation loss at the end over that at the start."""
+        return self.history.validations[-1].loss / self.history.validations[0].loss
+
+    def metadata(self) -> dict[str, Any]:
+        """Figures for Dagster, without the picture."""
+        history = self.history
+        return {
+            "checkpoint": {"raw_value": self.uri, "type": "path"},
+            "model sha256": self.model_sha256,
+            "dataset version": self.dataset_version,
+            "git revision": self.git_revision,
+            "status": "reused" if self.reused else "trained",
+            "steps": self.checkpoint.step,
+            "tokens seen": history.tokens,
+            "tokens per second": round(history.tokens_per_second),
+            "loss first": history.losses[0],
+            "loss last": history.losses[-1],
+            "validation loss first": history.validations[0].loss,
+            "validation loss last": history.validations[-1].loss,
+            "validation loss ratio": self.validation_ratio,
+            "parameters total": self.parameters[0],
+            "parameters active": self.parameters[1],
+        }
+
+
+def train(
+    config: TrainingConfig,
+    lake: Lake,
+    manifest_key: str,
+    *,
+    run: str | None = None,
+    report: Callable[[str], None],
+    git_revision: str,
+    cache: Path | None = None,
+) -> TrainingResult:
+    """Bring a run to its last step: from nothing, from its newest checkpoint, or not at all if it is there.
+
+    Args:
+        manifest_key: Of the token shards, in the data bucket.
+        run: Name of the run; derived from dataset, configuration and code if not given.
+        report: Receives readable progress lines.
+        git_revision: Recorded in the checkpoints.
+        cache: Folder for local copies of shards; `<PIXEL_HOME>/cache` if not given.
+
+    Raises:
+        DeviceError: the device that the configuration asks for is not there.
+        TrainingInterruptedError: SIGINT or SIGTERM came; a checkpoint of the steps done is durable.
+        RunConflictError: `run` names a run of other inputs.
+        TrainingDataError, TrainingDivergedError, CheckpointCorruptError: see their classes.
+    """
+    device = check_device(config.device)
+    manifest = ShardManifest.load(lake.data, manifest_key)
+    identity = run_identity(config, manifest)
+    run = run or run_name(config, manifest)
+    start = RunState(
+        step=0,
+        identity=identity,
+        manifest_key=manifest_key,
+        git_revision=git_revision,
+        parameters=(0, 0),
+        history=History(),
+    )
+    newest = max(list_checkpoints(lake.checkpoints, run), default=None)
+    if newest is not None:
+        start = _read_state(lake, newest)
+        if start.identity != identity:
+            raise RunConflictError(
+                f"Run {run} was trained on other data, with another configuration or other code.",
+                hint="Leave the run's name out, or choose one that is free.",
+            )
+        if CheckpointManifest.load(lake, newest).final:
+            point_to(lake, newest, final=True)
+            report(f"run {run} is complete: {newest.uri(lake)}; nothing to train")
+            return _result(lake, newest, reused=True, resumed_from=None)
+    report(f"run {run}: {f'going on from step {start.step}' if start.step else 'starting'} on {device}")
+    import torch
+
+    from pixel_pipeline.training.fit import Fit
+
+    final = Fit(
+        config=config,
+        lake=lake,
+        manifest=manifest,
+        run=run,
+        start=start,
+        cache=cache or get_settings().home / "cache",
+        device=torch.device(device),
+        report=report,
+    ).run_to_end()
+    return _result(lake, final, reused=False, resumed_from=newest.step if newest else None)
+
+
+def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int | None) -> TrainingResult:
+    state = _read_state(lake, ref)
+    return TrainingResult(
+        checkpoint=ref,
+        uri=ref.uri(lake),
+        model_sha256=CheckpointManifest.load(lake, ref).files[MODEL_FILE].sha256,
+        dataset_version=state.identity["dataset_version"],
+        git_revision=state.git_revision,
+        parameters=state.parameters,
+        history=state.history,
+        reused=reused,
+        resumed_from=resumed_from,
+    )
+
+
+def _read_state(lake: Lake, ref: CheckpointRef) -> RunState:
+    with TemporaryDirectory(prefix="pixel-state-") as name:
+        download(lake, ref, folder=Path(name), names=[STATE_FILE])
+        return RunState.read(Path(name))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The training process; returns its exit status."""
+    return run_hosted(lambda host: _body(host, arguments))
+
+
+def _body(host: Host, arguments: list[str] | None) -> None:
+    lake = Lake.open(get_settings())
+    if host.extras is not None:
+        config = TrainingConfig.model_validate(host.extras["config"])
+        manifest_key, git_revision = host.extras["manifest_key"], host.extras["git_revision"]
+        run = host.extras.get("run")
+    else:
+        options = _parser().parse_args(arguments)
+        config = profile_config(options.profile or get_settings().profile)
+        if options.steps:
+            warmup = min(config.warmup_steps, options.steps - 1)
+            config = config.model_copy(update={"steps": options.steps, "warmup_steps": warmup})
+        manifest_key = options.manifest or current_manifest_key(lake.data)
+        git_revision, run = options.git_revision, None
+    result = train(
+        config,
+        lake,
+        cast(str, manifest_key),
+        run=run,
+        report=host.report,
+        git_revision=cast(str, git_revision),
+    )
+    from pixel_pipeline.training.plots import loss_curve, markdown_image
+
+    host.materialize(
+        metadata={
+            **result.metadata(),
+            "loss curve": {
+                "raw_value": markdown_image(loss_curve(result.history), title="Loss"),
+                "type": "md",
+            },
+        },
+        data_version=result.model_sha256,
+    )
+    last = result.history.validations[-1].loss
+    host.report(
+        f"trained: {result.uri}  validation loss {result.history.validations[0].loss:.2f} -> {last:.2f}"
+        f" ({result.validation_ratio:.0%})"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pixel_pipeline.training.train", description=__doc__)
+    parser.add_argument("--profile", help="demo or h100 (default: PIXEL_PROFILE)")
+    parser.add_argument("--steps", type=int, help="steps to train in place of the profile's")
+    parser.add_argument("--manifest", help="key of a shard manifest (default: the current one)")
+    parser.add_argument("--git-revision", default="unknown", help="recorded in the checkpoints")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+import pytest
+
+from pixel_pipeline.conversations.families import FamilyConfig, FamilyConfigError, FamilyRule, slug
+
+RULES = """
+rules:
+  - match: ["gdrive/raw/Therapy/**/cot/*.json", "acquired/cot_?.csv"]
+    category: cot_reasoning
+    family: cot
+    dataset: triples
+  - match: gdrive/raw/Therapy/**
+    category: professional_therapeutic
+    family: therapy
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> FamilyConfig:
+    path = tmp_path / "families.yaml"
+    path.write_text(RULES, encoding="utf-8")
+    return FamilyConfig.load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "family"),
+    [
+        ("gdrive/raw/Therapy/cot/a.json", "cot"),
+        ("gdrive/raw/Therapy/x/y/cot/a.json", "cot"),
+        ("gdrive/raw/Therapy/cot/deeper/a.json", "therapy"),
+        ("gdrive/raw/Therapy/cotta/a.json", "therapy"),
+        ("acquired/cot_1.csv", "cot"),
+        ("acquired/cot_12.csv", "unsorted"),
+        ("gdrive/raw/therapy/a.json", "therapy"),
+        ("gdrive/raw/Couples & Family/a/b.json", "couples_family"),
+        ("acquired/Élan Vital/x", "elan_vital"),
+        ("gdrive/raw/loose.json", "unsorted"),
+        ("gdrive/raw//x.json", "unsorted"),
+        ("elsewhere/a/b.json", "unsorted"),
+    ],
+)
+def test_classify(config: FamilyConfig, key: str, family: str) -> None:
+    assert config.classify(key).family == family
+
+
+def test_a_family_keeps_its_table_however_a_key_got_there(config: FamilyConfig) -> None:
+    rule = FamilyRule(category="professional_therapeutic", family="therapy", dataset="therapy")
+    assert config.classify("gdrive/raw/Therapy/a.json") == config.classify("acquired/THERAPY!/a.json") == rule
+    assert config.classify("acquired/cot/x") == FamilyRule(
+        category="cot_reasoning", family="cot", dataset="triples"
+    )
+    assert FamilyConfig().classify("acquired/New/x") == FamilyRule(
+        category="new", family="new", dataset="new"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("rules: [{family: a}]", "rule 1: `match`"),
+        ("rules: [{match: x, family: A B}]", "rule 1: `family` is 'A B'"),
+        ("rules: [{match: x}]", "rule 1: `family` is None"),
+        ("rules: [{match: x, family: a, colour: red}]", "rule 1: unknown keys colour"),
+        ("rules: [7]", "rule 1"),
+        ("rules: {a: b}", "`rules` is not a list"),
+        ("- a", "`rules`"),
+        ("rules: [", "YAML"),
+        (
+            "rules: [{match: x, family: a}, {match: y, family: a, dataset: b}]",
+            "rule 2: the family a has the table",
+        ),
+        (
+            "rules: [{match: x, family: a, category: c, dataset: d}, {match: y, family: b, category: c, dataset: d}]",
+            "rule 2",
+        ),
+        ("rules: [{match: x, family: a, category: d, dataset: d}]", "rule 1: the table d/d is kept"),
+        ("rules: [{match: x, family: unsorted, category: c, dataset: d}]", "rule 1"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "families.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(FamilyConfigError) as caught:
+        FamilyConfig.load(path)
+    assert complaint in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named_and_an_empty_one_has_no_rules(tmp_path: Path) -> None:
+    with pytest.raises(FamilyConfigError, match="does not exist"):
+        FamilyConfig.load(tmp_path / "none.yaml")
+    (tmp_path / "empty.yaml").write_text("")
+    assert FamilyConfig.load(tmp_path / "empty.yaml") == FamilyConfig()
+
+
+def test_slugs_of_names_in_other_scripts_stay_apart() -> None:
+    assert slug("心理咨询").startswith("folder_")
+    assert slug("心理咨询") != slug("情感")
+    assert slug("心理 data").startswith("data_")
+    assert slug("心理 data") != slug("情感 data")
+    assert slug("Straße – Nr. 5") == "strasse_nr_5"
+    assert slug("心理咨询") == "folder_81ed3ae7"
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_slugs_are_slugs(name: str) -> None:
+    assert set(slug(name)) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")
+    assert slug(name) == slug(name)
+    assert slug(name)

@@ -1,0 +1,38 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pixel_pipeline.conversations.identity import content_hash, record_id
+
+messages = st.lists(
+    st.tuples(st.sampled_from(["user", "assistant"]), st.text("ab:1 \n", max_size=6)), max_size=4
+)
+
+
+def test_hash_ignores_whitespace_and_composition_only() -> None:
+    assert content_hash([("user", " caf\u00e9  au\nlait ")]) == content_hash([("user", "cafe\u0301 au lait")])
+    assert content_hash([("user", "a")]) != content_hash([("assistant", "a")])
+    assert content_hash([("user", "a"), ("assistant", "b")]) != content_hash(
+        [("user", "a"), ("assistant", "B")]
+    )
+
+
+@given(messages, messages)
+def test_framing_is_unambiguous(first: list[tuple[str, str]], second: list[tuple[str, str]]) -> None:
+    def spoken(said: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return [(role, " ".join(content.split())) for role, content in said]
+
+    assert (content_hash(first) == content_hash(second)) == (spoken(first) == spoken(second))
+
+
+def test_framing_of_a_turn_that_looks_like_two() -> None:
+    assert content_hash([("user", "a"), ("user", "b")]) != content_hash([("user", "auser:1:b")])
+
+
+def test_ids_of_different_places_differ() -> None:
+    places = [("k", 1, 2), ("k#1", 2, None), ("k%231", 2, None), ("k", 1, None), ("k", 2, 1)]
+    assert len({record_id(key=key, position=p, sub_index=s) for key, p, s in places}) == len(places)
+
+
+def test_ids_are_stable() -> None:
+    assert record_id(key="gdrive/raw/A/b.jsonl", position=7) == "67b2990ffc27cb7536d33088826b4c8d"
+    assert content_hash([("user", "hello"), ("assistant", "hi")]) == "34c5102e4f75f11d9f15ecdd95f779ce"

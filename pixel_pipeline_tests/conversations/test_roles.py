@@ -1,0 +1,32 @@
+import pytest
+
+from pixel_pipeline.conversations.records import RecordError
+from pixel_pipeline.conversations.roles import ROLE_OF, normalised, required_role, role_of
+
+
+@pytest.mark.parametrize(
+    ("spelling", "role"),
+    [
+        ("human", "user"), ("GPT", "assistant"), (" Help Seeker ", "user"), ("help-seeker", "user"), ("Doctor_2", "assistant"),
+        ("来访者1", "user"), ("心理咨询师（扮演严肃女性）", "assistant"), ("**Therapist**", "assistant"), ("Guest_family2", "user"),
+        ("Therapist [calm]", "assistant"), ("function_response", "tool"), ("DEVELOPER", "system"), ("Danışan", "user"),
+    ],
+)  # fmt: skip
+def test_spellings(spelling: str, role: str) -> None:
+    assert role_of(spelling) == role
+
+
+def test_the_table_is_in_the_spelling_it_is_looked_up_in() -> None:
+    assert {spelling for spelling in ROLE_OF if role_of(spelling) is None} == set()
+    assert set(ROLE_OF.values()) == {"system", "user", "assistant", "tool"}
+    assert normalised("Social-Worker 2") in ROLE_OF
+
+
+@pytest.mark.parametrize(
+    ("spelling", "named"), [("stranger", True), ("I am not a role", False), ("x" * 40, False), (7, False)]
+)
+def test_a_stranger_is_named_only_when_short(spelling: object, named: bool) -> None:
+    with pytest.raises(RecordError) as caught:
+        required_role(spelling)
+    assert caught.value.error_class == "unknown_role"
+    assert (str(spelling) in caught.value.reason) == named

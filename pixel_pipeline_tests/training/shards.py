@@ -1,0 +1,103 @@
+"""Makes small token shards in a lake, by the same functions that the token stage uses."""
+
+from dataclasses import asdict
+import hashlib
+import random
+
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.tokens.chat_template import END_ID, PAD_ID, encode_conversations
+from pixel_pipeline.tokens.packing import pack
+from pixel_pipeline.tokens.shards import (
+    FORMAT,
+    ShardManifest,
+    ShardRef,
+    SplitManifest,
+    TokenizerRef,
+    write_shard,
+)
+from pixel_pipeline.tokens.tokenizer import serialize, tokenizer_digest, train_tokenizer
+
+FAMILIES = ("calm", "sleep", "work")
+FEELINGS = ("tense", "tired", "uneasy", "hopeful", "restless", "steady", "low", "worn out", "lighter", "stuck")
+TIMES = ("at night", "every morning", "since spring", "on Sundays", "these days", "after dinner", "for weeks")
+PLACES = ("at home", "at work", "on the bus", "with my sister", "in meetings", "near the river", "in the kitchen")
+STEPS = ("breathe slowly", "write it down", "go for a walk", "call a friend", "rest a little", "name the feeling")
+
+
+def conversation(generator: random.Random, *, family: str, turns: int) -> list[tuple[str, str]]:
+    """A templated dialogue of user and assistant turns."""
+    messages = []
+    for _ in range(turns):
+        feeling, time, place = (generator.choice(words) for words in (FEELINGS, TIMES, PLACES))
+        messages += [
+            ("user", f"About {family}: I feel {feeling} {time}, mostly {place}. What could I do?"),
+            (
+                "assistant",
+                f"It sounds hard to feel {feeling} {time}. When it comes up {place}, you might "
+                f"{generator.choice(STEPS)}, and then {generator.choice(STEPS)}. How would that be for you?",
+            ),
+        ]
+    return messages
+
+
+def write_shards(
+    lake: Lake,
+    *,
+    conversations: int = 240,
+    held_out: int = 12,
+    sequence_length: int = 64,
+    vocab_size: int = 400,
+    turns: int = 1,
+    seed: int = 7,
+) -> str:
+    """Write tokenizer, shards and manifest; returns the manifest's key.
+
+    `conversations` are those of the training split in all, `held_out` those of each held-out split and family.
+    """
+    generator = random.Random(seed)
+
+    def some(family: str, count: int) -> list[list[tuple[str, str]]]:
+        return [conversation(generator, family=family, turns=turns) for _ in range(count)]
+
+    train = [dialogue for family in FAMILIES for dialogue in some(family, conversations // len(FAMILIES))]
+    tokenizer = train_tokenizer(
+        iter([[content for dialogue in train for _, content in dialogue]]), vocab_size=vocab_size
+    )
+    data = serialize(tokenizer)
+    digest = tokenizer_digest(data)
+    tokenizer_key = f"tokens/{digest}/tokenizer.json"
+    lake.data.put(tokenizer_key, data)
+    version = f"test-{seed}-{sequence_length}-{conversations}"
+    prefix = f"tokens/{digest}/{version}"
+
+    def shard(name: str, dialogues: list[list[tuple[str, str]]], family: str | None) -> ShardRef:
+        rows = pack(encode_conversations(tokenizer, dialogues), length=sequence_length, seed=seed)
+        return write_shard(lake.data, f"{prefix}/{name}.safetensors", rows, family=family)
+
+    half = len(train) // 2
+    splits = {
+        "train": [shard("train-00000", train[:half], None), shard("train-00001", train[half:], None)],
+        **{
+            split: [shard(f"{split}-{family}-00000", some(family, held_out), family) for family in FAMILIES]
+            for split in ("validation", "test")
+        },
+    }
+    manifest = ShardManifest(
+        dataset_version=version,
+        sequence_length=sequence_length,
+        tokenizer=TokenizerRef(
+            key=tokenizer_key,
+            sha256=hashlib.sha256(data).hexdigest(),
+            digest=digest,
+            vocab_size=tokenizer.get_vocab_size(),
+            pad_id=PAD_ID,
+            eos_id=END_ID,
+        ),
+        splits={name: SplitManifest.of(shards) for name, shards in splits.items()},
+        families={},
+    )
+    content = asdict(manifest)
+    assert content["format"] == FORMAT
+    lake.data.put_json(f"{prefix}/manifest.json", content)
+    lake.data.put_json("tokens/current.json", {"manifest": f"{prefix}/manifest.json"})
+    return f"{prefix}/manifest.json"
