@@ -1,12 +1,12 @@
 """Every setting of the project, from the environment or `.env`, in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import os
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pixel_pipeline.errors import SettingsError
@@ -31,7 +31,7 @@ def project_root() -> Path:
 class Credentials:
     """An S3 key pair and the name of the variable that it came from."""
 
-    access_key: str
+    access_key: str = field(repr=False)
     secret_key: SecretStr
     session_token: SecretStr | None
     source: str
@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="PIXEL_",
         env_file=project_root() / ".env",
+        # An empty variable is how shells and CI systems spell "not set".
+        env_ignore_empty=True,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -112,12 +114,18 @@ class Settings(BaseSettings):
             problems = "; ".join(f"{_variable(cls, item['loc'])}: {item['msg']}" for item in error.errors())
         raise SettingsError(f"Bad settings: {problems}", hint="Correct them in the environment or in .env.")
 
+    @field_validator("home", "families_file", "ca_bundle")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        # Subprocesses have working directories of their own, and nobody expands `~` in a `.env`.
+        return None if path is None else path.expanduser().absolute()
+
     @model_validator(mode="after")
     def _check_endpoint(self) -> Self:
         if self.endpoint is None:
             return self
-        url = urlsplit(self.endpoint)
-        if url.scheme not in ("http", "https") or not url.hostname:
+        url = _split_url(self.endpoint)
+        if url is None or url.scheme not in ("http", "https") or not url.hostname or url.query:
             raise SettingsError("PIXEL_S3_ENDPOINT is not a URL.", hint="Give it as https://host[:port].")
         if url.username or url.password:
             raise SettingsError(
@@ -162,8 +170,7 @@ class Settings(BaseSettings):
 
     def _secret(self, variable: str) -> SecretStr | None:
         value: SecretStr | None = getattr(self, variable.lower())
-        # An empty variable is how shells and CI systems spell "not set".
-        return value if value is not None and value.get_secret_value() else None
+        return value
 
     @property
     def uses_embedded_s3(self) -> bool:
@@ -179,6 +186,16 @@ class Settings(BaseSettings):
 def get_settings() -> Settings:
     """Settings of the present environment. Cheap; not cached, so that tests and tools may change the environment."""
     return Settings.load()
+
+
+def _split_url(text: str) -> SplitResult | None:
+    """The URL's parts, or None where host or port cannot be."""
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018  the standard library checks the port when it is asked for
+    except ValueError:
+        return None
+    return url
 
 
 def _variable(model: type[BaseSettings], location: tuple[int | str, ...]) -> str:

@@ -8,7 +8,8 @@ import xxhash
 
 @cache
 def code_version() -> str:
-    """Returns xxh3-64 (16 hex digits) over the path and bytes of every module of this package, in path order."""
+    """Returns xxh3-64 (16 hex digits) over the path and bytes of every module of this package, in path
+    order."""
     package = Path(__file__).parent
     digest = xxhash.xxh3_64()
     for module in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).as_posix()):

@@ -31,8 +31,9 @@ def convert_object(source: SourceObject, stream: BinaryIO) -> "Conversion":
         stream: Its bytes from the first on; a Parquet object is read in place when the stream can seek.
 
     Returns:
-        An iterable of ConvertedBatch, to be consumed once; its `ledger` is complete afterwards. The same bytes give equal
-        batches. Bad records and unreadable objects are quarantine rows, never exceptions; errors of `stream` itself pass.
+        An iterable of ConvertedBatch, to be consumed once; its `ledger` is complete afterwards. The same
+        bytes give equal batches. Bad records and unreadable objects are quarantine rows, never exceptions;
+        errors of `stream` itself pass.
     """
     return Conversion(source, stream)
 

@@ -24,7 +24,8 @@ _LETTERS = str.maketrans(
 
 
 class FamilyConfigError(PixelError):
-    """families.yaml is missing, is not YAML, or has a rule that cannot be; the message names the file and the rule."""
+    """families.yaml is missing, is not YAML, or has a rule that cannot be; the message names the file and the
+    rule."""
 
 
 class FamilyRule(NamedTuple):
@@ -39,9 +40,10 @@ class FamilyRule(NamedTuple):
 class FamilyConfig:
     """Ordered rules; the first that matches a key decides.
 
-    Without a match, `gdrive/raw/<First Folder>/…` and `acquired/<First Folder>/…` belong to the family, category and
-    dataset slug(first folder). Two folders with the same slug share the family, on purpose: "Couples & Family" and
-    "couples_family" are one. A key directly under a tier, or outside the tiers, is `unsorted`.
+    Without a match, `gdrive/raw/<First Folder>/…` and `acquired/<First Folder>/…` belong to the family,
+    category and dataset slug(first folder). Two folders with the same slug share the family, on purpose:
+    "Couples & Family" and "couples_family" are one. A key directly under a tier, or outside the tiers, is
+    `unsorted`.
 
     Attributes:
         rules: Compiled globs with what they decide. `*` and `?` stay within a folder, `**` crosses folders.
@@ -51,12 +53,14 @@ class FamilyConfig:
 
     @classmethod
     def load(cls, path: Path) -> "FamilyConfig":
-        """Reads families.yaml: `rules:`, a list of `{match: [globs over raw keys], family, category, dataset}`.
+        """Reads families.yaml: `rules:`, a list of `{match: [globs over raw keys], family, category,
+        dataset}`.
 
         `category` and `dataset` default to the family. All three are slugs.
 
         Raises:
-            FamilyConfigError: The file or a rule is wrong, one family has two tables, or two families have one table.
+            FamilyConfigError: The file or a rule is wrong, one family has two tables, or two families have
+            one table.
         """
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -86,7 +90,8 @@ class FamilyConfig:
         return cls(tuple(rules))
 
     def rule_of(self, family: str) -> FamilyRule:
-        """Returns where a family's objects belong: its first rule, or the default of one named after its folder."""
+        """Returns where a family's objects belong: its first rule, or the default of one named after its
+        folder."""
         for _, rule in self.rules:
             if rule.family == family:
                 return rule
@@ -105,8 +110,8 @@ class FamilyConfig:
 def slug(name: str) -> str:
     """Returns a folder's name as `[a-z0-9_]+`, the same at every run.
 
-    Accents are taken off (NFKD). Where letters remain that are not ASCII, a hash of the name is added, so that two such
-    folders stay apart: "心理咨询" becomes `folder_` and eight hex digits.
+    Accents are taken off (NFKD). Where letters remain that are not ASCII, a hash of the name is added, so
+    that two such folders stay apart: "心理咨询" becomes `folder_` and eight hex digits.
     """
     folded = unicodedata.normalize("NFKD", name.casefold().translate(_LETTERS))
     lost = any(ord(letter) > 127 and unicodedata.category(letter)[0] in "LN" for letter in folded)
@@ -160,7 +165,8 @@ def _check_invariant(known: Sequence[FamilyRule], rule: FamilyRule, where: str) 
     for other in known:
         if other.family == rule.family and other != rule:
             raise FamilyConfigError(
-                f"{where}: the family {rule.family} has the table {table} here, {other.category}/{other.dataset} above.",
+                f"{where}: the family {rule.family} has the table {table} here, "
+                f"{other.category}/{other.dataset} above.",
                 hint="Give a family one category and one dataset.",
             )
         if other.family != rule.family and other[::2] == rule[::2]:

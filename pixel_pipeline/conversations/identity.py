@@ -22,8 +22,8 @@ def record_id(*, key: str, position: int, sub_index: int | None = None) -> str:
 def content_hash(messages: Iterable[Message]) -> str:
     """Hashes what was said: xxh3-128, 32 hex digits.
 
-    Contents are brought to NFC, runs of whitespace become one space, ends are stripped. Each turn is framed as
-    `<role>:<length in code points>:<content>`, so that no two different conversations have one framing.
+    Contents are brought to NFC, runs of whitespace become one space, ends are stripped. Each turn is framed
+    as `<role>:<length in code points>:<content>`, so that no two different conversations have one framing.
     """
     framed = []
     for role, content in messages:

@@ -1,5 +1,6 @@
 """What a source had besides its turns, as JSON; and records written back as JSON for quarantine."""
 
+from datetime import date, time
 import math
 import re
 from typing import Any
@@ -68,6 +69,8 @@ def _plain(value: Any, depth: int) -> Any:
         return value if -(1 << 63) <= value < 1 << 64 else hex(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, date | time):
+        return value.isoformat()
     if isinstance(value, bytes):
         return {"bytes": len(value)}
     return _plain_text(str(value))

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 Message = tuple[str, str]
 
 MAX_RECORD_BYTES = 64 << 20
-"""A record larger than this (64 MiB) is quarantined: no session is, and a batch must stay far below Arrow's 2 GiB."""
+"""A record larger than this (64 MiB) is quarantined: no session is, and a batch must stay far below Arrow's 2
+GiB."""
 
 
 class Record(NamedTuple):
@@ -76,4 +77,5 @@ class RecordError(Exception):
 
 
 class ObjectError(RecordError):
-    """The rest of an object cannot be read; what was read before stays. It counts as one more record, quarantined."""
+    """The rest of an object cannot be read; what was read before stays. It counts as one more record,
+    quarantined."""

@@ -8,18 +8,18 @@ from pixel_pipeline.conversations.records import RecordError
 _SPELLINGS = {
     "system": "system developer sys 系统 系统提示",
     "user": """
-        user human prompter usr client patient customer seeker help_seeker helpseeker supportee student caller visitor
-        questioner asker person interviewee patients guest_family gest_family guest_patient participant member
-        用户 来访者 求助者 咨询者 患者 病人 访客 提问者 人类 客户 學生 用戶 來訪者 求助者
-        사용자 내담자 환자 ユーザー 相談者 患者さん kullanıcı danışan usuario utilisateur benutzer
+        user human prompter usr client patient customer seeker help_seeker helpseeker supportee student caller
+        visitor questioner asker person interviewee patients guest_family gest_family guest_patient
+        participant member 用户 来访者 求助者 咨询者 患者 病人 访客 提问者 人类 客户 學生 用戶 來訪者 求助者 사용자 내담자 환자 ユーザー 相談者 患者さん kullanıcı
+        danışan usuario utilisateur benutzer
     """,
     "assistant": """
-        assistant gpt bot ai model chatbot chatgpt chatgpt_bot gpt4 agent therapist counselor counsellor psychologist
-        psychiatrist psychotherapist doctor dr physician docotr clinician nurse supporter helper listener responder coach
-        advisor expert provider operator interviewer professional bard bing claude llm function_call mentor
-        guest_clinician guest_clinican guest_clinic social_worker
-        助手 助理 咨询师 心理咨询师 心理医生 治疗师 心理治疗师 支持者 医生 倾听者 专家 机器人 諮商師 心理師 醫生
-        상담사 상담자 의사 어시스턴트 カウンセラー アシスタント 医師 asistan danışman asistente assistent terapeuta
+        assistant gpt bot ai model chatbot chatgpt chatgpt_bot gpt4 agent therapist counselor counsellor
+        psychologist psychiatrist psychotherapist doctor dr physician docotr clinician nurse supporter helper
+        listener responder coach advisor expert provider operator interviewer professional bard bing claude
+        llm function_call mentor guest_clinician guest_clinican guest_clinic social_worker 助手 助理 咨询师 心理咨询师
+        心理医生 治疗师 心理治疗师 支持者 医生 倾听者 专家 机器人 諮商師 心理師 醫生 상담사 상담자 의사 어시스턴트 カウンセラー アシスタント 医師 asistan danışman
+        asistente assistent terapeuta
     """,
     "tool": "tool function function_response tool_response tool_result observation ipython 工具",
 }
@@ -34,14 +34,16 @@ _NAMEABLE = re.compile(r"[^\W\d][\w-]{0,23}")
 
 
 def normalised(spelling: str) -> str:
-    """Returns a spelling in lower case, without brackets and their content, decoration, and a number at its end."""
+    """Returns a spelling in lower case, without brackets and their content, decoration, and a number at its
+    end."""
     bare = _IN_BRACKETS.sub("", spelling).strip(_AROUND).casefold()
     return _NUMBER_AT_END.sub("", _BETWEEN.sub("_", bare))
 
 
 @lru_cache(maxsize=4096)
 def role_of(spelling: str) -> str | None:
-    """Returns the canonical role (system, user, assistant or tool) of a spelling, None where the table has none."""
+    """Returns the canonical role (system, user, assistant or tool) of a spelling, None where the table has
+    none."""
     if len(spelling) > 64:
         return None
     return ROLE_OF.get(spelling) or ROLE_OF.get(normalised(spelling))
@@ -51,7 +53,8 @@ def required_role(spelling: object) -> str:
     """Returns the canonical role of a spelling.
 
     Raises:
-        RecordError: `unknown_role`. The spelling is named only where it is a short identifier-like word: anything else may
+        RecordError: `unknown_role`. The spelling is named only where it is a short identifier-like word:
+        anything else may
             be what somebody said.
     """
     if isinstance(spelling, str):

@@ -1,21 +1,27 @@
 """Arrow schemas of what a conversion writes: conversations, quarantine, ledger.
 
 CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
-    id             xxh3-128, 32 hex digits, of `<raw key>#<position>[#<sub index>]` (`identity.record_id`): stable when the
+    id             xxh3-128, 32 hex digits, of `<raw key>#<position>[#<sub index>]` (`identity.record_id`):
+    stable when the
                    same object is uploaded again.
-    messages       turns in order; `role` is system, user, assistant or tool; `content` is text, never blank. A system turn is
-                   only ever the first; two neighbours never have the same role; user and assistant both occur.
+    messages       turns in order; `role` is system, user, assistant or tool; `content` is text, never blank.
+    A system turn is
+                   only ever the first; two neighbours never have the same role; user and assistant both
+                   occur.
     category       slug.
     family         slug.
     dataset        slug.
     source         where it came from:
         bucket, key, etag   the raw object's version.
         position            where in the object, counted from 0, in the unit that `position_kind` names.
-        position_kind       "byte": offset of the record's first byte, after decompression and, for an object that is not
-                            UTF-8, after transcoding to UTF-8. "row": data row of a table. "record": index in a JSON document.
+        position_kind       "byte": offset of the record's first byte, after decompression and, for an object
+        that is not
+                            UTF-8, after transcoding to UTF-8. "row": data row of a table. "record": index in
+                            a JSON document.
                             "object": the whole object is the record.
         format              name of the source format (`formats.FORMATS`).
-    content_hash   xxh3-128, 32 hex digits, over roles and contents, the contents in NFC with whitespace collapsed and
+    content_hash   xxh3-128, 32 hex digits, over roles and contents, the contents in NFC with whitespace
+    collapsed and
                    stripped (`identity.content_hash`). Exact duplicates have equal hashes.
     language       nullable; BCP 47 tag in lower case, only where the source says it.
     tags           may be empty; filled by curation.
@@ -26,13 +32,14 @@ QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null
     source_key, etag   the raw object's version.
     position           as above; 0 where `position_kind` is "object".
     position_kind      as above.
-    raw_bytes          nullable; the record's bytes, at most QUARANTINE_RAW_BYTES of them. Null for a whole object. Records of
-                       JSON documents and Parquet are written back as JSON; other records are as they stand in the source.
-    raw_size           full size of the record in bytes; of the whole object as stored where `position_kind` is "object".
-    error_class        short identifier to count by.
-    reason             for a person; never has conversation text.
-    family             slug.
-    code_version       digest of the converter (`code_version.CODE_VERSION`).
+    raw_bytes          nullable; the record's bytes, at most QUARANTINE_RAW_BYTES of them. Null for a whole
+    object. Records of
+                       JSON documents and Parquet are written back as JSON; other records are as they stand in
+                       the source.
+    raw_size           full size of the record in bytes; of the whole object as stored where `position_kind`
+    is "object". error_class        short identifier to count by. reason             for a person; never has
+    conversation text. family             slug. code_version       digest of the converter
+    (`code_version.CODE_VERSION`).
 
 LEDGER_SCHEMA, one row an object. Not null.
     source_key, etag, family, code_version   as above.

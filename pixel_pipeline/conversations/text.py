@@ -14,8 +14,10 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE_END = re.compile("\r\n?|\x85")
 CONTROL_BYTES = bytes(b for b in range(32) if b not in b"\t\n\r") + b"\x7f"
+_HIGH = re.compile("[\ud800-\udfff]+|[^\x00-\x7f\ud800-\udfff]+")
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
-# cp1252 leaves five bytes undefined; as latin-1 they are control characters, which `clean` then removes and counts.
+# cp1252 leaves five bytes undefined; as latin-1 they are control characters, which `clean` then removes and
+# counts.
 _CP1252 = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(256))
 
 
@@ -40,12 +42,11 @@ def clean(content: str, repaired: dict[str, int]) -> str:
 def detect_encoding(sample: bytes) -> str:
     """Decides how an object's bytes become text.
 
-    A byte order mark decides. Otherwise it is UTF-8, and what is not valid UTF-8 is quarantined record by record, unless the
-    sample as a whole speaks against it: a single bad line must not turn a file into another encoding, and a Western
-    single-byte file must not lose each line with an accent. So it is cp1252 only where
-      - hardly a line (at most 5 % of those with bytes above 0x7f) is valid UTF-8, which Western text is only by accident,
-      - the bad lines are at least three, or more than half of all lines,
-      - and their high bytes stand alone, as accented letters among ASCII do; in damaged UTF-8 they come in runs.
+    A byte order mark decides. Otherwise it is UTF-8, and what is not valid UTF-8 is quarantined record by
+    record, unless the sample as a whole speaks against it: a single bad line must not turn a file into
+    another encoding, and a Western single-byte file must not lose each line with an accent. So it is cp1252
+    only where the bad lines are at least three or more than half of all lines, and what is bad about them
+    looks Western.
 
     Args:
         sample: The first SAMPLE_BYTES of the object, or all of it.
@@ -62,17 +63,16 @@ def detect_encoding(sample: bytes) -> str:
     lines = [line for line in sample.split(b"\n") if line and not line.isspace()]
     if len(sample) >= SAMPLE_BYTES and len(lines) > 1:
         lines.pop()  # cut by the sample's end, possibly within a character
-    high = [line for line in lines if not line.isascii()]
-    bad = [line for line in high if not _is_utf8(line)]
-    mostly_bad = len(high) - len(bad) <= 0.05 * len(high)
-    enough = len(bad) >= 3 or len(bad) > 0.5 * len(lines)
-    return "cp1252" if bad and mostly_bad and enough and _looks_western(b"\n".join(bad)) else "utf-8"
+    bad = sum(not _is_utf8(line) for line in lines)
+    enough = bad >= 3 or bad > 0.5 * len(lines)
+    return "cp1252" if bad and enough and _looks_western(b"\n".join(lines)) else "utf-8"
 
 
 def decode_document(data: bytes, repaired: dict[str, int]) -> str:
     """Decodes an object that is one single text.
 
-    Here the unit that would be lost is the object, so a single line of Western single-byte text is reason enough for cp1252.
+    Here the unit that would be lost is the object, so a single line of Western single-byte text is reason
+    enough for cp1252.
 
     Raises:
         RecordError: `undecodable`.
@@ -80,9 +80,7 @@ def decode_document(data: bytes, repaired: dict[str, int]) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        bad = [line for line in data.split(b"\n") if not _is_utf8(line)]
-        high = sum(not line.isascii() for line in data.split(b"\n"))
-        if len(bad) > 0.5 * high and _looks_western(b"\n".join(bad)):
+        if _looks_western(data):
             _count(repaired, "cp1252", 1)
             return decode_cp1252(data)
         reason = f"neither UTF-8 (first bad byte at {error.start}) nor Western single-byte text"
@@ -103,8 +101,18 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _looks_western(data: bytes) -> bool:
+    """Whether bytes that are not UTF-8 look like Western single-byte text.
+
+    Hardly a character above 0x7f is valid UTF-8, which Western text is only by accident; and the high bytes
+    stand alone or in pairs, as accented letters among ASCII do, without 0xfe and 0xff: other encodings and
+    damaged UTF-8 come in runs.
+    """
+    high = _HIGH.findall(data.decode("utf-8", "surrogateescape"))
+    valid = sum(len(run) for run in high if run[0] < "\ud800" or run[0] > "\udfff")
+    invalid = sum(map(len, high)) - valid
     runs = _HIGH_RUN.findall(data)
-    return sum(len(run) == 1 for run in runs) >= 0.7 * len(runs)
+    western = sum(len(run) <= 2 and not (b"\xfe" in run or b"\xff" in run) for run in runs)
+    return valid <= 0.05 * (valid + invalid) and western >= 0.7 * len(runs)
 
 
 def _count(counts: dict[str, int], kind: str, n: int) -> None:

@@ -4,7 +4,8 @@ from pixel_pipeline.conversations.records import Message, RecordError
 
 
 def validated(messages: list[Message], repaired: dict[str, int]) -> list[Message]:
-    """Checks the turns of one conversation and joins neighbours of the same role. Sessions of any length are kept whole.
+    """Checks the turns of one conversation and joins neighbours of the same role. Sessions of any length are
+    kept whole.
 
     Args:
         messages: Turns in order, roles canonical.
@@ -14,7 +15,8 @@ def validated(messages: list[Message], repaired: dict[str, int]) -> list[Message
         The turns; the same list when nothing had to be joined.
 
     Raises:
-        RecordError: `empty_turn`, `misplaced_system` (a system turn after the opening) or `one_sided` (no user or no
+        RecordError: `empty_turn`, `misplaced_system` (a system turn after the opening) or `one_sided` (no
+        user or no
             assistant turn).
     """
     roles = set()

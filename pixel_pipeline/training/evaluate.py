@@ -56,14 +56,14 @@ def evaluate(
     report(f"evaluating {ref.uri(lake)} on the {SPLIT} split")
     import torch
 
+    from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
     from pixel_pipeline.training.data import ShardDataset, rows_by_family
-    from pixel_pipeline.training.fit import use_reproducible_arithmetic
+    from pixel_pipeline.training.environment import silence_libraries
     from pixel_pipeline.training.model import load_model
-    from pixel_pipeline.training.quiet import silence_transformers
     from pixel_pipeline.training.scoring import score_families
     from pixel_pipeline.training.state import INFERENCE_FILES
 
-    silence_transformers()
+    silence_libraries()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     use_reproducible_arithmetic(device)
     with TemporaryDirectory(prefix="pixel-evaluation-") as name:

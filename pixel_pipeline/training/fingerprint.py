@@ -10,6 +10,7 @@ from pixel_pipeline.training.config import TrainingConfig
 
 # The modules that the trained weights depend on. Changing a plot must not train anew.
 WEIGHT_MODULES = (
+    "pixel_pipeline.training.arithmetic",
     "pixel_pipeline.training.callbacks.loss_history",
     "pixel_pipeline.training.callbacks.validation",
     "pixel_pipeline.training.data",

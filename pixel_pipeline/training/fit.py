@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +10,7 @@ import torch
 
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
+from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.callbacks.checkpointing import Checkpointing
 from pixel_pipeline.training.callbacks.interruption import Interruption
 from pixel_pipeline.training.callbacks.loss_history import LossHistory
@@ -19,13 +19,18 @@ from pixel_pipeline.training.callbacks.validation import HeldOutLoss
 from pixel_pipeline.training.checkpoints import CheckpointRef, download, prune, publish
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.data import ShardDataset, StepSampler, rows_by_family, training_loader
+from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import TrainingInterruptedError
 from pixel_pipeline.training.model import build_model, load_model, mixtral_config, parameter_counts
-from pixel_pipeline.training.module import MoEModule, OptimizerState
-from pixel_pipeline.training.quiet import silence_transformers
+from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.shard_cache import cached_object
-from pixel_pipeline.training.state import read_optimizer, restore_rng, write_checkpoint_folder
+from pixel_pipeline.training.state import (
+    OptimizerState,
+    read_optimizer,
+    restore_rng,
+    write_checkpoint_folder,
+)
 
 # The newest may be the one that a crash of the server damages.
 KEPT_CHECKPOINTS = 2
@@ -57,7 +62,7 @@ class Fit:
             TrainingInterruptedError: SIGINT or SIGTERM came; a checkpoint of the steps done is durable.
         """
         use_reproducible_arithmetic(self.device)
-        silence_transformers()
+        silence_libraries()
         data = {
             split: ShardDataset(self.manifest, split=split, bucket=self.lake.data, cache=self.cache)
             for split in ("train", "validation")
@@ -124,7 +129,6 @@ class Fit:
             precision="bf16-mixed" if self.config.precision == "bf16-mixed" else "32-true",
             max_steps=self.config.steps - self.start.step,
             max_epochs=-1,
-            gradient_clip_val=self.config.gradient_clip_norm,
             # In this order they hear of a step: a checkpoint holds the step's loss and validation.
             callbacks=[
                 interruption,
@@ -159,13 +163,3 @@ class Fit:
             publish(self.lake, ref, folder=folder, final=ref.step == self.config.steps)
         prune(self.lake, self.run, keep=KEPT_CHECKPOINTS)
         self.report(f"checkpoint {ref.uri(self.lake)}")
-
-
-def use_reproducible_arithmetic(device: torch.device) -> None:
-    """Same inputs, same bits: as many threads as cores we may use, deterministic kernels on the CPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(cores)
-    if device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
-        # Filling fresh memory with NaN guards against reading it; our kernels do not, and it costs bandwidth.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.tokens.chat_template import START_ID, encode_conversations
 from pixel_pipeline.tokens.tokenizer import deserialize
 from pixel_pipeline.training.checkpoints import CheckpointRef, download
-from pixel_pipeline.training.quiet import silence_libraries, silence_transformers
+from pixel_pipeline.training.environment import prepare_environment, silence_libraries
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -47,13 +47,13 @@ def generate(
             hint="temperature >= 0, 0 < top_p <= 1, max_new_tokens >= 1.",
         )
     ref = CheckpointRef.resolve(lake, checkpoint) if isinstance(checkpoint, str) else checkpoint
-    silence_libraries()
+    prepare_environment()
     import torch
     from transformers import AutoModelForCausalLM
 
     from pixel_pipeline.training.state import INFERENCE_FILES
 
-    silence_transformers()
+    silence_libraries()
     with TemporaryDirectory(prefix="pixel-generate-") as name:
         folder = Path(name)
         download(lake, ref, folder=folder, names=INFERENCE_FILES)

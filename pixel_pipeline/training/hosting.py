@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
 
 from pixel_pipeline.errors import PixelError
+from pixel_pipeline.training.environment import prepare_environment
 from pixel_pipeline.training.errors import TrainingInterruptedError
-from pixel_pipeline.training.quiet import silence_libraries
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -57,7 +57,7 @@ def run_hosted(body: Callable[[Host], None]) -> int:
     """
     # The import of torch takes seconds; a SIGTERM in them ends like Ctrl-C, not with a bare -15.
     signal.signal(signal.SIGTERM, _raise_interrupt)
-    silence_libraries()
+    prepare_environment()
     if not PipesEnvVarParamsLoader().is_dagster_pipes_process():  # type: ignore[no-untyped-call]
         return _run(body, Host())
     with open_dagster_pipes() as context:

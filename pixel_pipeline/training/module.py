@@ -1,6 +1,6 @@
 """The Lightning module: losses, optimizer, learning rate. Imports torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import cos, pi
 
 import lightning.pytorch as pl
@@ -13,9 +13,7 @@ from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss
 from pixel_pipeline.training.packing import PackedBatch
 from pixel_pipeline.training.scoring import hidden_and_routing
-
-OptimizerState = Mapping[str, Mapping[str, Tensor]]
-"""AdamW's tensors (`step`, `exp_avg`, `exp_avg_sq`) of each parameter, by the parameter's name."""
+from pixel_pipeline.training.state import OptimizerState
 
 ADAM_BETAS = (0.9, 0.95)
 
@@ -103,6 +101,15 @@ class MoEModule(pl.LightningModule):
         factor = learning_rate_factor(self.config)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(self.start_step + step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm. Lightning's own refuses a fused optimizer in mixed precision, for a loss scaler that bf16 lacks."""
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip_norm)
 
     def optimizer_state(self) -> dict[str, dict[str, Tensor]]:
         """AdamW's present state, by parameter name."""

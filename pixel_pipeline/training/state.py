@@ -4,6 +4,7 @@ Nothing is pickled. Imports torch.
 """
 
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
@@ -13,7 +14,6 @@ from torch import Tensor
 from transformers import MixtralForCausalLM
 
 from pixel_pipeline.tokens.chat_template import END, JINJA, PAD
-from pixel_pipeline.training.module import OptimizerState
 from pixel_pipeline.training.run_state import MODEL_FILE, STATE_FILE, RunState
 
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -24,6 +24,9 @@ INFERENCE_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
+
+OptimizerState = Mapping[str, Mapping[str, Tensor]]
+"""AdamW's tensors (`step`, `exp_avg`, `exp_avg_sq`) of each parameter, by the parameter's name."""
 
 
 def write_checkpoint_folder(

@@ -18,10 +18,36 @@ from pixel_pipeline.tokens.shards import (
 from pixel_pipeline.tokens.tokenizer import serialize, tokenizer_digest, train_tokenizer
 
 FAMILIES = ("calm", "sleep", "work")
-FEELINGS = ("tense", "tired", "uneasy", "hopeful", "restless", "steady", "low", "worn out", "lighter", "stuck")
+FEELINGS = (
+    "tense",
+    "tired",
+    "uneasy",
+    "hopeful",
+    "restless",
+    "steady",
+    "low",
+    "worn out",
+    "lighter",
+    "stuck",
+)
 TIMES = ("at night", "every morning", "since spring", "on Sundays", "these days", "after dinner", "for weeks")
-PLACES = ("at home", "at work", "on the bus", "with my sister", "in meetings", "near the river", "in the kitchen")
-STEPS = ("breathe slowly", "write it down", "go for a walk", "call a friend", "rest a little", "name the feeling")
+PLACES = (
+    "at home",
+    "at work",
+    "on the bus",
+    "with my sister",
+    "in meetings",
+    "near the river",
+    "in the kitchen",
+)
+STEPS = (
+    "breathe slowly",
+    "write it down",
+    "go for a walk",
+    "call a friend",
+    "rest a little",
+    "name the feeling",
+)
 
 
 def conversation(generator: random.Random, *, family: str, turns: int) -> list[tuple[str, str]]:

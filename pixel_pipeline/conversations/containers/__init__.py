@@ -1,7 +1,8 @@
 """Containers: how the bytes of an object become records. What an object is, its content says, not its name.
 
-A container is a module with `NAME`, `POSITION_KIND`, `IS_TEXT`, `matches(Input) -> bool` and `read(Input) -> records`. CONTAINERS
-is asked in order; the last takes any text. To add one: write its module, add it here, write its test.
+A container is a module with `NAME`, `POSITION_KIND`, `IS_TEXT`, `matches(Input) -> bool` and `read(Input) ->
+records`. CONTAINERS is asked in order; the last takes any text. To add one: write its module, add it here,
+write its test.
 """
 
 from collections import Counter
@@ -54,6 +55,7 @@ def open_container(source: SourceObject, stream: BinaryIO, *, repaired: Counter[
         if not container.is_text and container.matches(given):
             return Opened(container.name, "binary", container.position_kind, container.read(given))
     if reason := other.not_a_dataset(name, head):
+        content.raise_fault()
         return Opened("other", "binary", "object", iter(()), reason)
     other.refuse_unsupported(head)
 

@@ -1,7 +1,8 @@
 """CSV: one record a row below the header, as an object of texts; positions are data rows.
 
-The delimiter is one of `,` `;` tab `|`. Cells may hold line ends. A quote that is never closed would swallow the rest of the
-object: only the line that opens it is quarantined, and reading goes on behind it.
+The delimiter is one of `,` `;` tab `|`. Cells may hold line ends. A quote that is not closed would swallow
+rows up to the next quote or to the end of the object: only the line that opens it is quarantined, and reading
+goes on behind it.
 """
 
 from collections import deque
@@ -62,9 +63,10 @@ def read(given: Input) -> Iterator[Record | Fault]:
 class _Rows:
     """Rows of a CSV text, each with its bytes and, where it is no row, the reason.
 
-    The csv module reads lines until a row ends. The lines taken for the present row are kept, so that they can be given back
-    when a quote turns out not to be closed: at the end of the text, or after as much text as one search may cover. That is half
-    of a budget of 16 MiB and twice what was read, less what was searched in vain: a text full of stray quotes takes linear time.
+    The csv module reads lines until a row ends. The lines taken for the present row are kept, so that they
+    can be given back when its quotes turn out wrong: at text behind a closing quote, at the end, or after as
+    much text as one search may cover. That is half of a budget of 16 MiB and twice what was read, less what
+    was searched in vain: a text full of stray quotes takes linear time.
     """
 
     def __init__(self, given: Input, delimiter: str) -> None:
@@ -79,11 +81,10 @@ class _Rows:
 
     def __iter__(self) -> Iterator[tuple[list[str], bytes, tuple[str, str] | None]]:
         while True:
-            reader = csv.reader(self._feed(), delimiter=self._delimiter)
+            # Strict, or a quote that is not closed would join its row and the next quoted one without a word.
+            reader = csv.reader(self._feed(), delimiter=self._delimiter, strict=True)
             try:
                 for row in reader:
-                    if self._open:
-                        break
                     too_large = any(line.size > MAX_RECORD_BYTES for line in self._taken)
                     raw = self._take()
                     if too_large:
@@ -91,28 +92,27 @@ class _Rows:
                     elif row and not (len(row) == 1 and not row[0].strip()):
                         yield row, raw, None
             except csv.Error:
-                yield (
-                    [],
-                    self._take(),
-                    ("bad_csv", "a carriage return within a cell without quotes, or a cell too large"),
-                )
-                continue
-            if not self._open:
+                yield [], *self._give_back()
+            else:
                 return
+
+    def _give_back(self) -> tuple[bytes, tuple[str, str]]:
+        """Takes the first line as bad, so that the row begins anew behind it."""
+        first, *others = self._taken
+        self._given_back.extendleft(reversed(others))
+        self._budget += 2 * (first.size + 1) - self._taken_size
+        self._taken, self._taken_size = [], 0
+        if self._open:
             self._open = False
-            first, *others = self._taken
-            self._given_back.extendleft(reversed(others))
-            self._budget -= self._taken_size
-            self._taken, self._taken_size = [], 0
-            self._budget += 2 * (first.size + 1)
-            yield (
-                [],
-                first.data,
-                ("unclosed_quote", f"a quote in this line is not closed in {len(others)} more lines"),
+            return first.data, (
+                "unclosed_quote",
+                f"a quote is not closed in this line and {len(others)} more",
             )
+        return first.data, ("bad_quoting", "text behind a closing quote, or a carriage return outside quotes")
 
     def _feed(self) -> Iterator[str]:
-        """Hands lines to the csv module; ends early, with `_open` set, when the present row takes too many."""
+        """Hands lines to the csv module; ends early, with `_open` set, when the present row takes too
+        many."""
         while not self._taken or self._taken_size <= self._budget // 2:
             line = self._given_back.popleft() if self._given_back else next(self._lines, None)
             if line is None:
@@ -125,16 +125,16 @@ class _Rows:
 
     def _take(self) -> bytes:
         raw = b"\n".join(line.data for line in self._taken)
-        if len(self._taken) > 1:
-            if n := sum(line.data.endswith(b"\r") for line in self._taken[:-1]):
-                self._repaired["line_ends"] += n
+        if len(self._taken) > 1 and (n := sum(line.data.endswith(b"\r") for line in self._taken[:-1])):
+            self._repaired["line_ends"] += n
         self._budget = min(_MOST_BUDGET, self._budget + 2 * self._taken_size)
         self._taken, self._taken_size = [], 0
         return raw
 
 
 def _decoded(line: bytes) -> str:
-    """Returns a line as the csv module wants it; bytes that are not UTF-8 become lone surrogates, to be found in the row."""
+    """Returns a line as the csv module wants it; bytes that are not UTF-8 become lone surrogates, to be found
+    in the row."""
     return line.removesuffix(b"\r").decode("utf-8", "surrogateescape") + "\n"
 
 
@@ -152,8 +152,8 @@ def _sample_rows(text: bytes, delimiter: str) -> list[list[str]]:
 def _delimiter(given: Input) -> str | None:
     """Returns the delimiter under which the text is a table; None where it is none.
 
-    A table has a header of short names, and at least 60 % of the first rows are as wide. Lines of a transcript have commas too:
-    where first cells start with a speaker, it is a transcript.
+    A table has a header of short names, and at least 60 % of the first rows are as wide. Lines of a
+    transcript have commas too: where first cells start with a speaker, it is a transcript.
     """
     head = given.head
     complete = len(head) < PROBE_BYTES
@@ -188,7 +188,8 @@ def _is_header(row: list[str]) -> bool:
 
 
 def _unique_names(row: list[str]) -> list[str]:
-    """Returns the header with a name for each column: `column_1` where it has none, a number behind one that comes again."""
+    """Returns the header with a name for each column: `column_1` where it has none, a number behind one that
+    comes again."""
     names: list[str] = []
     seen: set[str] = set()
     for index, cell in enumerate(row):

@@ -1,4 +1,5 @@
-"""A JSON document: an array of records, an object with a list of sessions, an object keyed by id, or a single record.
+"""A JSON document: an array of records, an object with a list of sessions, an object keyed by id, or a single
+record.
 
 Positions are indices. Records have no bytes of their own; quarantine gets them written back as JSON.
 """
@@ -68,7 +69,8 @@ def _records(document: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
 
 
 def _is_keyed_by_id(document: Any) -> bool:
-    """Whether an object's values are records: all are objects or lists, and several, or one in a known format."""
+    """Whether an object's values are records: all are objects or lists, and several, or one in a known
+    format."""
     if not isinstance(document, dict) or not document:
         return False
     if not all(isinstance(value, dict | list) for value in document.values()):

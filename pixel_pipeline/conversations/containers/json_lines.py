@@ -1,4 +1,5 @@
-"""JSON lines: one JSON value a line, positions are byte offsets. A bad line is quarantined alone, and reading goes on."""
+"""JSON lines: one JSON value a line, positions are byte offsets. A bad line is quarantined alone, and reading
+goes on."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,5 @@
-"""JSON as it comes: strict and fast first; then what JSON writers of this world get wrong, each repair counted."""
+"""JSON as it comes: strict and fast first; then what JSON writers of this world get wrong, each repair
+counted."""
 
 import json
 import math
@@ -13,8 +14,8 @@ from pixel_pipeline.conversations.text import CONTROL_BYTES
 def parse_json(data: bytes, repaired: dict[str, int]) -> Any:
     """Parses one JSON value. Of a key given twice the last value counts.
 
-    Repairs, counted: raw control characters are removed (`control_characters`); NaN and infinities become null
-    (`non_finite_numbers`); escapes of half a surrogate pair are kept for `text.clean` to replace.
+    Repairs, counted: raw control characters are removed (`control_characters`); NaN and infinities become
+    null (`non_finite_numbers`); escapes of half a surrogate pair are kept for `text.clean` to replace.
 
     Raises:
         RecordError: `bad_encoding` or `bad_json`; the reason gives the place, never the text.

@@ -16,7 +16,8 @@ class Input(NamedTuple):
     Attributes:
         name: File name from the key, lower case, without `.gz`.
         content: Its bytes, unpacked; UTF-8 without byte order mark unless it is binary.
-        original: The object as it came where it can be read in place (seekable and not packed); None otherwise.
+        original: The object as it came where it can be read in place (seekable and not packed); None
+        otherwise.
         start: Offset of the first byte of `content`: 3 after a UTF-8 byte order mark.
         repaired: Counts of changes, shared with the ledger.
     """

@@ -1,4 +1,4 @@
-"""What is not a dataset, and what may be one but is not read here. Told from content first, then from the name."""
+"""What is not a dataset, and what may be one but is not read here: told from content and name."""
 
 import re
 
@@ -6,8 +6,9 @@ from pixel_pipeline.conversations.records import ObjectError
 from pixel_pipeline.conversations.text import detect_encoding
 
 _NOT_A_DATASET = (
-    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"OggS", b"ID3", b"fLaC", b"%PDF", b"\x7fELF", b"MZ", b"wOF",
-    b"\x00\x00\x01\x00", b"\x1aE\xdf\xa3", b"\xca\xfe\xba\xbe", b"II*\x00", b"MM\x00*", b"\xff\xfb", b"\x00\x01\x00\x00\x00",
+    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"OggS", b"ID3", b"fLaC", b"%PDF", b"\x7fELF", b"MZ",
+    b"wOF", b"\x00\x00\x01\x00", b"\x1aE\xdf\xa3", b"\xca\xfe\xba\xbe", b"II*\x00", b"MM\x00*", b"\xff\xfb",
+    b"\x00\x01\x00\x00\x00",
 )  # fmt: skip
 _UNSUPPORTED = {
     b"PK\x03\x04": "a zip archive (also .xlsx and .docx)",
@@ -25,13 +26,15 @@ _UNSUPPORTED = {
     b"\x89HDF": "an HDF5 file",
 }
 _NAMES = re.compile(
-    r"""(readme|licen[cs]e|copying|notice|changelog|changes|contributing|authors|citation|code_of_conduct|security)
-        ([-_.][a-z0-9_-]+)?(\.(md|txt|rst|cff|html?|pdf))?
-    |   \.(ds_store|gitignore|gitattributes|gitkeep|gitmodules|editorconfig|env) | thumbs\.db | desktop\.ini | \._.*
-    |   (dataset_infos?|config|tokenizer|tokenizer_config|special_tokens_map|generation_config|package|package-lock|
-         adapter_config|training_args|croissant|datapackage|kaggle|manifest)\.json
+    r"""(readme|licen[cs]e|copying)([-_.][a-z0-9_-]+)?(\.(md|txt|rst|html?|pdf))?
+    |   (notice|changelog|contributing|authors|citation|code_of_conduct)(\.(md|txt|rst|cff|html?|pdf))?
+    |   \.(ds_store|gitignore|gitattributes|gitkeep|gitmodules|editorconfig|env) | \._.*
+    |   thumbs\.db | desktop\.ini
+    |   (dataset_infos?|config|tokenizer|tokenizer_config|special_tokens_map|generation_config|package|
+         package-lock|adapter_config|training_args|croissant|datapackage|kaggle|manifest)\.json
     |   requirements[a-z0-9_-]*\.txt | constraints\.txt | makefile | dockerfile
-    |   .*\.(py|pyc|sh|bat|ps1|js|ts|css|html?|ipynb|toml|cfg|ini|lock|r|rmd|java|c|cpp|h|rs|go|tex|bib|svg|crc|md5|sha1|sha256)
+    |   .*\.(py|pyc|sh|bat|ps1|js|ts|css|html?|ipynb|toml|cfg|ini|lock|r|rmd|java|c|cpp|h|rs|go|tex|
+         bib|svg|crc|md5|sha1|sha256)
     """,
     re.VERBOSE,
 )
@@ -48,11 +51,16 @@ def not_a_dataset(name: str, head: bytes) -> str | None:
     """
     encoding = detect_encoding(head)
     blank = not head.strip(b" \t\r\n\x00\xef\xbb\xbf") if encoding != "utf-16" else len(head) <= 2
-    if blank or (head.startswith(_NOT_A_DATASET) and not _is_text(head)) or _NAMES.fullmatch(name):
+    if blank or (head.startswith(_NOT_A_DATASET) and not _is_text(head)) or _is_named_so(name, head):
         return "not_a_dataset"
     if encoding == "utf-16" or head.startswith(tuple(_UNSUPPORTED)) or _is_tar(head):
         return None
     return None if _is_text(head) else "not_a_dataset"
+
+
+def _is_named_so(name: str, head: bytes) -> bool:
+    # A configuration is an object; an array under its name is data all the same.
+    return _NAMES.fullmatch(name) is not None and not (name.endswith(".json") and head.lstrip()[:1] == b"[")
 
 
 def refuse_unsupported(head: bytes) -> None:
@@ -73,7 +81,7 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether bytes are text, possibly with a few stray control characters: in other data they are every tenth byte."""
+    """Whether bytes are text, with at most a few stray control characters: in other data they abound."""
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls <= 0.02 * len(head):
         return True

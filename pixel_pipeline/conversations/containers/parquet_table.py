@@ -1,4 +1,5 @@
-"""Parquet: one record a row, positions are row numbers. Row groups are read in place where the object can be."""
+"""Parquet: one record a row, positions are row numbers. Row groups are read in place where the object can
+be."""
 
 from collections.abc import Iterator
 import io
@@ -34,7 +35,8 @@ def read(given: Input) -> Iterator[Record | Fault]:
 
 
 class _Watched(io.RawIOBase):
-    """Remembers an error of the stream itself: Arrow reports damage as OSError too, and only damage is the object's fault."""
+    """Remembers an error of the stream itself: Arrow reports damage as OSError too, and only damage is the
+    object's fault."""
 
     def __init__(self, stream: Any) -> None:
         self._stream: BinaryIO = stream

@@ -20,7 +20,8 @@ _BOMB_RATIO = 200
 class PeekableStream(io.RawIOBase):
     """A stream whose first bytes can be looked at before it is read.
 
-    An ObjectError met while looking is kept, and raised when reading gets there: what stands before it is still converted.
+    An ObjectError met while looking is kept, and raised when reading gets there: what stands before it is
+    still converted.
     """
 
     def __init__(self, stream: BinaryIO | io.RawIOBase) -> None:
@@ -43,6 +44,11 @@ class PeekableStream(io.RawIOBase):
             self._head += chunk or b""
             self._ended = not chunk
         return bytes(memoryview(self._head)[:size])
+
+    def raise_fault(self) -> None:
+        """Raises the ObjectError met while looking, if any."""
+        if self._fault is not None:
+            raise self._fault
 
     def skip(self, size: int) -> None:
         """Drops the first bytes, which have been looked at."""
@@ -87,7 +93,8 @@ class GunzipStream(io.RawIOBase):
     """What a gzip object holds; members follow each other, zeros may pad the end.
 
     Raises:
-        ObjectError: `corrupt_gzip` or `gzip_bomb`, when reading gets there; what was unpacked before is handed out first.
+        ObjectError: `corrupt_gzip` or `gzip_bomb`, when reading gets there; what was unpacked before is
+        handed out first.
     """
 
     def __init__(self, stream: PeekableStream) -> None:
@@ -128,7 +135,8 @@ class GunzipStream(io.RawIOBase):
         return len(part)
 
     def _fill(self) -> bool:
-        """Whether there is input to unpack, reading on where it is used up; zeros between members are padding."""
+        """Whether there is input to unpack, reading on where it is used up; zeros between members are
+        padding."""
         while not self._input:
             self._input = self._stream.read(CHUNK) or b""
             if not self._input:
@@ -205,7 +213,8 @@ class Line(NamedTuple):
 
 
 def iter_lines(stream: PeekableStream, *, offset: int = 0, limit: int = MAX_RECORD_BYTES) -> Iterator[Line]:
-    """Cuts a stream into lines at line feeds, in bounded memory: of a line over `limit` bytes only the first are kept."""
+    """Cuts a stream into lines at line feeds, in bounded memory: of a line over `limit` bytes only the first
+    are kept."""
     pieces: list[bytes] = []
     size = 0
     while chunk := stream.read(CHUNK):

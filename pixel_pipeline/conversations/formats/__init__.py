@@ -1,8 +1,9 @@
 """Source formats: how one record becomes turns.
 
-A format is a module with `NAME`, `matches(record) -> bool` (structure only, cheap, never raises) and `convert(record) -> Parsed`
-(raises RecordError for a record that has the structure and is bad). FORMATS is asked in order and the first match converts, so
-what is more specific stands first. To add one: write its module, add it here, write its test.
+A format is a module with `NAME`, `matches(record) -> bool` (structure only, cheap, never raises) and
+`convert(record) -> Parsed` (raises RecordError for a record that has the structure and is bad). FORMATS is
+asked in order and the first match converts, so what is more specific stands first. To add one: write its
+module, add it here, write its test.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""Turns without a speaker: `{"messages": [{"message": …}, …]}`. Speakers take turns, and the first is the user."""
+"""Turns without a speaker: `{"messages": [{"message": …}, …]}`. Speakers take turns, and the first is the
+user."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""Question, chain of thought, answer: `Question`, `Complex_CoT`, `Response`, in any case. The thought is kept apart."""
+"""Question, chain of thought, answer: `Question`, `Complex_CoT`, `Response`, in any case. The thought is kept
+apart."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """ChatML: `{"messages": [{"role": "user", "content": …}, …]}`, that list alone, and its spelling variants.
 
-The list may be called `conversation`, `history` (session logs of a bot) and more; a turn may say `speaker` or `sender` for the
-role, and `text`, `value`, `utterance` or `message` for the content.
+The list may be called `conversation`, `history` (session logs of a bot) and more; a turn may say `speaker` or
+`sender` for the role, and `text`, `value`, `utterance` or `message` for the content.
 """
 
 from typing import Any
@@ -13,7 +13,8 @@ from pixel_pipeline.conversations.roles import role_of
 
 NAME = "chatml"
 _LISTS = (
-    "messages", "conversation", "conversations", "dialogue", "dialog", "turns", "utterances", "chat", "session",
+    "messages", "conversation", "conversations", "dialogue", "dialog", "turns", "utterances", "chat",
+    "session",
     "transcript", "log", "history",
 )  # fmt: skip
 _ROLES = ("role", "speaker", "sender", "author")

@@ -13,7 +13,8 @@ _WIDEST_CACHED = 64
 
 
 def key_names(record: dict[str, Any]) -> dict[str, str]:
-    """Returns a record's keys by their lower-case spelling, stripped; of two that only differ so, the first."""
+    """Returns a record's keys by their lower-case spelling, stripped; of two that only differ so, the
+    first."""
     if len(record) > _WIDEST_CACHED:
         return _lower_names(tuple(record))
     return _cached_names(tuple(record))

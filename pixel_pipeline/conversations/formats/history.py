@@ -10,7 +10,8 @@ _ANSWERED = ("response", "answer", "output", "assistant", "bot", "a")
 
 
 def history_messages(history: Any) -> list[Message]:
-    """Reads `[[question, answer], …]`, `[{"query": …, "response": …}, …]` or `[{"role": …, "content": …}, …]`.
+    """Reads `[[question, answer], …]`, `[{"query": …, "response": …}, …]` or `[{"role": …, "content": …},
+    …]`.
 
     Raises:
         RecordError: `bad_history`, or as `parse_turns`.

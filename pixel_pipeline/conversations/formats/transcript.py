@@ -1,8 +1,9 @@
 """Speaker-tagged text: `Therapist: …` and `Client: …` on lines of their own.
 
-It comes as a whole text, as a text under `dialogue`, `transcript` and the like, or as a list of tagged strings. A line without
-a tag goes on with the turn before it; lines before the first turn become the metadata `header`, bracketed stage directions
-`stage_directions`. Where the whole text is one line, a speaker's tag within the line starts a turn too.
+It comes as a whole text, as a text under `dialogue`, `transcript` and the like, or as a list of tagged
+strings. A line without a tag goes on with the turn before it; lines before the first turn become the metadata
+`header`, bracketed stage directions `stage_directions`. Where the whole text is one line, a speaker's tag
+within the line starts a turn too.
 """
 
 from collections import Counter
@@ -19,12 +20,15 @@ _STRONG = ("dialogue", "dialog", "transcript", "conversation", "conversations", 
 _WEAK = ("text", "content")
 _LOOKED_AT = 20_000
 _LINE_END = re.compile("\r\n?|\n|\x85")
+# Beside these, a text is one turn of several.
+_SPEAKERS = ("role", "speaker", "from", "sender", "author", "replies")
 _TAG = re.compile(r"[ \t\"'*_]{0,8}([^\W\d_][^:：\n]{0,39}?)[ \t*_]{0,8}[:：][ \t*_]*")
 _STAGE = re.compile(r"\s*(?:\([^()]*\)|（[^（）]*）|\[[^\[\]]*\]|【[^【】]*】)\s*")
 _INLINE = re.compile(r"(?<=\s)([A-Z]\w{1,23})[ \t]?[:：]")
 # Shaped like a name: up to three words of letters, or up to six ideographs.
 _NAME = re.compile(
-    r"[A-Z][^\W\d_]*(?:[ _.][A-Z]?[^\W\d_]*){0,2}\d{0,2}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{1,6}\d{0,2}"
+    r"[A-Z][^\W\d_]*(?:[ _.][A-Z]?[^\W\d_]*){0,2}\d{0,2}"
+    r"|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{1,6}\d{0,2}"
 )
 _NOT_NAMES = frozenset(
     [
@@ -62,16 +66,16 @@ def matches(record: Any) -> bool:
 
 def convert(record: Any) -> Parsed:
     if isinstance(record, str):
-        return _parse(_LINE_END.split(record), {})
+        return _parse(record, {})
     if isinstance(record, list):
         wrong = next((index for index, turn in enumerate(record) if not isinstance(turn, str)), None)
         if wrong is not None:
             raise RecordError(
                 "bad_turn", f"turn {wrong} of {len(record)} is {type(record[wrong]).__name__}, not text"
             )
-        return _parse(_LINE_END.split(_joined(record)), {})
+        return _parse(_joined(record), {})
     key = _text_key(record) or ""
-    return _parse(_LINE_END.split(record[key]), besides(record, (key,)))
+    return _parse(record[key], besides(record, (key,)))
 
 
 def speaker_share(text: str) -> float:
@@ -81,7 +85,7 @@ def speaker_share(text: str) -> float:
 
 
 def _is_turn_list(first: list[Any]) -> bool:
-    """Whether tagged strings are the turns of one conversation; each may also be a whole transcript of its own."""
+    """Whether tagged strings are the turns of one conversation; each may also be a transcript of its own."""
     texts = [turn for turn in first if isinstance(turn, str)]
     if len(texts) < 2 or _tagged_lines(_joined(texts)) < 2:
         return False
@@ -98,7 +102,9 @@ def _text_key(record: dict[str, Any]) -> str | None:
     if strong is not None and isinstance(record[strong], str) and _tagged_lines(record[strong]):
         return strong
     weak = first_key(names, _WEAK)
-    if weak is not None and isinstance(record[weak], str) and _tagged_lines(record[weak]) >= 2:
+    if weak is None or first_key(names, _SPEAKERS):
+        return None
+    if isinstance(record[weak], str) and _tagged_lines(record[weak]) >= 2:
         # Any text may quote a dialogue; here it must be one.
         return weak if speaker_share(record[weak][:_LOOKED_AT]) >= 0.5 else None
     return None
@@ -116,11 +122,14 @@ def _speaker(line: str) -> re.Match[str] | None:
     return tag if tag and role_of(tag[1]) else None
 
 
-def _parse(lines: list[str], metadata: dict[str, Any]) -> Parsed:
+def _parse(text: str, metadata: dict[str, Any]) -> Parsed:
     turns: list[tuple[str, list[str]]] = []
     header: list[str] = []
     stage: list[str] = []
-    lines, split = _split_one_line(lines)
+    repaired = {"line_ends": n} if (n := text.count("\r") + text.count("\x85")) else {}
+    lines, split = _split_one_line(_LINE_END.split(text))
+    if split:
+        repaired["inline_speakers"] = split
     strangers = _strangers(lines)
     for line in lines:
         tag = _TAG.match(line)
@@ -137,11 +146,11 @@ def _parse(lines: list[str], metadata: dict[str, Any]) -> Parsed:
         metadata["header"] = header
     if stage:
         metadata["stage_directions"] = stage
-    return Parsed(messages, metadata, repaired={"inline_speakers": split} if split else {})
+    return Parsed(messages, metadata, repaired=repaired)
 
 
 def _split_one_line(lines: list[str]) -> tuple[list[str], int]:
-    """Cuts a text that lost its line ends at the speakers' tags; returns the lines, and the number of cuts."""
+    """Cuts a text that lost its line ends at the speakers' tags; returns its lines and the number of cuts."""
     said = [line for line in lines if line.strip()]
     if len(said) != 1:
         return lines, 0
@@ -153,7 +162,8 @@ def _split_one_line(lines: list[str]) -> tuple[list[str], int]:
 def _strangers(lines: list[str]) -> set[str]:
     """Returns tags that look like a name, are in no role table, and come back: somebody else speaks.
 
-    Joined to the turn before, their words would become the therapist's. A tag that comes once is rather a heading in a turn.
+    Joined to the turn before, their words would become the therapist's. A tag that comes once is rather a
+    heading in a turn.
     """
     tags = Counter(tag[1] for line in lines if (tag := _TAG.match(line)) and _NAME.fullmatch(tag[1]))
     return {

@@ -1,4 +1,5 @@
-"""Turns given as a list of objects, each with a speaker and a text: shared by the formats that have such a list."""
+"""Turns given as a list of objects, each with a speaker and a text: shared by the formats that have such a
+list."""
 
 from typing import Any
 
@@ -20,7 +21,8 @@ def has_turns(value: Any, role_keys: tuple[str, ...], content_keys: tuple[str, .
 
 
 def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: tuple[str, ...]) -> Parsed:
-    """Reads a list of turns. What a turn has besides goes to the metadata `turn_extras`, one entry a turn, null for nothing.
+    """Reads a list of turns. What a turn has besides goes to the metadata `turn_extras`, one entry a turn,
+    null for nothing.
 
     Raises:
         RecordError: `bad_turn`, `unknown_role`, `not_text`.

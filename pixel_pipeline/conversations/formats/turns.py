@@ -1,4 +1,5 @@
-"""Exchanges: `{"conversation": [{"system": …, "input": …, "output": …}, …]}`, or that list alone. The system text may be absent."""
+"""Exchanges: `{"conversation": [{"system": …, "input": …, "output": …}, …]}`, or that list alone. The system
+text may be absent."""
 
 from typing import Any
 
@@ -21,7 +22,8 @@ def _exchanges(record: Any) -> tuple[str | None, Any]:
     if isinstance(record, dict):
         key = first_key(key_names(record), _LISTS)
         return key, record[key] if key is not None else None
-    # A list of exchanges alone is also what an Alpaca file without instructions looks like: only `system` tells.
+    # A list of exchanges alone is also what an Alpaca file without instructions looks like: only `system`
+    # tells.
     if isinstance(record, list) and record and isinstance(record[0], dict) and "system" in record[0]:
         return None, record
     return None, None

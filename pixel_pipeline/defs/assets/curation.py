@@ -17,7 +17,7 @@ from pixel_pipeline.lake.tables import Table
 @dg.asset(
     kinds={"s3", "deltalake"},
     owners=["team:data"],
-    group_name="curation",
+    group_name="data",
     metadata={
         "table": keys.CURATED,
         "partition_by": "family",

@@ -17,7 +17,7 @@ from pixel_pipeline.registry.dataset_registry import build
 @dg.asset(
     kinds={"s3", "json"},
     owners=["team:data"],
-    group_name="registry",
+    group_name="data",
     description="`config/dataset_registry.json`: every curated dataset by category, with counts, versions and paths.",
 )
 def dataset_registry(

@@ -18,7 +18,7 @@ from pixel_pipeline.tokens.shards import ShardManifest
 @dg.asset(
     kinds={"s3", "safetensors"},
     owners=["team:training"],
-    group_name="tokens",
+    group_name="training",
     deps=[dataset_registry],
     description=(
         "Packed rows of tokens: a byte-level BPE tokenizer trained on the corpus, ChatML, loss on assistant turns only, "

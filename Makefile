@@ -1,0 +1,40 @@
+# Every target does its own set-up; nothing has to be installed by hand but Python (3.11 or newer) and make.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+RUN := . $(VENV)/bin/activate &&
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint ui s3-down clean constraints bench
+
+help: ## Show this list.
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv and install everything into it.
+
+$(STAMP): pyproject.toml constraints.txt scripts/setup.sh scripts/environment.sh
+	@PYTHON="$(PYTHON)" bash scripts/setup.sh
+
+demo: $(STAMP) ## Raw sample files to a trained checkpoint on S3.
+	@$(RUN) pixel demo
+
+test: $(STAMP) lint ## Lint, type check and test.
+	@echo "==> tests"
+	@$(RUN) python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## Ruff and mypy.
+	@echo "==> ruff, mypy"
+	@$(RUN) ruff check . && ruff format --check . && mypy
+
+ui: $(STAMP) ## Open the Dagster webserver and daemon on http://127.0.0.1:3000.
+	@$(RUN) pixel s3 up && dagster dev --host 127.0.0.1 --port $${PORT:-3000}
+
+s3-down: $(STAMP) ## Stop the embedded S3 server.
+	@$(RUN) pixel s3 down
+
+constraints: $(STAMP) ## Renew constraints.txt from what is installed.
+	@$(RUN) python scripts/constraints.py
+
+clean: ## Stop the embedded server and delete .pixel (the embedded lake with all its data) and .venv.
+	@if [ -x $(VENV)/bin/pixel ]; then $(VENV)/bin/pixel s3 down; fi
+	rm -rf .pixel $(VENV)

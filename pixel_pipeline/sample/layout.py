@@ -1,0 +1,177 @@
+"""Which files the sample Drive has: names and folders as people leave them, formats as tools export them.
+
+The set of paths is the same for every seed and size, so writing again into the same folder leaves no file of an earlier sample behind.
+"""
+
+from dataclasses import dataclass
+import re
+from typing import Literal
+
+Format = Literal[
+    "chain_of_thought",
+    "sessions",
+    "sharegpt",
+    "chatml",
+    "alpaca",
+    "csv",
+    "transcript",
+    "parquet_messages",
+    "parquet_pairs",
+]
+Shape = Literal["letter", "talk", "long"]
+
+JSON_LINES: frozenset[Format] = frozenset(("sharegpt", "chatml"))
+TURN_LISTS: frozenset[Format] = frozenset(("sharegpt", "chatml", "sessions", "parquet_messages"))
+"""Formats that carry any number of turns, a system prompt, and an empty turn."""
+
+TRANSCRIPTS = 40
+LOOSE_RECORDS = 20
+LEAST_CONVERSATIONS = 150
+_EVERYONE = ("addiction", "cptsd", "grief", "couples_family", "professional")
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """One file of the Drive.
+
+    Attributes:
+        path: Relative to the Drive's root, with `/`.
+        format: How records are written.
+        shape: One letter and its answer, a talk, or several sessions.
+        groups: Groups of themes (texts.THEME_GROUPS) that its conversations are about.
+        weight: Its share of all conversations, relative to the others'; 0 for a fixed number of records.
+        fixed: Number of records where weight is 0.
+        encoding: utf-8, utf-8-sig (byte order mark) or latin-1.
+        newline: What ends a line.
+        system_share: Part of the conversations that have a system prompt, 0 to 1.
+    """
+
+    path: str
+    format: Format
+    shape: Shape
+    groups: tuple[str, ...]
+    weight: float = 0.0
+    fixed: int = 0
+    encoding: Literal["utf-8", "utf-8-sig", "latin-1"] = "utf-8"
+    newline: Literal["\n", "\r\n"] = "\n"
+    system_share: float = 0.0
+
+    @property
+    def family(self) -> str:
+        """The family that the path gives by default: the first folder as a slug; `unsorted` in no folder."""
+        folder, slash, _ = self.path.partition("/")
+        return re.sub(r"[^a-z0-9]+", "_", folder.casefold()).strip("_") if slash else "unsorted"
+
+
+def _transcript(number: int) -> FileSpec:
+    day = 2 + (number * 9) % 26
+    month = 1 + (number * 9) // 26 % 12
+    again = " (1)" if number in (7, 23) else ""
+    return FileSpec(
+        f"Professional Therapeutic/Transcripts 2023/Session {number:02d} - 2023-{month:02d}-{day:02d}{again}.txt",
+        "transcript",
+        "talk",
+        ("professional", "grief"),
+        fixed=1,
+        encoding="latin-1" if number == 11 else "utf-8",
+        newline="\r\n" if number % 10 == 4 else "\n",
+    )
+
+
+FILES: tuple[FileSpec, ...] = (
+    FileSpec("Addiction Recovery/Recovery chats (1).jsonl", "sharegpt", "talk", ("addiction",), 250),
+    FileSpec(
+        "Addiction Recovery/Motivational Interviewing FINAL v2.csv", "csv", "letter", ("addiction",), 220
+    ),
+    FileSpec(
+        "Addiction Recovery/2023-11 export/recovery_coach_alpaca.json",
+        "alpaca",
+        "letter",
+        ("addiction",),
+        180,
+    ),
+    FileSpec(
+        "CPTSD/cptsd_sharegpt_2024-02-11.jsonl", "sharegpt", "talk", ("cptsd",), 270, system_share=0.4
+    ),
+    FileSpec("CPTSD/Parts work/Parts & Shame - chatml.jsonl", "chatml", "talk", ("cptsd",), 230),
+    FileSpec("CPTSD/CPTSD single turn.parquet", "parquet_pairs", "letter", ("cptsd",), 180),
+    FileSpec("CoT Reasoning/CoT_Clinical_Reasoning.json", "chain_of_thought", "letter", _EVERYONE, 230),
+    FileSpec("CoT Reasoning/CoT crisis (copy).json", "chain_of_thought", "letter", ("crisis",), 130),
+    FileSpec("CoT Reasoning/older/CoT reasoning FINAL FINAL.json", "chain_of_thought", "letter", _EVERYONE, 180),
+    FileSpec(
+        "Couples & Family/couples Q&A from the old site.csv",
+        "csv",
+        "letter",
+        ("couples_family",),
+        190,
+        encoding="latin-1",
+    ),
+    FileSpec(
+        "Couples & Family/Family sessions/family_messages.parquet",
+        "parquet_messages",
+        "talk",
+        ("couples_family",),
+        220,
+    ),
+    FileSpec(
+        "Couples & Family/Couples chat v3 (windows).jsonl",
+        "chatml",
+        "talk",
+        ("couples_family",),
+        200,
+        newline="\r\n",
+    ),
+    FileSpec("Crisis Support/Crisis chats 2024.jsonl", "chatml", "talk", ("crisis",), 240, system_share=0.3),
+    FileSpec("Crisis Support/crisis role plays (1).json", "sessions", "talk", ("crisis",), 160),
+    FileSpec("Crisis Support/Safety Planning alpaca.json", "alpaca", "letter", ("crisis",), 150),
+    FileSpec("Grief and Loss/grief_sharegpt.jsonl.gz", "sharegpt", "talk", ("grief",), 230),
+    FileSpec(
+        "Grief and Loss/Grief letters - context response.csv",
+        "csv",
+        "letter",
+        ("grief",),
+        220,
+        encoding="utf-8-sig",
+        newline="\r\n",
+    ),
+    FileSpec("Long running therapy/long_running_therapy.json", "sessions", "long", _EVERYONE, 100),
+    FileSpec("Long running therapy/Multi-session 2021-2023.jsonl", "chatml", "long", _EVERYONE, 100),
+    FileSpec("Long running therapy/long sessions part 2.parquet", "parquet_messages", "long", _EVERYONE, 70),
+    FileSpec("Professional Therapeutic/CBT homework chats.jsonl", "sharegpt", "talk", ("professional",), 270),
+    FileSpec("Professional Therapeutic/Counsel chat export.csv", "csv", "letter", ("professional",), 260),
+    *(_transcript(number) for number in range(1, TRANSCRIPTS + 1)),
+    FileSpec(
+        "Professional Therapeutic/therapist chats FINAL v2.jsonl",
+        "chatml",
+        "talk",
+        ("professional",),
+        300,
+        system_share=0.5,
+    ),
+    FileSpec(
+        "Professional Therapeutic/psych_alpaca_cleaned.json", "alpaca", "letter", ("professional",), 220
+    ),
+    FileSpec(
+        "new chats from Sam (to sort).jsonl", "sharegpt", "talk", ("professional",), fixed=LOOSE_RECORDS
+    ),
+)
+
+
+def records_per_file(conversations: int) -> list[int]:
+    """Distributes conversations over FILES by weight (largest remainder); files of a fixed size keep it.
+
+    Raises:
+        ValueError: Fewer than LEAST_CONVERSATIONS.
+    """
+    if conversations < LEAST_CONVERSATIONS:
+        raise ValueError(
+            f"a sample Drive needs at least {LEAST_CONVERSATIONS} conversations, {conversations} were asked for"
+        )
+    free = conversations - sum(spec.fixed for spec in FILES)
+    total = sum(spec.weight for spec in FILES)
+    exact = [free * spec.weight / total for spec in FILES]
+    counts = [spec.fixed + int(share) for spec, share in zip(FILES, exact, strict=True)]
+    by_remainder = sorted(range(len(FILES)), key=lambda index: (int(exact[index]) - exact[index], index))
+    for index in by_remainder[: conversations - sum(counts)]:
+        counts[index] += 1
+    return counts

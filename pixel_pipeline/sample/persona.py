@@ -1,0 +1,164 @@
+"""Who is speaking: a client's name, people, place and timeline, drawn once and the same through a conversation."""
+
+from random import Random
+
+_HE = ("he", "him", "his")
+_SHE = ("she", "her", "her")
+
+_WOMEN = (
+    "Amira Anna Beth Carla Chloe Dana Ella Esther Fatima Freya Grace Hana Imogen Ines Jo Kate Leila Lucy Maya Mei Nadia Nora "
+    "Olive Priya Rosa Ruth Sana Sofia Tara Una Vera Wanda Yara Zainab"
+).split()
+_MEN = (
+    "Adam Ali Ben Callum Chen Daniel David Elias Finn Gabriel Hugo Idris Jack Jonas Karim Leo Luca Marcus Milan Nathan Omar "
+    "Owen Paul Rafael Ravi Sam Simon Tariq Theo Tom Viktor Will Yusuf Zack"
+).split()
+_SURNAMES = (
+    "Ahmed Baker Carter Dunne Evans Farah Gill Hughes Iqbal Jones Kaur Lowe Mensah Novak Okafor Patel Quinn Reid Shah Turner "
+    "Vance Walsh Young Zhang"
+).split()
+_JOBS = (
+    ("a nurse", "the ward"),
+    ("a teacher", "the school"),
+    ("an electrician", "the depot"),
+    ("a librarian", "the library"),
+    ("a bus driver", "the depot"),
+    ("an accountant", "the office"),
+    ("a baker", "the bakery"),
+    ("a lab technician", "the lab"),
+    ("a mechanic", "the garage"),
+    ("a paramedic", "the station"),
+    ("an architect", "the studio"),
+    ("a shop manager", "the shop"),
+    ("a physiotherapist", "the clinic"),
+    ("a warehouse supervisor", "the warehouse"),
+    ("an office manager", "the office"),
+    ("a vet", "the practice"),
+    ("a translator", "the agency"),
+    ("a primary school teacher", "the school"),
+    ("a care worker", "the home"),
+    ("an engineer", "the plant"),
+    ("a chef", "the restaurant"),
+    ("a social worker", "the office"),
+)
+_TOWNS = "Leeds Bristol Halifax Dublin Cork Perth Cardiff Norwich Aberdeen Bath Exeter Hull Galway York Kingston Portland".split()
+_SEASONS = "January March April May June August September October November spring summer autumn winter".split()
+_WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_HOURS = (
+    "three in the morning",
+    "half past two",
+    "four in the morning",
+    "ten past three",
+    "half past one",
+    "two in the morning",
+    "a quarter to four",
+)
+_WEEKS = "three four five six seven eight nine".split()
+_MONTHS = "three four five seven eight ten fourteen eighteen".split()
+_YEARS = "two three four five six eight nine eleven twelve fifteen".split()
+_AGES = "six seven eight nine ten eleven twelve thirteen".split()
+_NUMBERS = "three four five six seven".split()
+_SCALE = "four five six seven nine".split()
+_COMFORTS = (
+    "swimming",
+    "baking bread",
+    "walking by the river",
+    "playing the piano",
+    "drawing",
+    "gardening",
+    "knitting",
+    "cycling",
+    "singing",
+    "reading novels",
+    "cooking for people",
+    "running in the woods",
+    "fixing old radios",
+    "climbing",
+    "dancing",
+)
+_SPOTS = ("the kitchen", "the hall", "the bathroom", "the spare room", "the cellar", "the stairwell")
+_OUTDOORS = (
+    "the beach",
+    "the canal",
+    "the old bridge",
+    "the allotment",
+    "the edge of the woods",
+    "the harbour wall",
+)
+_OBJECTS = (
+    "a smooth stone",
+    "a wooden button",
+    "an old key",
+    "a conker",
+    "a piece of cord",
+    "a small shell",
+    "a glass marble",
+)
+_GAPS = ("two weeks", "ten days", "three weeks", "a month", "nearly five weeks")
+_SIBLINGS = (
+    ("older brother", _HE),
+    ("younger brother", _HE),
+    ("brother", _HE),
+    ("older sister", _SHE),
+    ("younger sister", _SHE),
+    ("sister", _SHE),
+)
+_PHONES = ("555-01{:02d}", "(415) 555-01{:02d}", "212-555-01{:02d}", "+1 303 555 01{:02d}", "617.555.01{:02d}")
+
+
+class Persona(dict[str, str]):
+    """Slot values by name. Looking up a slot that does not exist is a KeyError, so a misspelt template fails."""
+
+    def __init__(self, rng: Random, *, client_is_woman: bool | None = None) -> None:
+        women, men = rng.sample(_WOMEN, 7), rng.sample(_MEN, 7)
+
+        def somebody(prefix: str, slot: str) -> None:
+            is_woman = rng.random() < 0.5
+            self[slot] = (women if is_woman else men).pop()
+            self._pronouns(prefix, _SHE if is_woman else _HE)
+
+        if client_is_woman is None:
+            client_is_woman = rng.random() < 0.55
+        self["name"] = (women if client_is_woman else men).pop()
+        self["surname"] = rng.choice(_SURNAMES)
+        somebody("f", "friend")
+        somebody("l", "lost")
+        somebody("c", "colleague")
+        partner = rng.choice(("husband", "wife", "partner", "partner"))
+        partner_is_woman = partner == "wife" or (partner == "partner" and rng.random() < 0.5)
+        self["partner"], self["pname"] = partner, (women if partner_is_woman else men).pop()
+        self._pronouns("p", _SHE if partner_is_woman else _HE)
+        self["kid"] = rng.choice(("son", "daughter"))
+        self["kname"] = (women if self["kid"] == "daughter" else men).pop()
+        self._pronouns("k", _SHE if self["kid"] == "daughter" else _HE)
+        self["boss"] = rng.choice(women + men)
+        self["parent"] = rng.choice(("mother", "father"))
+        self._pronouns("r", _SHE if self["parent"] == "mother" else _HE)
+        self["sibling"], pronouns = rng.choice(_SIBLINGS)
+        self._pronouns("b", pronouns)
+        self["a_job"], self["workplace"] = rng.choice(_JOBS)
+        self["town"] = rng.choice(_TOWNS)
+        self["season"] = rng.choice(_SEASONS)
+        self["weekday"] = rng.choice(_WEEKDAYS)
+        self["hour"] = rng.choice(_HOURS)
+        self["weeks"] = f"{rng.choice(_WEEKS)} weeks"
+        self["months"] = f"{rng.choice(_MONTHS)} months"
+        self["years"] = f"{rng.choice(_YEARS)} years"
+        self["age"] = rng.choice(_AGES)
+        self["kage"] = rng.choice(("thirteen", "fourteen", "fifteen", "sixteen"))
+        self["n"] = rng.choice(_NUMBERS)
+        self["scale"] = rng.choice(_SCALE)
+        self["comfort"] = rng.choice(_COMFORTS)
+        self["spot"] = rng.choice(_SPOTS)
+        self["spot_outdoors"] = rng.choice(_OUTDOORS)
+        self["object"] = rng.choice(_OBJECTS)
+        self["gap"] = rng.choice(_GAPS)
+        # Numbers reserved for fiction, and a domain reserved for examples: nobody can be reached by either.
+        self["phone"] = rng.choice(_PHONES).format(rng.randrange(100))
+        self["email"] = (
+            f"{self['name']}.{self['surname']}{rng.choice(('', '', rng.randrange(60, 99)))}@example.org".lower()
+        )
+
+    def _pronouns(self, prefix: str, forms: tuple[str, str, str]) -> None:
+        for suffix, form in zip(("he", "him", "his"), forms, strict=True):
+            self[prefix + suffix] = form

@@ -1,0 +1,115 @@
+import pytest
+
+from pixel_pipeline.conversations.containers import csv_table
+from pixel_pipeline_tests.conversations.convert import convert
+
+KEY = "gdrive/raw/F/x.csv"
+
+
+@pytest.mark.parametrize("delimiter", list(",;\t|"))
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("name", ["x.csv", "x.txt", "x.json"])
+def test_delimiters_line_ends_and_names(delimiter: str, end: str, name: str) -> None:
+    rows = ["Context|Response|label", 'I feel low|"Tell me, please; more"|1', "And now|Go on|2"]
+    got = convert(end.join(row.replace("|", delimiter) for row in rows).encode(), f"gdrive/raw/F/{name}")
+    if delimiter == "|":
+        assert got.messages[0][1] == ("assistant", "Tell me, please; more")
+    assert (got.ledger.container, got.ledger.records_out) == ("csv_table", 2)
+    assert [row["source"]["position"] for row in got.rows] == [0, 1]
+    assert got.rows[0]["metadata"] == '{"label":"1"}'
+    assert got.rows[0]["source"]["position_kind"] == "row"
+
+
+def test_cells_may_hold_line_ends_and_quotes() -> None:
+    text = 'id,dialogue\r\n1,"Doctor: a ""b""\r\nPatient: c"\r\n\r\n2,"Doctor: d\nPatient: e"\r\n'
+    got = convert(b"\xef\xbb\xbf" + text.encode(), KEY)
+    assert got.messages[0] == [("assistant", 'a "b"'), ("user", "c")]
+    assert got.ledger.records_in == 2
+    assert got.ledger.repaired == {"byte_order_mark": 1, "line_ends": 1}
+
+
+def test_a_session_of_any_length_stays_whole() -> None:
+    long = "word " * 60_000
+    got = convert(f'prompt,response\na,"{long}"\n'.encode(), KEY)
+    assert got.messages[0][1] == ("assistant", long)
+
+
+def test_ragged_rows_are_quarantined_with_their_bytes() -> None:
+    got = convert(b"prompt,response\na,b\nc\nd,e,f\ng,h,,\ni,j\n", KEY)
+    assert got.ledger.records_out == 3
+    assert [(row["error_class"], row["raw_bytes"], row["position"]) for row in got.bad] == [
+        ("ragged_row", b"c", 1),
+        ("ragged_row", b"d,e,f", 2),
+    ]
+    assert got.ledger.repaired == {"empty_extra_cells": 1}
+
+
+def test_a_quote_never_closed_costs_its_line_only() -> None:
+    rows = [f"q{n},a{n}" for n in range(50)]
+    rows[20] = 'q20,"a20'
+    got = convert(("prompt,response\n" + "\n".join(rows)).encode(), KEY)
+    assert (got.ledger.records_in, got.ledger.records_out) == (50, 49)
+    assert (got.error_classes, got.bad[0]["raw_bytes"], got.bad[0]["position"]) == (
+        ["unclosed_quote"],
+        b'q20,"a20',
+        20,
+    )
+
+
+def test_a_quote_not_closed_before_the_next_quote_joins_no_rows() -> None:
+    got = convert(b'prompt,response\na,"b\nc,"d"\ne,"f said ""g"""\nh,"i" j\nk,5" pipe\n', KEY)
+    assert [turns[0][1] for turns in got.messages] == ["c", "e", "k"]
+    assert [row["raw_bytes"] for row in got.bad] == [b'a,"b', b'h,"i" j']
+    assert got.error_classes == ["bad_quoting"] * 2
+
+
+def test_a_search_for_the_closing_quote_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_table, "_LEAST_BUDGET", 1000)
+    monkeypatch.setattr(csv_table, "_MOST_BUDGET", 1000)
+    rows = [f"q{n},a{n}" for n in range(300)]
+    rows[20], rows[280] = 'q20,"a20', 'q280,"b"'
+    got = convert(("prompt,response\n" + "\n".join(rows)).encode(), KEY)
+    assert (got.ledger.records_in, got.error_classes) == (300, ["unclosed_quote"])
+
+
+def test_a_carriage_return_in_a_bare_cell_costs_its_row_only() -> None:
+    got = convert(b"prompt,response\na,b\nc\rx,d\ne,f\n", KEY)
+    assert (got.ledger.records_out, got.error_classes) == (2, ["bad_quoting"])
+
+
+def test_lines_that_end_in_carriage_returns_alone() -> None:
+    got = convert(b"prompt,response\ra,b\rc,d\r", KEY)
+    assert got.ledger.records_out == 2
+
+
+def test_a_western_file_and_a_bad_row() -> None:
+    rows = [f"prompt {n},caf\u00e9 {n}" for n in range(9)]
+    got = convert(("prompt,response\n" + "\n".join(rows)).encode("cp1252"), KEY)
+    assert (got.ledger.encoding, got.messages[0][1]) == ("cp1252", ("assistant", "café 0"))
+    utf8 = ("prompt,response\n" + "\n".join(rows)).encode().replace("é 4".encode(), b"\xff 4")
+    got = convert(utf8, KEY)
+    assert (got.ledger.encoding, got.ledger.records_out, got.error_classes) == ("utf-8", 8, ["bad_encoding"])
+    assert got.bad[0]["raw_bytes"] == b"prompt 4,caf\xff 4"
+
+
+def test_columns_without_or_with_the_same_name() -> None:
+    got = convert(b",prompt,response,prompt\n0,a,b,c\n", KEY)
+    assert got.rows[0]["metadata"] == '{"column_1":"0","prompt_2":"c"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Therapist: Hello, how are you\nClient: Well, not so well\nTherapist: Oh, tell me\n",
+        "A line of prose, with a comma.\nAnother one without\nand a third, and more, and more\n",
+        "word\nword\nword\n",
+    ],
+)
+def test_what_is_no_table(text: str) -> None:
+    assert convert(text.encode(), "gdrive/raw/F/x.txt").ledger.container == "text_document"
+
+
+def test_a_table_of_something_else_is_unrecognised_by_its_columns() -> None:
+    got = convert(b"f1,recall,what I said\n0.1,0.2,x\n0.3,0.4,y\n", KEY)
+    assert got.error_classes == ["unrecognised_schema"] * 2
+    assert got.bad[0]["reason"] == "no format matches the keys f1, recall and 1 not named here"

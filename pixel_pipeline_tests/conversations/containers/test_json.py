@@ -1,0 +1,176 @@
+"""json_lines and json_document."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from pixel_pipeline.conversations import containers
+from pixel_pipeline.conversations.containers import json_document, json_lines, streams
+from pixel_pipeline.conversations.identity import record_id
+from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
+
+GOOD = sharegpt("hello", "hi")
+KEY = "gdrive/raw/Folder/file"
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.csv", "x.txt", "x"])
+def test_content_decides_not_the_name(name: str) -> None:
+    key = f"gdrive/raw/F/{name}"
+    assert convert(lines(GOOD, GOOD), key).ledger.container == "json_lines"
+    for document in (
+        orjson.dumps([GOOD, GOOD]),
+        orjson.dumps([GOOD], option=orjson.OPT_INDENT_2),
+        orjson.dumps(GOOD),
+    ):
+        assert convert(document, key).ledger.container == "json_document"
+    assert (
+        convert(b"[\n" + b",\n".join(map(orjson.dumps, [GOOD] * 5)) + b"\n]", key).ledger.container
+        == "json_document"
+    )
+
+
+def test_a_bad_line_is_quarantined_alone_with_its_bytes_and_place() -> None:
+    good = orjson.dumps(GOOD)
+    bad = [b'{"conversations": [', b'{"a": "caf\xe9"}', b"not json", good[:-1]]
+    got = convert(b"\n".join([good, bad[0], good, bad[1], b"", bad[2], bad[3], good]) + b"\r\n")
+    assert got.error_classes == ["bad_json", "bad_encoding", "bad_json", "bad_json"]
+    assert [row["raw_bytes"] for row in got.bad] == bad
+    assert [row["raw_size"] for row in got.bad] == [len(line) for line in bad]
+    size = len(good) + 1
+    assert got.bad[0]["position"] == size
+    assert got.bad[0]["position_kind"] == "byte"
+    assert got.rows[1]["source"]["position"] == size + len(bad[0]) + 1
+    assert got.ledger.records_out == 3
+
+
+def test_the_first_line_may_be_the_bad_one() -> None:
+    got = convert(lines(b'{"conversations": [}', *[GOOD] * 3))
+    assert (got.ledger.container, got.ledger.records_out, got.ledger.quarantined) == ("json_lines", 3, 1)
+
+
+def test_offsets_start_behind_a_byte_order_mark() -> None:
+    got = convert(b"\xef\xbb\xbf" + lines(GOOD, GOOD))
+    assert [row["source"]["position"] for row in got.rows] == [3, 4 + len(orjson.dumps(GOOD))]
+    assert got.ledger.repaired == {"byte_order_mark": 1}
+
+
+def test_what_json_writers_get_wrong_is_repaired_and_counted() -> None:
+    nan = (
+        b'{"prompt": "a", "response": "b", "score": NaN, "big": 123456789012345678901234567890, "inf": 1e999}'
+    )
+    half = b'{"prompt": "a \\ud83d", "response": "b", "note": "\\udc00"}'
+    control = b'{"prompt": "a\x00\x07", "response": "b\\u0000\\r\\nc"}'
+    got = convert(lines(nan, half, control))
+    assert got.messages == [
+        [("user", "a"), ("assistant", "b")],
+        [("user", "a \ufffd"), ("assistant", "b")],
+        [("user", "a"), ("assistant", "b\nc")],
+    ]
+    metadata = orjson.loads(got.rows[0]["metadata"])
+    assert (metadata["score"], metadata["inf"]) == (None, None)
+    assert got.ledger.repaired == {
+        "non_finite_numbers": 2, "lone_surrogates": 1, "control_characters": 3, "line_ends": 1,
+    }  # fmt: skip
+
+
+def test_of_a_key_given_twice_the_last_counts() -> None:
+    assert convert(lines(b'{"prompt": "a", "prompt": "b", "response": "c"}', GOOD)).messages[0][0] == (
+        "user",
+        "b",
+    )
+
+
+def test_a_line_longer_than_a_record_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "MAX_RECORD_BYTES", 2000)
+    long = orjson.dumps(sharegpt("x" * 3000, "y"))
+    got = convert(lines(GOOD, long, GOOD))
+    assert got.error_classes == ["too_large"]
+    assert got.bad[0]["raw_size"] == len(long)
+    assert got.ledger.records_out == 2
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 100_000])
+def test_lines_are_the_same_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    data = b"ab\n\ncdefghij\r\nk\n\n" + b"z" * 300
+    monkeypatch.setattr(streams, "CHUNK", chunk)
+
+    class Stream(streams.PeekableStream):
+        pass
+
+    import io
+
+    found = list(streams.iter_lines(Stream(io.BytesIO(data)), limit=100))
+    assert [line.data for line in found] == [b"ab", b"", b"cdefghij\r", b"k", b"", b"z" * 101]
+    assert [line.offset for line in found] == [0, 3, 4, 14, 16, 17]
+    assert found[-1].size == 300
+
+
+def test_a_session_longer_than_the_probe_is_still_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = sharegpt("x" * (containers.PROBE_BYTES + 10), "y")
+    got = convert(lines(long, GOOD))
+    assert (got.ledger.container, got.ledger.records_out) == ("json_lines", 2)
+
+
+@pytest.mark.parametrize(
+    ("document", "positions"),
+    [
+        ([GOOD, GOOD], [0, 1]),
+        ({"conversations": [GOOD, GOOD["conversations"]]}, [0, 1]),
+        (GOOD, [0]),
+        ({"a": GOOD, "b": GOOD, "c": {"no": 1}}, [0, 1]),
+        ([{"role": "client", "content": "a"}, {"role": "counselor", "content": "b"}], [0]),
+        (["求助者：a", "支持者：b"], [0]),
+        (["Client: a\nTherapist: b", "Client: c\nTherapist: d"], [0, 1]),
+        ([GOOD["conversations"], GOOD["conversations"]], [0, 1]),
+        ({"data": [{"prompt": "a", "response": "b"}], "version": 1}, [0]),
+    ],
+)
+def test_documents(document: Any, positions: list[int]) -> None:
+    got = convert(orjson.dumps(document))
+    assert got.ledger.container == "json_document"
+    assert [row["source"]["position"] for row in got.rows] == positions
+    assert [row["id"] for row in got.rows] == [record_id(key=KEY, position=p) for p in positions]
+    assert {row["source"]["position_kind"] for row in got.rows} == {"record"}
+
+
+def test_a_document_keyed_by_id_keeps_the_ids() -> None:
+    got = convert(orjson.dumps({"case-1": GOOD, "case-2": GOOD}))
+    assert [orjson.loads(row["metadata"])["record_key"] for row in got.rows] == ["case-1", "case-2"]
+
+
+def test_records_of_a_document_are_quarantined_as_json() -> None:
+    got = convert(orjson.dumps([GOOD, {"x": [1, None]}, "text", None]))
+    assert [row["raw_bytes"] for row in got.bad] == [b'{"x":[1,null]}', b'"text"', b"null"]
+    assert got.error_classes == ["unrecognised_schema"] * 3
+    assert got.bad[0]["reason"] == "no format matches the keys x"
+
+
+def test_a_bad_byte_costs_its_record_only() -> None:
+    good = orjson.dumps(GOOD)
+    got = convert(b"[" + good + b',{"prompt": "\xff\xfe", "response": "b"},' + good + b"]")
+    assert (got.ledger.records_out, got.error_classes) == (2, ["bad_encoding"])
+
+
+@pytest.mark.parametrize("data", [b'{"a": [1, 2', b'[{"a": 1}] trailing', b"[1 2]", b'{"a": }'])
+def test_a_broken_document_is_one_quarantined_object(data: bytes) -> None:
+    got = convert(data, "gdrive/raw/F/x.json")
+    assert (got.ledger.records_in, got.ledger.quarantined) == (1, 1)
+    assert (got.bad[0]["position_kind"], got.bad[0]["raw_bytes"], got.bad[0]["raw_size"]) == (
+        "object",
+        None,
+        len(data),
+    )
+
+
+def test_a_document_too_large_to_be_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_document, "MAX_DOCUMENT_BYTES", 100)
+    assert convert(orjson.dumps([GOOD] * 10)).error_classes == ["too_large"]
+
+
+def test_mixed_schemas_record_by_record() -> None:
+    got = convert(
+        lines(GOOD, {"prompt": "a", "response": "b"}, {"instruction": "a", "output": "b"}, {"n": 1}, 5, "x")
+    )
+    assert got.ledger.formats == {"sharegpt": 1, "pair": 1, "alpaca": 1}
+    assert got.error_classes == ["unrecognised_schema"] * 3

@@ -1,0 +1,89 @@
+"""The shape of the project as Dagster sees it."""
+
+import subprocess
+import sys
+import tomllib
+
+import dagster as dg
+import pytest
+import yaml
+
+from pixel_pipeline.definitions import defs
+from pixel_pipeline.settings import project_root
+
+GRAPH = {
+    "gdrive_sync": set(),
+    "raw_inventory": {"gdrive_sync"},
+    "conversations": {"raw_inventory"},
+    "curated": {"conversations"},
+    "dataset_registry": {"curated"},
+    "token_shards": {"curated", "dataset_registry"},
+    "moe_checkpoint": {"token_shards"},
+    "evaluation": {"moe_checkpoint"},
+}
+JOBS = {
+    "sync_raw": {"gdrive_sync", "raw_inventory"},
+    "prepare_data": {"raw_inventory", "conversations", "curated", "dataset_registry", "token_shards"},
+    "train_moe": {"moe_checkpoint", "evaluation"},
+}
+
+
+@pytest.fixture(scope="module")
+def asset_graph() -> dg.AssetsDefinition:
+    return defs.resolve_asset_graph()
+
+
+def test_the_graph_is_the_documented_one(asset_graph) -> None:
+    found = {
+        key.to_user_string(): {parent.to_user_string() for parent in asset_graph.get(key).parent_keys}
+        for key in asset_graph.get_all_asset_keys()
+    }
+    assert found == GRAPH
+
+
+def test_every_asset_tells_what_it_is(asset_graph) -> None:
+    for key in asset_graph.get_all_asset_keys():
+        node = asset_graph.get(key)
+        assert node.description, key
+        assert node.owners, key
+        assert node.kinds, key
+        assert node.group_name != "default", key
+
+
+def test_jobs_select_the_documented_assets() -> None:
+    for name, assets in JOBS.items():
+        job = defs.resolve_job_def(name)
+        selected = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
+        assert selected == assets, name
+
+
+def test_conservation_blocks() -> None:
+    checks = list(defs.resolve_asset_graph().asset_check_keys)
+    assert [check.to_user_string() for check in checks] == ["curated:conservation"]
+    spec = next(iter(defs.asset_checks)).check_specs  # type: ignore[union-attr,arg-type]
+    assert [item.blocking for item in spec] == [True]
+
+
+def test_workspace_and_pyproject_name_one_module() -> None:
+    """A [tool.dg] block silently wins over workspace.yaml: the two must not differ."""
+    root = project_root()
+    workspace = yaml.safe_load((root / "workspace.yaml").read_text())
+    pyproject = tomllib.loads((root / "pyproject.toml").read_text())
+    module = workspace["load_from"][0]["python_module"]["module_name"]
+    assert module == "pixel_pipeline.definitions"
+    assert pyproject["tool"]["dg"]["project"]["code_location_target_module"] == module
+    assert f'"{module}"' in (root / "scripts" / "environment.sh").read_text()
+
+
+@pytest.mark.parametrize("module", ["torch", "lightning", "transformers", "matplotlib", "pandas"])
+def test_the_code_server_imports_nothing_heavy(module: str) -> None:
+    code = f"import sys, pixel_pipeline.definitions; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_nothing_calls_home() -> None:
+    instance = yaml.safe_load((project_root() / "dagster.yaml").read_text())
+    assert instance["telemetry"] == {"enabled": False}
+    assert instance["nux"] == {"enabled": False}
+    # Would keep the instance from loading with a launcher that cannot resume runs.
+    assert instance["run_monitoring"].get("max_resume_run_attempts", 0) == 0

@@ -1,0 +1,193 @@
+"""Objects of a bucket, against the real embedded server."""
+
+import io
+from pathlib import Path
+import threading
+
+from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
+import pytest
+
+from pixel_pipeline.errors import PixelError
+from pixel_pipeline.lake.store import (
+    DOWNLOAD_CHUNK_BYTES,
+    Bucket,
+    Lake,
+    ObjectChangedError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
+
+LARGE_BYTES = DOWNLOAD_CHUNK_BYTES + 12_345
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """More than one ranged read, no two places alike."""
+    return b"".join(number.to_bytes(4, "big") for number in range(LARGE_BYTES // 4 + 1))[:LARGE_BYTES]
+
+
+def test_put_get_exists_delete(lake: Lake) -> None:
+    bucket = lake.data
+    etag = bucket.put("a/b.bin", b"\x00bytes\xff")
+    assert bucket.get("a/b.bin") == b"\x00bytes\xff"
+    assert '"' not in etag
+    assert [item.etag for item in bucket.list("a")] == [etag]
+    assert bucket.exists("a/b.bin")
+    assert not bucket.exists("a")
+    bucket.delete(["a/b.bin", "never/there"])
+    assert not bucket.exists("a/b.bin")
+    with pytest.raises(ObjectNotFoundError, match=rf"s3://{bucket.name}/a/b\.bin"):
+        bucket.get("a/b.bin")
+
+
+@pytest.mark.parametrize(
+    "key", ["with space/a b.json", "Zwölf/größe.txt", "心理/咨询.jsonl", "🙂.txt", "a+b=c&d%20.txt", "a#b?c.txt"]
+)
+def test_keys_are_any_text(lake: Lake, key: str) -> None:
+    lake.data.put(f"odd/{key}", b"x")
+    assert [item.key for item in lake.data.list("odd")] == [f"odd/{key}"]
+    assert lake.data.get(f"odd/{key}") == b"x"
+    assert lake.data.open(f"odd/{key}").read() == b"x"
+
+
+def test_json_is_the_same_bytes_whatever_the_order(lake: Lake) -> None:
+    first = lake.data.put_json("one.json", {"b": [1, 2], "a": "ä"})
+    assert lake.data.put_json("two.json", {"a": "ä", "b": [1, 2]}) == first
+    assert lake.data.get_json("one.json") == {"a": "ä", "b": [1, 2]}
+
+
+def test_broken_json_names_its_object_and_not_its_content(lake: Lake) -> None:
+    lake.data.put("broken.json", b'{"message": "planted words')
+    with pytest.raises(PixelError, match=r"broken\.json") as caught:
+        lake.data.get_json("broken.json")
+    assert "planted" not in str(caught.value)
+
+
+def test_put_streams_a_file(lake: Lake, large: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    path.write_bytes(large)
+    lake.data.put("large.bin", path)
+    assert lake.data.get("large.bin") == large
+
+
+def test_create_only_has_one_winner(lake: Lake) -> None:
+    outcomes: list[str] = []
+    barrier = threading.Barrier(8)
+
+    def create(name: str) -> None:
+        barrier.wait()
+        try:
+            lake.data.put("once", name.encode(), create_only=True)
+            outcomes.append(name)
+        except ObjectExistsError:
+            pass
+
+    threads = [threading.Thread(target=create, args=(str(number),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 1
+    assert lake.data.get("once") == outcomes[0].encode()
+    with pytest.raises(ObjectExistsError, match=f"s3://{lake.data.name}/once"):
+        lake.data.put("once", b"late", create_only=True)
+
+
+def test_listing_is_a_folder_sorted_by_key(lake: Lake) -> None:
+    for key in ("a/b/2", "a/b/10", "a/bc", "a/b/sub/x", "b/1"):
+        lake.data.put(key, key.encode())
+    listed = [*lake.data.list("a/b")]
+    assert [item.key for item in listed] == ["a/b/10", "a/b/2", "a/b/sub/x"]
+    assert [item.size for item in listed] == [6, 5, 9]
+    assert all(item.last_modified.tzinfo is not None for item in listed)
+    assert [*lake.data.list("a/b/")] == listed
+    assert len([*lake.data.list("")]) == 5
+    assert [*lake.data.list("nothing")] == []
+
+
+def test_listing_and_deleting_go_beyond_a_thousand(lake: Lake) -> None:
+    wanted = [f"many/{number:04}" for number in range(1_050)]
+    threads = [
+        threading.Thread(target=lambda part: [lake.data.put(key, b"") for key in part], args=(wanted[start::8],))
+        for start in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [item.key for item in lake.data.list("many")] == wanted
+    lake.data.delete(iter(wanted))
+    assert [*lake.data.list("many")] == []
+
+
+def test_download_appears_whole_or_not_at_all(lake: Lake, large: bytes, tmp_path: Path) -> None:
+    lake.data.put("large.bin", large)
+    lake.data.download("large.bin", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == large
+    with pytest.raises(ObjectNotFoundError):
+        lake.data.download("nothing", tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.fixture(scope="module")
+def opened(session_home: Path, large: bytes) -> tuple[Bucket, bytes]:
+    """The large object in a bucket that outlives a single test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIXEL_HOME", str(session_home))
+        patch.setenv("PIXEL_BUCKET", "module-store")
+        patch.setenv("PIXEL_CHECKPOINT_BUCKET", "module-store")
+        from pixel_pipeline.settings import get_settings
+
+        bucket = Lake.open(get_settings()).data
+    bucket.put("large.bin", large)
+    return bucket, large
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("read"), st.integers(0, 200_000) | st.just(-1)),
+    st.tuples(st.just("set"), st.integers(0, LARGE_BYTES + 1_000)),
+    st.tuples(st.just("current"), st.integers(-100_000, 100_000)),
+    st.tuples(st.just("end"), st.integers(-LARGE_BYTES, 10)),
+)
+
+
+@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEPS, min_size=1, max_size=6))
+def test_ranged_reader_behaves_like_bytes(opened: tuple[Bucket, bytes], steps: list[tuple[str, int]]) -> None:
+    bucket, content = opened
+    oracle = io.BytesIO(content)
+    with bucket.open("large.bin") as reader:
+        for step, number in steps:
+            if step == "read":
+                assert reader.read(number) == oracle.read(number)
+            else:
+                whence = {"set": io.SEEK_SET, "current": io.SEEK_CUR, "end": io.SEEK_END}[step]
+                if whence == io.SEEK_CUR:
+                    number = max(number, -oracle.tell())
+                assert reader.seek(number, whence) == oracle.seek(number, whence)
+            assert reader.tell() == oracle.tell()
+
+
+def test_reader_refuses_another_version_than_the_one_asked_for(lake: Lake) -> None:
+    old = lake.data.put("object", b"first")
+    new = lake.data.put("object", b"second")
+    assert lake.data.open("object", etag=new).read() == b"second"
+    with pytest.raises(ObjectChangedError, match=f"s3://{lake.data.name}/object"):
+        lake.data.open("object", etag=old)
+
+
+def test_object_replaced_under_a_reader_fails_the_read(lake: Lake, large: bytes) -> None:
+    lake.data.put("large.bin", large)
+    reader = lake.data.open("large.bin")
+    assert reader.read(10) == large[:10]
+    lake.data.put("large.bin", bytes(len(large)))
+    with pytest.raises(ObjectChangedError):
+        reader.seek(LARGE_BYTES - 5)
+        reader.read()
+
+
+def test_reader_of_nothing(lake: Lake) -> None:
+    lake.data.put("empty", b"")
+    assert lake.data.open("empty").read() == b""
+    with pytest.raises(ObjectNotFoundError):
+        lake.data.open("nothing")

@@ -1,0 +1,111 @@
+"""The training process as Dagster starts it: killed, terminated, refused."""
+
+from pathlib import Path
+import signal
+
+import pytest
+
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.tokens.shards import ShardManifest
+from pixel_pipeline.training import device
+from pixel_pipeline.training.checkpoints import CheckpointRef, download, list_checkpoints
+from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.device import Gpu, check_device
+from pixel_pipeline.training.errors import DeviceError
+from pixel_pipeline.training.fingerprint import run_name
+from pixel_pipeline.training.train import train
+from pixel_pipeline_tests.training.processes import HostedProcess, training_extras
+
+
+def test_killed_then_terminated_then_finished_equals_an_undisturbed_run(
+    lake: Lake, manifest_key: str, config: TrainingConfig, tmp_path: Path
+) -> None:
+    config = config.model_copy(update={"steps": 60, "checkpoint_every_seconds": 0.0})
+    run = run_name(config, ShardManifest.load(lake.data, manifest_key))
+
+    def reached(step: int) -> bool:
+        return any(ref.step >= step for ref in list_checkpoints(lake.checkpoints, run))
+
+    killed = HostedProcess.start("train", extras=training_extras(config, manifest_key), folder=tmp_path)
+    killed.wait_until(lambda: reached(4))
+    assert any(line.startswith("step 1/60  loss ") for line in killed.log())
+    killed.process.kill()
+    assert killed.finish()[0] == -signal.SIGKILL
+    assert not reached(60)
+
+    terminated = HostedProcess.start("train", extras=training_extras(config, manifest_key), folder=tmp_path)
+    after_kill = list_checkpoints(lake.checkpoints, run)[-1].step
+    terminated.wait_until(lambda: reached(after_kill + 3))
+    terminated.process.send_signal(signal.SIGTERM)
+    status, output = terminated.finish()
+    assert (status, output) == (130, "")
+    assert f"going on from step {after_kill}" in terminated.log()[0]
+    assert "Training was interrupted at step" in terminated.log()[-1]
+    newest = list_checkpoints(lake.checkpoints, run)[-1]
+    assert f"{newest.step}/60" in terminated.log()[-1]
+    (tmp_path / "verified").mkdir()
+    assert not download(lake, newest, folder=tmp_path / "verified").final
+
+    quiet = {"report": lambda line: None, "git_revision": "abc123", "cache": tmp_path / "cache"}
+    calm = config.model_copy(update={"checkpoint_every_seconds": 1e6})
+    finished = train(calm, lake, manifest_key, **quiet)
+    assert finished.resumed_from == newest.step
+    undisturbed = train(calm, lake, manifest_key, run="undisturbed", **quiet)
+    assert finished.history.losses == undisturbed.history.losses
+    assert finished.model_sha256 == undisturbed.model_sha256
+
+
+def test_dagster_is_told_what_was_made(
+    lake: Lake, manifest_key: str, config: TrainingConfig, tmp_path: Path
+) -> None:
+    config = config.model_copy(update={"steps": 3})
+    training = HostedProcess.start("train", extras=training_extras(config, manifest_key), folder=tmp_path)
+    assert training.finish() == (0, "")
+    (made,) = training.messages("report_asset_materialization")
+    figures = {name: entry["raw_value"] for name, entry in made["metadata"].items()}
+    assert figures["model sha256"] == made["data_version"]
+    assert figures["git revision"] == "abc123"
+    assert figures["loss curve"].startswith("![Loss](data:image/png;base64,")
+    assert CheckpointRef.resolve(lake, figures["checkpoint"]).step == 3
+
+    evaluation = HostedProcess.start(
+        "evaluate",
+        extras={"checkpoint": figures["checkpoint"], "manifest_key": manifest_key},
+        folder=tmp_path,
+    )
+    assert evaluation.finish() == (0, "")
+    (made,) = evaluation.messages("report_asset_materialization")
+    assert made["metadata"]["expert load"]["raw_value"].startswith("![Expert load](data:image/png;base64,")
+
+
+def test_without_an_h100_the_process_refuses(
+    lake: Lake, manifest_key: str, config: TrainingConfig, tmp_path: Path
+) -> None:
+    if device.visible_gpus():
+        pytest.skip("this machine has a GPU")
+    extras = training_extras(config.model_copy(update={"device": "h100"}), manifest_key)
+    refused = HostedProcess.start("train", extras=extras, folder=tmp_path)
+    assert refused.finish() == (2, "")
+    (line,) = refused.log()
+    assert line.startswith(
+        "profile h100 needs an NVIDIA H100; found: no CUDA device.\nSet PIXEL_PROFILE=demo"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gpus", "found"),
+    [
+        ([], None),
+        ([Gpu("NVIDIA A100-SXM4-80GB", (8, 0))], None),
+        ([Gpu("NVIDIA A100-SXM4-80GB", (8, 0)), Gpu("NVIDIA H100 80GB HBM3", (9, 0))], "cuda:1"),
+        ([Gpu("NVIDIA B200", (10, 0))], "cuda:0"),
+    ],
+)
+def test_device_check(gpus: list[Gpu], found: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "visible_gpus", lambda: gpus)
+    if found is None:
+        with pytest.raises(DeviceError, match="A100" if gpus else "no CUDA device"):
+            check_device("h100")
+    else:
+        assert check_device("h100") == found
+    assert check_device("cpu") == "cpu"
