@@ -91,9 +91,9 @@ def sample(
         manifest = write_sample_drive(folder, seed=settings.seed, conversations=conversations)
     content = manifest.to_json()
     if output is None:
-        (settings.home / "sample.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        (settings.home / "sample.json").write_text(content)
     if as_json:
-        _print_json(content)
+        sys.stdout.write(content + "\n")
         return
     err.print(f"sample Drive: {folder}, {len(manifest.files)} files, seed {settings.seed}")
 
@@ -221,26 +221,14 @@ def _dagster_environment() -> dict[str, str]:
         **os.environ,
         "DAGSTER_HOME": str(project_root()),
         "DAGSTER_CLI_JOB_EXECUTE_MODULE_NAME": "pixel_pipeline.definitions",
+        "DAGSTER_CLI_JOB_EXECUTE_CONFIG": str(project_root() / "scripts" / "console.yaml"),
         "PIXEL_DAGSTER_STORAGE": str(storage),
         "PIXEL_HOME": str(settings.home),
     }
 
 
 def _run_job(job: str, environment: dict[str, str]) -> int:
-    console = orjson.dumps({"loggers": {"console": {}}}).decode()
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "dagster",
-        "job",
-        "execute",
-        "-j",
-        job,
-        "--config-json",
-        console,
-    ]
+    command = [sys.executable, "-W", "ignore", "-m", "dagster", "job", "execute", "-j", job]
     process = subprocess.Popen(command, env=environment, cwd=project_root())
     while True:
         try:

@@ -77,6 +77,7 @@ class Settings(BaseSettings):
         validation_alias="PIXEL_S3_CA_BUNDLE",
         description="PEM file of certificate authorities to trust for the endpoint. Verification itself is never off.",
     )
+    training_steps: int | None = Field(None, ge=1, description="Steps to train in place of the profile's.")
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Local worker processes."
     )

@@ -88,7 +88,7 @@ class FaultProxy:
     def _answer(self, connection: socket.socket) -> None:
         head, body = _read_request(connection)
         with self._lock:
-            self.requests.append(" ".join(head.split(b" ", 2)[:2]).decode())
+            self.requests.append(b" ".join(head.split(b" ", 2)[:2]).decode())
             fault = self.faults.pop(0) if self.faults else self.always
         if fault is not None and fault.kind == "status":
             text = b"<Error><Code>InternalError</Code></Error>"

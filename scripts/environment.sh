@@ -8,6 +8,8 @@ mkdir -p "$PIXEL_DAGSTER_STORAGE"
 export DAGSTER_CLI_JOB_EXECUTE_MODULE_NAME="pixel_pipeline.definitions"
 export DAGSTER_CLI_ASSET_LIST_MODULE_NAME="pixel_pipeline.definitions"
 export DAGSTER_CLI_ASSET_MATERIALIZE_MODULE_NAME="pixel_pipeline.definitions"
+# One readable line a message in the terminal, in place of Dagster's event stream; a `-c FILE` of your own replaces it.
+export DAGSTER_CLI_JOB_EXECUTE_CONFIG="$PIXEL_PROJECT/scripts/console.yaml"
 # Nothing calls home.
 export DO_NOT_TRACK=1 HF_HUB_DISABLE_TELEMETRY=1 RAY_USAGE_STATS_ENABLED=0
 # The literal commands are what this project documents; notes that they have newer names help nobody here.

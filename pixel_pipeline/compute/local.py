@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 import multiprocessing
+import signal
 from typing import Self, TypeVar
 
 Task = TypeVar("Task")
@@ -41,7 +42,12 @@ class LocalExecutor:
             # Spawned, not forked: the S3 client's threads do not survive a fork.
             self._pool = ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
         ahead = 2 * self.workers
-        futures = [self._pool.submit(function, task) for task in tasks[:ahead]]
+        # Workers start at submission and inherit the mask: Ctrl-C reaches this process alone, which ends them in order.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            futures = [self._pool.submit(function, task) for task in tasks[:ahead]]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number in range(len(tasks)):
             yield futures.pop(0).result()
             if number + ahead < len(tasks):

@@ -45,7 +45,7 @@ class S3ParquetIOManager(dg.ConfigurableIOManager):
         metadata = context.definition_metadata
         partition_by = metadata.get("partition_by")
         partitions = list(context.asset_partition_keys) if context.has_asset_partitions else []
-        with readable_failure():
+        with readable_failure(context):
             partition = _one_partition(partitions, partition_by) if partitions else None
             table = self._table(metadata, partitions[0] if len(partitions) == 1 else None)
             version = table.overwrite(
@@ -74,7 +74,7 @@ class S3ParquetIOManager(dg.ConfigurableIOManager):
         partitions: list[str | None] = (
             [*context.asset_partition_keys] if context.has_asset_partitions else [None]
         )
-        with readable_failure():
+        with readable_failure(context):
             shared = len({self._table(metadata, partition).key for partition in partitions}) == 1
             dataset = self._dataset(metadata, partitions, shared=shared)
         if shared and metadata.get("partition_by") and partitions != [None]:

@@ -1,18 +1,13 @@
 """The jobs that people start."""
 
-from typing import Any
-
 import dagster as dg
 
 from pixel_pipeline.defs.assets import conversations, curation, lake, registry, tokens, training
-
-_CONSOLE: dict[str, Any] = {"loggers": {"console": {}}}
 
 sync_raw = dg.define_asset_job(
     "sync_raw",
     selection=dg.AssetSelection.assets(lake.gdrive_sync, lake.raw_inventory),
     description="Copy the Drive into the raw tier and list it.",
-    config=_CONSOLE,
 )
 
 prepare_data = dg.define_asset_job(
@@ -25,12 +20,10 @@ prepare_data = dg.define_asset_job(
         tokens.token_shards,
     ),
     description="Raw objects to token shards: convert every family, curate, register, tokenize.",
-    config=_CONSOLE,
 )
 
 train_moe = dg.define_asset_job(
     "train_moe",
     selection=dg.AssetSelection.assets(training.moe_checkpoint, training.evaluation),
     description="Train on the current token shards and evaluate the checkpoint.",
-    config=_CONSOLE,
 )

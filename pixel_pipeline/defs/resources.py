@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import dagster as dg
 
@@ -32,10 +33,22 @@ class LakeResource(dg.ConfigurableResource["LakeResource"]):
         return FamilyConfig.load(self.settings().families_file)
 
 
+class _HasLog(Protocol):
+    @property
+    def log(self) -> dg.DagsterLogManager: ...
+
+
 @contextmanager
-def readable_failure() -> Iterator[None]:
-    """Our own errors fail the step with their message and without retries: the same input would fail again."""
+def readable_failure(context: _HasLog) -> Iterator[None]:
+    """Errors as their reader needs them.
+
+    Our own errors fail the step with their message and without retries: the same input would fail again. An interruption
+    is told in a sentence and goes its way.
+    """
     try:
         yield
     except PixelError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from None
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        context.log.error("Interrupted. Nothing half-written is visible; run it again to go on.")
+        raise

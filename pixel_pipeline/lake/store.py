@@ -20,6 +20,11 @@ from pixel_pipeline.lake import embedded
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
 
 DOWNLOAD_CHUNK_BYTES = 8 * 1024**2
+# The libraries' default of ten retries in three minutes leaves a user with a wrong endpoint in the dark.
+MAX_RETRIES = 4
+RETRY_SECONDS = 30
+CONNECT_SECONDS = 5
+REQUEST_SECONDS = 120
 
 
 class ObjectNotFoundError(PixelError):
@@ -126,8 +131,8 @@ class Bucket:
         self.target = target
         client_options: dict[str, Any] = {
             "allow_http": target.allow_http,
-            "connect_timeout": timedelta(seconds=5),
-            "timeout": timedelta(seconds=120),
+            "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+            "timeout": timedelta(seconds=REQUEST_SECONDS),
         }
         if target.ca_bundle is not None:
             client_options["root_certificate"] = target.ca_bundle.read_bytes()
@@ -144,10 +149,9 @@ class Bucket:
             bucket=name,
             config=config,  # type: ignore[arg-type]
             client_options=client_options,  # type: ignore[arg-type]
-            # The library's default of ten retries in three minutes leaves a user with a wrong endpoint in the dark.
             retry_config={
-                "max_retries": 4,
-                "retry_timeout": timedelta(seconds=30),
+                "max_retries": MAX_RETRIES,
+                "retry_timeout": timedelta(seconds=RETRY_SECONDS),
                 "backoff": {
                     "init_backoff": timedelta(milliseconds=100),
                     "max_backoff": timedelta(seconds=5),
@@ -340,6 +344,10 @@ class Lake:
             "AWS_ALLOW_HTTP": "true" if self.target.allow_http else "false",
             # Commits are put-if-absent, which makes concurrent writers safe without a lock table.
             "AWS_CONDITIONAL_PUT": "etag",
+            "max_retries": str(MAX_RETRIES),
+            "retry_timeout": f"{RETRY_SECONDS}s",
+            "connect_timeout": f"{CONNECT_SECONDS}s",
+            "timeout": f"{REQUEST_SECONDS}s",
         }
         if self.target.endpoint is not None:
             options["AWS_ENDPOINT_URL"] = self.target.endpoint

@@ -5,11 +5,10 @@ for the next thing. Each line is drawn without replacement, so nobody repeats th
 """
 
 from dataclasses import dataclass
-from functools import cache
 from random import Random
 
 from pixel_pipeline.sample.persona import Persona
-from pixel_pipeline.sample.texts import Book, Line, books, second_person, sentences, third_person
+from pixel_pipeline.sample.texts import Book, Line, books, phrases, second_person, sentences, third_person
 
 Message = tuple[str, str]
 """(role, content); roles are `system`, `user` and `assistant`."""
@@ -62,22 +61,17 @@ class _Voice:
         return _Said(line.says.draw(self.rng, self.persona), echo)
 
     def client(self, section: str) -> str:
-        return self.words(_phrases("client"), section)
+        return self.words(phrases("client"), section)
 
     def counsellor(self, section: str, **slots: str) -> str:
         self.persona.update(slots)
-        return self.words(_phrases("counsellor"), section)
+        return self.words(phrases("counsellor"), section)
 
     def reflect(self, echo: str) -> str:
         return self.counsellor("reflect", echo=second_person(echo))
 
     def maybe(self, chance: float) -> bool:
         return self.rng.random() < chance
-
-
-@cache
-def _phrases(name: str) -> Book:
-    return books("phrases")[name]
 
 
 def _topic(name: str) -> Book:
@@ -103,7 +97,11 @@ def single_turn(rng: Random, theme: Book, *, paragraphs: bool, reasoned: bool = 
         letter.insert(-1, voice.client("aside_written"))
     mirrored = rng.choice((opening, detail, thought))
     teach = voice.words(theme, "teach")
-    answer = [voice.counsellor(rng.choice(("warm", "warm_written"))), voice.reflect(mirrored.echo), voice.counsellor("validate")]
+    answer = [
+        voice.counsellor(rng.choice(("warm", "warm_written"))),
+        voice.reflect(mirrored.echo),
+        voice.counsellor("validate"),
+    ]
     if voice.is_crisis:
         answer.append(voice.counsellor("safety_ask" if _about_home(theme) else "crisis_ask"))
     answer += [teach]
@@ -177,10 +175,10 @@ def multi_turn(rng: Random, theme: Book, *, exchanges: int, greeted: bool = Fals
         reply.insert(0, voice.counsellor("warm" if greeted or voice.maybe(0.7) else "warm_written"))
     reply = _explore(voice, turns, reply, agenda=_agenda(voice, exchanges - 2))
     _offer_step(voice, turns, reply)
-    closing = [voice.counsellor("adjust")]
+    closing: tuple[str, ...] = ("adjust", "close")
     if voice.is_crisis:
-        closing.append(voice.counsellor("crisis_line"))
-    turns.append(("assistant", " ".join([*closing, voice.counsellor("close")])))
+        closing = ("adjust_crisis", "crisis_line", "close_crisis")
+    turns.append(("assistant", " ".join(voice.counsellor(section) for section in closing)))
     return _finished(voice, turns)
 
 
@@ -208,7 +206,7 @@ def long_running(rng: Random, theme: Book, *, sessions: int, topics: int) -> Con
         if session == sessions - 1:
             reply = _explore(voice, turns, reply, agenda=asked[:-1])
             turns.append(("assistant", " ".join([*reply, voice.counsellor("last_session")])))
-            learned = voice.said(books("phrases")["progress"], "learned")
+            learned = voice.said(phrases("progress"), "learned")
             turns.append(("user", f"{learned.text} {voice.client('thanks')}"))
             farewell = [voice.reflect(learned.echo), voice.counsellor("praise"), voice.counsellor("close")]
             turns.append(("assistant", " ".join(farewell)))
@@ -272,8 +270,8 @@ def _offer_step(voice: _Voice, turns: list[Message], reply: list[str]) -> None:
     step = voice.said(voice.theme, "step")
     offer = [*reply, voice.words(voice.theme, "teach"), voice.counsellor("step_intro"), step.text]
     turns.append(("assistant", " ".join(offer)))
-    reaction = [voice.client("reaction")]
-    if voice.maybe(0.5):
+    reaction = [voice.client("reaction_crisis" if voice.is_crisis else "reaction")]
+    if not voice.is_crisis and voice.maybe(0.5):
         reaction.append(voice.client("thanks"))
     turns.append(("user", " ".join(reaction)))
     voice.persona["short"] = second_person(step.echo)
@@ -283,7 +281,7 @@ def _check_in(voice: _Voice, turns: list[Message], remembered: _Said) -> tuple[l
     """Begins a later session; returns the counsellor's next words, and what is worth remembering for the session after."""
     turns.append(("assistant", voice.counsellor("recap", echo=second_person(remembered.echo))))
     kind = voice.rng.choice(("good", "mixed", "hard", "insight", "good", "mixed"))
-    report = voice.said(books("phrases")["progress"], kind)
+    report = voice.said(phrases("progress"), kind)
     turns.append(("user", report.text))
     warmth = voice.counsellor("praise" if kind in ("good", "insight") else "validate")
     return [voice.reflect(report.echo), warmth], report if kind in ("hard", "insight") else None
@@ -293,39 +291,3 @@ def _finished(voice: _Voice, turns: list[Message]) -> Conversation:
     return Conversation(
         tuple((role, sentences(content)) for role, content in turns), client=voice.persona["name"]
     )
-
-
-def with_contact(conversation: Conversation, rng: Random, *, kind: str) -> Conversation:
-    """The conversation with a telephone number (`kind` phone) or an e-mail address (email) at the end of a client's turn."""
-    persona = Persona(rng)
-    persona["name"] = conversation.client
-    persona["email"] = f"{conversation.client}.{persona['surname']}{rng.randrange(10, 99)}@example.org".lower()
-    lines = _phrases("client").sections[f"contact_{kind}"]
-    said = sentences(lines[rng.randrange(len(lines))].says.draw(rng, persona))
-    return _added(conversation, rng, said)
-
-
-def with_accents(conversation: Conversation, rng: Random, *, turns: int) -> Conversation:
-    """The conversation with words that are not ASCII in up to `turns` turns of the client: what breaks a wrong encoding."""
-    persona = Persona(rng)
-    lines = list(_phrases("client").sections["accent"])
-    rng.shuffle(lines)
-    for line in lines[:turns]:
-        conversation = _added(conversation, rng, sentences(line.says.draw(rng, persona)))
-    return conversation
-
-
-def with_system(conversation: Conversation, rng: Random) -> Conversation:
-    """The conversation with a system prompt before it."""
-    lines = _phrases("counsellor").sections["system"]
-    prompt = lines[rng.randrange(len(lines))].says.draw(rng, Persona(rng))
-    return Conversation(
-        (("system", prompt), *conversation.messages), conversation.reasoning, conversation.client
-    )
-
-
-def _added(conversation: Conversation, rng: Random, said: str) -> Conversation:
-    messages = list(conversation.messages)
-    position = rng.choice([index for index, (role, _) in enumerate(messages) if role == "user"])
-    messages[position] = ("user", f"{messages[position][1]} {said}")
-    return Conversation(tuple(messages), conversation.reasoning, conversation.client)

@@ -16,7 +16,6 @@ _WORD = re.compile(r"\w+")
 _PHONE = re.compile(r"555([-. ])01(\d\d)")
 _SWAPS = {
     "maybe": "perhaps",
-    "perhaps": "maybe",
     "really": "truly",
     "because": "since",
     "often": "frequently",
@@ -27,12 +26,9 @@ _SWAPS = {
     "quiet": "still",
     "nobody": "no one",
     "everyone": "everybody",
-    "everybody": "everyone",
     "someone": "somebody",
-    "somebody": "someone",
     "sometimes": "at times",
     "almost": "nearly",
-    "nearly": "almost",
     "begin": "start",
     "phone": "telephone",
     "glad": "happy",
@@ -79,17 +75,20 @@ def near_copy(original: Conversation, rng: Random) -> Conversation | None:
         return None
     wanted = MOST_NEAR - 0.07 * rng.random()
     messages = [_other_phone(message, rng) for message in original.messages]
+    good: Conversation | None = None
     for _ in range(200):
         index = rng.randrange(len(messages))
         messages[index] = _edited(messages[index], rng)
         copy = replace(original, messages=tuple(messages), reasoning="")
         similarity = jaccard(before, shingles(copy))
         if similarity < LEAST_NEAR:
-            return None
+            break
         # The phone alone does not count: it may be masked before copies are looked for.
-        if similarity <= wanted and _text_differs(original, copy):
-            return copy
-    return None
+        if similarity <= MOST_NEAR and _text_differs(original, copy):
+            good = copy
+        if similarity <= wanted:
+            break
+    return good
 
 
 def _text_differs(left: Conversation, right: Conversation) -> bool:

@@ -90,14 +90,14 @@ FILES: tuple[FileSpec, ...] = (
         ("addiction",),
         180,
     ),
-    FileSpec(
-        "CPTSD/cptsd_sharegpt_2024-02-11.jsonl", "sharegpt", "talk", ("cptsd",), 270, system_share=0.4
-    ),
+    FileSpec("CPTSD/cptsd_sharegpt_2024-02-11.jsonl", "sharegpt", "talk", ("cptsd",), 270, system_share=0.4),
     FileSpec("CPTSD/Parts work/Parts & Shame - chatml.jsonl", "chatml", "talk", ("cptsd",), 230),
     FileSpec("CPTSD/CPTSD single turn.parquet", "parquet_pairs", "letter", ("cptsd",), 180),
     FileSpec("CoT Reasoning/CoT_Clinical_Reasoning.json", "chain_of_thought", "letter", _EVERYONE, 230),
     FileSpec("CoT Reasoning/CoT crisis (copy).json", "chain_of_thought", "letter", ("crisis",), 130),
-    FileSpec("CoT Reasoning/older/CoT reasoning FINAL FINAL.json", "chain_of_thought", "letter", _EVERYONE, 180),
+    FileSpec(
+        "CoT Reasoning/older/CoT reasoning FINAL FINAL.json", "chain_of_thought", "letter", _EVERYONE, 180
+    ),
     FileSpec(
         "Couples & Family/couples Q&A from the old site.csv",
         "csv",

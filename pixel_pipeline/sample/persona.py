@@ -5,18 +5,104 @@ from random import Random
 _HE = ("he", "him", "his")
 _SHE = ("she", "her", "her")
 
-_WOMEN = (
-    "Amira Anna Beth Carla Chloe Dana Ella Esther Fatima Freya Grace Hana Imogen Ines Jo Kate Leila Lucy Maya Mei Nadia Nora "
-    "Olive Priya Rosa Ruth Sana Sofia Tara Una Vera Wanda Yara Zainab"
-).split()
-_MEN = (
-    "Adam Ali Ben Callum Chen Daniel David Elias Finn Gabriel Hugo Idris Jack Jonas Karim Leo Luca Marcus Milan Nathan Omar "
-    "Owen Paul Rafael Ravi Sam Simon Tariq Theo Tom Viktor Will Yusuf Zack"
-).split()
-_SURNAMES = (
-    "Ahmed Baker Carter Dunne Evans Farah Gill Hughes Iqbal Jones Kaur Lowe Mensah Novak Okafor Patel Quinn Reid Shah Turner "
-    "Vance Walsh Young Zhang"
-).split()
+_WOMEN = [
+    "Amira",
+    "Anna",
+    "Beth",
+    "Carla",
+    "Chloe",
+    "Dana",
+    "Ella",
+    "Esther",
+    "Fatima",
+    "Freya",
+    "Grace",
+    "Hana",
+    "Imogen",
+    "Ines",
+    "Jo",
+    "Kate",
+    "Leila",
+    "Lucy",
+    "Maya",
+    "Mei",
+    "Nadia",
+    "Nora",
+    "Olive",
+    "Priya",
+    "Rosa",
+    "Ruth",
+    "Sana",
+    "Sofia",
+    "Tara",
+    "Una",
+    "Vera",
+    "Wanda",
+    "Yara",
+    "Zainab",
+]
+_MEN = [
+    "Adam",
+    "Ali",
+    "Ben",
+    "Callum",
+    "Chen",
+    "Daniel",
+    "David",
+    "Elias",
+    "Finn",
+    "Gabriel",
+    "Hugo",
+    "Idris",
+    "Jack",
+    "Jonas",
+    "Karim",
+    "Leo",
+    "Luca",
+    "Marcus",
+    "Milan",
+    "Nathan",
+    "Omar",
+    "Owen",
+    "Paul",
+    "Rafael",
+    "Ravi",
+    "Sam",
+    "Simon",
+    "Tariq",
+    "Theo",
+    "Tom",
+    "Viktor",
+    "Will",
+    "Yusuf",
+    "Zack",
+]
+_SURNAMES = [
+    "Ahmed",
+    "Baker",
+    "Carter",
+    "Dunne",
+    "Evans",
+    "Farah",
+    "Gill",
+    "Hughes",
+    "Iqbal",
+    "Jones",
+    "Kaur",
+    "Lowe",
+    "Mensah",
+    "Novak",
+    "Okafor",
+    "Patel",
+    "Quinn",
+    "Reid",
+    "Shah",
+    "Turner",
+    "Vance",
+    "Walsh",
+    "Young",
+    "Zhang",
+]
 _JOBS = (
     ("a nurse", "the ward"),
     ("a teacher", "the school"),
@@ -41,9 +127,40 @@ _JOBS = (
     ("a chef", "the restaurant"),
     ("a social worker", "the office"),
 )
-_TOWNS = "Leeds Bristol Halifax Dublin Cork Perth Cardiff Norwich Aberdeen Bath Exeter Hull Galway York Kingston Portland".split()
-_SEASONS = "January March April May June August September October November spring summer autumn winter".split()
-_WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_TOWNS = [
+    "Leeds",
+    "Bristol",
+    "Halifax",
+    "Dublin",
+    "Cork",
+    "Perth",
+    "Cardiff",
+    "Norwich",
+    "Aberdeen",
+    "Bath",
+    "Exeter",
+    "Hull",
+    "Galway",
+    "York",
+    "Kingston",
+    "Portland",
+]
+_SEASONS = [
+    "January",
+    "March",
+    "April",
+    "May",
+    "June",
+    "August",
+    "September",
+    "October",
+    "November",
+    "spring",
+    "summer",
+    "autumn",
+    "winter",
+]
+_WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _HOURS = (
     "three in the morning",
     "half past two",
@@ -53,12 +170,12 @@ _HOURS = (
     "two in the morning",
     "a quarter to four",
 )
-_WEEKS = "three four five six seven eight nine".split()
-_MONTHS = "three four five seven eight ten fourteen eighteen".split()
-_YEARS = "two three four five six eight nine eleven twelve fifteen".split()
-_AGES = "six seven eight nine ten eleven twelve thirteen".split()
-_NUMBERS = "three four five six seven".split()
-_SCALE = "four five six seven nine".split()
+_WEEKS = ["three", "four", "five", "six", "seven", "eight", "nine"]
+_MONTHS = ["three", "four", "five", "seven", "eight", "ten", "fourteen", "eighteen"]
+_YEARS = ["two", "three", "four", "five", "six", "eight", "nine", "eleven", "twelve", "fifteen"]
+_AGES = ["six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"]
+_NUMBERS = ["three", "four", "five", "six", "seven"]
+_SCALE = ["four", "five", "six", "seven", "nine"]
 _COMFORTS = (
     "swimming",
     "baking bread",
@@ -103,7 +220,13 @@ _SIBLINGS = (
     ("younger sister", _SHE),
     ("sister", _SHE),
 )
-_PHONES = ("555-01{:02d}", "(415) 555-01{:02d}", "212-555-01{:02d}", "+1 303 555 01{:02d}", "617.555.01{:02d}")
+_PHONES = (
+    "555-01{:02d}",
+    "(415) 555-01{:02d}",
+    "212-555-01{:02d}",
+    "+1 303 555 01{:02d}",
+    "617.555.01{:02d}",
+)
 
 
 class Persona(dict[str, str]):

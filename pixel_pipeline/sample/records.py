@@ -5,15 +5,8 @@ from random import Random
 from typing import Literal
 
 from pixel_pipeline.sample import dirt
-from pixel_pipeline.sample.dialogue import (
-    Conversation,
-    long_running,
-    multi_turn,
-    single_turn,
-    with_accents,
-    with_contact,
-    with_system,
-)
+from pixel_pipeline.sample.dialogue import Conversation, long_running, multi_turn, single_turn
+from pixel_pipeline.sample.extras import with_accents, with_contact, with_system
 from pixel_pipeline.sample.layout import FILES, JSON_LINES, TURN_LISTS, FileSpec, records_per_file
 from pixel_pipeline.sample.texts import books, themes
 
@@ -142,9 +135,7 @@ def _talk(spec: FileSpec, rng: Random) -> Conversation:
     if spec.shape == "talk":
         # In a crisis nothing is settled before safety has been asked about.
         least = 4 if "first" in theme.fields else 2
-        return multi_turn(
-            rng, theme, exchanges=rng.randint(least, 6), greeted=spec.format == "transcript"
-        )
+        return multi_turn(rng, theme, exchanges=rng.randint(least, 6), greeted=spec.format == "transcript")
     conversation = single_turn(
         rng,
         theme,
@@ -183,7 +174,9 @@ def _plant_copies(files: list[list[Record]], kinds: dict[_Slot, Kind], rng: Rand
         # Files with few originals before them are served first, and mostly from other families.
         elsewhere = rng.random() < 0.8
         for position, original in enumerate(originals):
-            if not _comes_before(original, target, elsewhere=elsewhere) or not _carries(target.spec, original):
+            if not _comes_before(original, target, elsewhere=elsewhere) or not _carries(
+                target.spec, original
+            ):
                 continue
             if kind == "near_duplicate":
                 copy = dirt.near_copy(original.conversation, rng)

@@ -18,7 +18,13 @@ import re
 
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 _SENTENCE_START = re.compile(r'(^"?|[.!?]"? "?|[.!?]"?\n+"?|: ")([a-z])')
-_TO_THIRD_PERSON = {"you": "they", "@you": "them", "your": "their", "yours": "theirs", "yourself": "themselves"}
+_TO_THIRD_PERSON = {
+    "you": "they",
+    "@you": "them",
+    "your": "their",
+    "yours": "theirs",
+    "yourself": "themselves",
+}
 _OBJECT = re.compile(r"\b(about|against|at|beside|for|from|in|of|on|to|with) you\b")
 _SECOND_PERSON = re.compile(r"(?:@you|\b(?:you|your|yours|yourself))\b")
 
@@ -86,7 +92,9 @@ def books(file: str) -> dict[str, Book]:
             says, _, echo = line.partition(" => ")
             section.append(Line(Template(says), Template(echo) if echo else None))
         else:
-            raise ValueError(f"templates/{file}.txt:{number}: expected '== book' or '-- section' before a line")
+            raise ValueError(
+                f"templates/{file}.txt:{number}: expected '== book' or '-- section' before a line"
+            )
     return found
 
 
@@ -94,6 +102,11 @@ def books(file: str) -> dict[str, Book]:
 def themes(group: str) -> tuple[Book, ...]:
     """Returns the themes of one of THEME_GROUPS."""
     return tuple(books(group).values())
+
+
+def phrases(speaker: str) -> Book:
+    """Returns the phrases of `client` or `counsellor`, or of reports on the time between sessions (`progress`)."""
+    return books("phrases")[speaker]
 
 
 def second_person(echo: str) -> str:

@@ -7,7 +7,9 @@ from io import BytesIO
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 import numpy as np
+from numpy.typing import NDArray
 
 from pixel_pipeline.training.history import History
 
@@ -38,9 +40,10 @@ def loss_curve(history: History) -> bytes:
                 color=ORANGE,
                 fontweight="bold",
             )
-    axes.set(xlabel="step", ylabel="loss (nats per target token)", title="Loss")
+    axes.set(xlabel="step", ylabel="loss (nats per target token)")
+    _title(axes, "Loss")
     axes.set_xlim(0, len(losses))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(losses.max(), *(loss for _, loss in points)))
     axes.legend(frameon=False, loc="upper right", labelcolor=INK)
     return _png(figure)
 
@@ -51,7 +54,8 @@ def perplexity_bars(perplexities: dict[str, float]) -> bytes:
     figure, axes = _canvas(height=1.4 + 0.34 * len(ranked))
     bars = axes.barh([name for name, _ in ranked], [value for _, value in ranked], color=BLUE, height=0.66)
     axes.bar_label(bars, fmt="%.1f", padding=4, color=INK)
-    axes.set(xlabel="perplexity (lower is better)", title="Held-out perplexity by family")
+    axes.set(xlabel="perplexity (lower is better)")
+    _title(axes, "Held-out perplexity by family")
     axes.margins(x=0.1)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -71,7 +75,7 @@ def expert_load_map(load: Sequence[Sequence[float]]) -> bytes:
             axes.text(expert, layer, f"{shares[layer, expert]:.1%}", ha="center", va="center", color=INK)
     axes.set_xticks(range(experts), [f"expert {number}" for number in range(experts)])
     axes.set_yticks(range(layers), [f"layer {number}" for number in range(layers)])
-    axes.set_title(f"Expert load (share of assignments; even is {even:.1%})")
+    _title(axes, f"Expert load (share of assignments; even is {even:.1%})")
     axes.grid(visible=False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
@@ -86,7 +90,12 @@ def markdown_image(png: bytes, *, title: str) -> str:
 
 def _canvas(*, height: float) -> tuple[Figure, Axes]:
     # Opaque white: the pictures are shown on light and on dark pages.
-    figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, facecolor="white", layout="constrained")
+    figure = Figure(
+        figsize=(WIDTH_INCHES, height),
+        dpi=DPI,
+        facecolor="white",
+        layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12),
+    )
     axes = figure.add_subplot(facecolor="white")
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -96,20 +105,23 @@ def _canvas(*, height: float) -> tuple[Figure, Axes]:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GRID)
-    axes.title.set_color(INK)
-    axes.title.set_fontweight("bold")
     return figure, axes
 
 
-def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Exponential moving average over about a twentieth of the run, corrected for its start."""
-    keep = 1 - 1 / max(len(values) / 20, 1)
-    smooth, weight, total = np.empty(len(values)), 0.0, 0.0
-    for index, value in enumerate(values):
-        total = keep * total + (1 - keep) * value
-        weight = keep * weight + (1 - keep)
-        smooth[index] = total / weight
-    return smooth
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, loc="left", color=INK, fontweight="bold", pad=10)
+
+
+def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over a centred window of a twentieth of the run, narrower towards both ends; it does not lag."""
+    reach = len(values) // 40
+    return np.array(
+        [
+            values[at - side : at + side + 1].mean()
+            for at in range(len(values))
+            for side in [min(reach, at, len(values) - 1 - at)]
+        ]
+    )
 
 
 def _diverging() -> Colormap:

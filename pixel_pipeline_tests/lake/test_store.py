@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings as hypothesis_settings, stra
 import pytest
 
 from pixel_pipeline.errors import PixelError
+from pixel_pipeline.lake import store
 from pixel_pipeline.lake.store import (
     DOWNLOAD_CHUNK_BYTES,
-    Bucket,
     Lake,
     ObjectChangedError,
     ObjectExistsError,
@@ -18,6 +18,8 @@ from pixel_pipeline.lake.store import (
 )
 
 LARGE_BYTES = DOWNLOAD_CHUNK_BYTES + 12_345
+SMALL_CHUNK_BYTES = 10_000
+RANGED_BYTES = 5 * SMALL_CHUNK_BYTES + 123
 
 
 @pytest.fixture(scope="module")
@@ -129,34 +131,27 @@ def test_download_appears_whole_or_not_at_all(lake: Lake, large: bytes, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
-@pytest.fixture(scope="module")
-def opened(session_home: Path, large: bytes) -> tuple[Bucket, bytes]:
-    """The large object in a bucket that outlives a single test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIXEL_HOME", str(session_home))
-        patch.setenv("PIXEL_BUCKET", "module-store")
-        patch.setenv("PIXEL_CHECKPOINT_BUCKET", "module-store")
-        from pixel_pipeline.settings import get_settings
-
-        bucket = Lake.open(get_settings()).data
-    bucket.put("large.bin", large)
-    return bucket, large
-
-
 STEPS = st.one_of(
-    st.tuples(st.just("read"), st.integers(0, 200_000) | st.just(-1)),
-    st.tuples(st.just("set"), st.integers(0, LARGE_BYTES + 1_000)),
-    st.tuples(st.just("current"), st.integers(-100_000, 100_000)),
-    st.tuples(st.just("end"), st.integers(-LARGE_BYTES, 10)),
+    st.tuples(st.just("read"), st.integers(0, 2 * SMALL_CHUNK_BYTES) | st.just(-1)),
+    st.tuples(st.just("set"), st.integers(0, RANGED_BYTES + 1_000)),
+    st.tuples(st.just("current"), st.integers(-SMALL_CHUNK_BYTES, SMALL_CHUNK_BYTES)),
+    st.tuples(st.just("end"), st.integers(-RANGED_BYTES, 10)),
 )
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEPS, min_size=1, max_size=6))
-def test_ranged_reader_behaves_like_bytes(opened: tuple[Bucket, bytes], steps: list[tuple[str, int]]) -> None:
-    bucket, content = opened
+@hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(STEPS, min_size=1, max_size=8))
+def test_ranged_reader_behaves_like_bytes(
+    lake: Lake, large: bytes, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, int]]
+) -> None:
+    monkeypatch.setattr(store, "DOWNLOAD_CHUNK_BYTES", SMALL_CHUNK_BYTES)
+    content = large[:RANGED_BYTES]
+    if not lake.data.exists("ranged.bin"):
+        lake.data.put("ranged.bin", content)
     oracle = io.BytesIO(content)
-    with bucket.open("large.bin") as reader:
+    with lake.data.open("ranged.bin") as reader:
         for step, number in steps:
             if step == "read":
                 assert reader.read(number) == oracle.read(number)
@@ -166,6 +161,14 @@ def test_ranged_reader_behaves_like_bytes(opened: tuple[Bucket, bytes], steps: l
                     number = max(number, -oracle.tell())
                 assert reader.seek(number, whence) == oracle.seek(number, whence)
             assert reader.tell() == oracle.tell()
+
+
+def test_reader_of_an_object_larger_than_a_chunk(lake: Lake, large: bytes) -> None:
+    lake.data.put("large.bin", large)
+    with lake.data.open("large.bin") as reader:
+        assert reader.read() == large
+        assert reader.seek(-9, io.SEEK_END) == LARGE_BYTES - 9
+        assert reader.read() == large[-9:]
 
 
 def test_reader_refuses_another_version_than_the_one_asked_for(lake: Lake) -> None:

@@ -132,8 +132,9 @@ def test_a_passing_fault_is_survived(
     assert len(proxy.requests) >= 2
 
 
-@pytest.mark.parametrize("kind", ["reset", "truncate"])
-@pytest.mark.parametrize("after", [0, 100, 2_000, 6_000_000])
+@pytest.mark.parametrize(
+    ("kind", "after"), [("reset", 0), ("truncate", 100), ("reset", 2_000), ("truncate", 6_000_000)]
+)
 def test_broken_bodies_never_become_content(
     proxy: FaultProxy,
     connect: Callable[..., Lake],

@@ -37,7 +37,7 @@ def conversations(
 ) -> dg.MaterializeResult[Any]:
     """Convert the families asked for; all of them in a run without a partition, as `prepare_data` is."""
     everything = not (context.has_partition_key or context.has_partition_key_range)
-    with readable_failure():
+    with readable_failure(context):
         store = lake.open()
         inventory: pa.Table = raw_inventory.to_table()
         families = families_of(inventory, config=lake.families(), bucket=store.data.name)

@@ -32,7 +32,7 @@ def curated(
     context: dg.AssetExecutionContext, conversations: ds.Dataset, lake: LakeResource
 ) -> dg.MaterializeResult[Any]:
     """Drop duplicates and assign splits."""
-    with readable_failure():
+    with readable_failure(context):
         store = lake.open()
         table, dropped = Table(store, keys.CURATED), Table(store, keys.DROPPED)
         families = context.instance.get_dynamic_partitions("family")

@@ -28,7 +28,7 @@ class EmptyLakeError(PixelError):
 )
 def gdrive_sync(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Copy what is new or changed on the Drive."""
-    with readable_failure():
+    with readable_failure(context):
         report = copy_to_lake(lake.settings().drive_source, lake=lake.open(), prefix=keys.RAW)
     context.log.info(
         f"{report.copied:,} objects copied ({metadata.size(report.copied_bytes)}), {report.checked:,} compared"
@@ -54,7 +54,7 @@ def gdrive_sync(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Mat
 )
 def raw_inventory(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """List the raw tiers, and keep the partitions of `conversations` in step with the families found there."""
-    with readable_failure():
+    with readable_failure(context):
         store = lake.open()
         inventory = list_raw(store)
         if inventory.num_rows == 0:

@@ -24,7 +24,7 @@ def dataset_registry(
     context: dg.AssetExecutionContext, curated: ds.Dataset, lake: LakeResource
 ) -> dg.MaterializeResult[Any]:
     """Describe the curated datasets and publish the description atomically."""
-    with readable_failure():
+    with readable_failure(context):
         store = lake.open()
         config = lake.families()
         source = Table(store, keys.CURATED).note()

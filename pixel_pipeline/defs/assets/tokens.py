@@ -29,7 +29,7 @@ def token_shards(
     context: dg.AssetExecutionContext, curated: ds.Dataset, lake: LakeResource
 ) -> dg.MaterializeResult[Any]:
     """Tokenize and pack; shards become current when their manifest is whole."""
-    with readable_failure():
+    with readable_failure(context):
         store = lake.open()
         dataset_version = store.data.get_json(keys.REGISTRY)["version"]
         config = TokenConfig(seed=lake.settings().seed)

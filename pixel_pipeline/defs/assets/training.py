@@ -36,7 +36,7 @@ EXIT_INTERRUPTED = 130
 )
 def moe_checkpoint(context: dg.AssetExecutionContext, lake: LakeResource) -> Any:
     """Train in a process of its own."""
-    with readable_failure():
+    with readable_failure(context):
         manifest_key = current_manifest_key(lake.open().data)
         config = profile_config(lake.settings().profile)
     return _run(
@@ -59,7 +59,7 @@ def moe_checkpoint(context: dg.AssetExecutionContext, lake: LakeResource) -> Any
 )
 def evaluation(context: dg.AssetExecutionContext, lake: LakeResource) -> Any:
     """Evaluate in a process of its own."""
-    with readable_failure():
+    with readable_failure(context):
         store = lake.open()
         manifest_key = current_manifest_key(store.data)
         checkpoint = CheckpointRef.resolve(store, "latest").uri(store)

@@ -18,9 +18,9 @@ SHOWN_PROBLEMS = 20
         "the tables themselves."
     ),
 )
-def conservation(lake: LakeResource) -> dg.AssetCheckResult:
+def conservation(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
     """Recount, and name every family and object that does not add up."""
-    with readable_failure():
+    with readable_failure(context):
         store = lake.open()
         accounts = read_accounts(store, lake.families())
         problems = [problem for account in accounts.values() for problem in account.imbalances()]
