@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 RUN := . $(VENV)/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint ui s3-down clean constraints bench
+.PHONY: help setup demo test lint ui s3-down clean constraints
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,8 +26,8 @@ lint: $(STAMP) ## Ruff and mypy.
 	@echo "==> ruff, mypy"
 	@$(RUN) ruff check . && ruff format --check . && mypy
 
-ui: $(STAMP) ## Open the Dagster webserver and daemon on http://127.0.0.1:3000.
-	@$(RUN) pixel s3 up && dagster dev --host 127.0.0.1 --port $${PORT:-3000}
+ui: $(STAMP) ## Open the Dagster webserver and daemon on loopback (port 3000, or PORT=…).
+	@$(RUN) dagster dev --host 127.0.0.1 $(if $(PORT),--port $(PORT))
 
 s3-down: $(STAMP) ## Stop the embedded S3 server.
 	@$(RUN) pixel s3 down

@@ -79,7 +79,7 @@ def sample(
     output: Annotated[
         Path | None, typer.Option(help="Folder to write to. Default: the sample Drive.")
     ] = None,
-    conversations: Annotated[int, typer.Option(min=50, help="How many conversations.")] = 5000,
+    conversations: Annotated[int, typer.Option(min=150, help="How many conversations.")] = 5000,
     as_json: Json = False,
 ) -> None:
     """Write the sample Drive: a seeded folder of invented counselling conversations, with planted dirt."""

@@ -23,13 +23,13 @@ class Fault:
     """What happens to one request.
 
     Attributes:
-        kind: "status" answers without asking the server; "reset" and "truncate" pass on `after` bytes of the server's
+        kind: "none" passes the request on. "status" answers without asking the server; "reset" and "truncate" pass on `after` bytes of the server's
             answer, headers included, and then break the connection (RST) or end it early (FIN).
         status: Answer of "status".
         after: Bytes of the answer that still arrive.
     """
 
-    kind: Literal["status", "reset", "truncate"]
+    kind: Literal["none", "status", "reset", "truncate"]
     status: int = 503
     after: int = 0
 
@@ -100,7 +100,7 @@ class FaultProxy:
         with socket.create_connection((HOST, self.upstream)) as server:
             # All else stays as it is: the signature covers the Host header.
             server.sendall(head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) + body)
-            left = None if fault is None else fault.after
+            left = fault.after if fault is not None and fault.kind != "none" else None
             while (chunk := server.recv(1 << 16)) and left != 0:
                 chunk = chunk if left is None else chunk[:left]
                 connection.sendall(chunk)
@@ -156,7 +156,10 @@ def make_authority(folder: Path) -> Authority:
             .not_valid_after(now + timedelta(days=1))
         )
 
-    authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority_key, server_key = (
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
     authority = (
         builder("Throwaway CA", authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -164,7 +167,9 @@ def make_authority(folder: Path) -> Authority:
     )
     server = (
         builder("lake", server_key)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), critical=False
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
@@ -172,9 +177,7 @@ def make_authority(folder: Path) -> Authority:
     (folder / "ca.pem").write_bytes(authority.public_bytes(pem))
     (folder / "server.pem").write_bytes(
         server.public_bytes(pem)
-        + server_key.private_bytes(
-            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        + server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem")

@@ -52,9 +52,7 @@ def test_the_first_pair_of_the_chain_wins(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(("pair", "half"), [*product(CREDENTIAL_CHAIN, (0, 1))])
-def test_a_missing_half_is_named(
-    monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str], half: int
-) -> None:
+def test_a_missing_half_is_named(monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str], half: int) -> None:
     """Also where a later pair of the chain is whole: a typo must not silently switch accounts."""
     for other in CREDENTIAL_CHAIN[CREDENTIAL_CHAIN.index(pair) :]:
         set_pair(monkeypatch, other)
@@ -69,7 +67,13 @@ def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch, tmp_pat
     for pair in CREDENTIAL_CHAIN:
         for variable in pair:
             monkeypatch.setenv(variable, "")
-    for variable in ("PIXEL_S3_ENDPOINT", "PIXEL_S3_CA_BUNDLE", "PIXEL_WORKERS", "PIXEL_PROFILE", "AWS_SESSION_TOKEN"):
+    for variable in (
+        "PIXEL_S3_ENDPOINT",
+        "PIXEL_S3_CA_BUNDLE",
+        "PIXEL_WORKERS",
+        "PIXEL_PROFILE",
+        "AWS_SESSION_TOKEN",
+    ):
         monkeypatch.setenv(variable, "")
     settings = get_settings()
     assert settings.uses_embedded_s3
@@ -90,7 +94,9 @@ def test_the_session_token_belongs_to_the_aws_pair_only(monkeypatch: pytest.Monk
     assert credentials.session_token is None
 
 
-@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8333", "http://localhost:1", "http://[::1]:1", "https://s3.gra.io"])
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:8333", "http://localhost:1", "http://[::1]:1", "https://s3.gra.io"]
+)
 def test_endpoints_that_are_fine(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", endpoint)
     settings = get_settings()

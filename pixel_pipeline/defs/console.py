@@ -20,7 +20,7 @@ class _ConsoleFormatter(logging.Formatter):
             text = _event_text(event, text)
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname}  "
         time = self.formatTime(record, "%H:%M:%S")
-        return f"{time}  {step:<17}{mark}{text}"
+        return f"{time}  {step:<22}{mark}{text}"
 
 
 class _Interesting(logging.Filter):
@@ -33,7 +33,7 @@ class _Interesting(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         event = _field(getattr(record, "dagster_meta", None) or {}, "dagster_event")
         if event is None:
-            return record.levelno >= logging.INFO
+            return record.levelno >= logging.INFO and not str(record.msg).startswith("[pipes] external process")
         return event.event_type_value in self._EVENTS
 
 

@@ -1,9 +1,11 @@
 """What determines a training run. Torch-free: Dagster definitions import it."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pixel_pipeline.training.errors import TrainingConfigError
 from pixel_pipeline.training.shapes import PRESETS, ModelShape
 
 # They change when things are written, never what is trained, so two runs that differ only here are one run.
@@ -74,6 +76,23 @@ class TrainingConfig(BaseModel):
         description="Arithmetic of matrix products; weights stay fp32",
         json_schema_extra={"unit": "format"},
     )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """From plain types, as another process passes them.
+
+        Raises:
+            TrainingConfigError: naming each field that is wrong.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()
+            )
+        raise TrainingConfigError(
+            f"Bad training configuration: {problems}.", hint="Correct the run's configuration."
+        )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -3,8 +3,16 @@
 from pixel_pipeline.errors import PixelError
 
 
+class TrainingConfigError(PixelError):
+    """A training configuration has a field that is wrong."""
+
+
 class DeviceError(PixelError):
     """The machine lacks the device that the profile asks for."""
+
+
+class CheckpointSpaceError(PixelError):
+    """Too little local disk to write a checkpoint before it is uploaded."""
 
 
 class CheckpointNotFoundError(PixelError):

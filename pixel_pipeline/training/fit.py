@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+import shutil
+from tempfile import TemporaryDirectory, gettempdir
 
 import lightning.pytorch as pl
 import torch
@@ -20,7 +21,7 @@ from pixel_pipeline.training.checkpoints import CheckpointRef, download, prune, 
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.data import ShardDataset, StepSampler, rows_by_family, training_loader
 from pixel_pipeline.training.environment import silence_libraries
-from pixel_pipeline.training.errors import TrainingInterruptedError
+from pixel_pipeline.training.errors import CheckpointSpaceError, TrainingInterruptedError
 from pixel_pipeline.training.model import build_model, load_model, mixtral_config, parameter_counts
 from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.run_state import RunState
@@ -34,6 +35,8 @@ from pixel_pipeline.training.state import (
 
 # The newest may be the one that a crash of the server damages.
 KEPT_CHECKPOINTS = 2
+# fp32 weights and AdamW's two moments.
+CHECKPOINT_BYTES_PER_PARAMETER = 12
 
 
 @dataclass
@@ -76,7 +79,11 @@ class Fit:
             start_step=self.start.step,
             end_step=self.config.steps,
         )
-        trainer.fit(module, train_dataloaders=training_loader(data["train"], sampler=sampler))
+        try:
+            trainer.fit(module, train_dataloaders=training_loader(data["train"], sampler=sampler))
+        except SystemExit:
+            # Lightning's answer to a signal that comes before our handlers are in place, ahead of the first step.
+            raise KeyboardInterrupt from None
         done = CheckpointRef(run=self.run, step=module.steps_done)
         if done.step < self.config.steps:
             raise TrainingInterruptedError(
@@ -149,6 +156,7 @@ class Fit:
     def _save(self, module: MoEModule) -> None:
         ref = CheckpointRef(run=self.run, step=module.steps_done)
         tokenizer = self.manifest.tokenizer
+        _check_space(bytes_needed=CHECKPOINT_BYTES_PER_PARAMETER * self.start.parameters[0])
         with TemporaryDirectory(prefix="pixel-checkpoint-") as name:
             folder = Path(name)
             write_checkpoint_folder(
@@ -163,3 +171,12 @@ class Fit:
             publish(self.lake, ref, folder=folder, final=ref.step == self.config.steps)
         prune(self.lake, self.run, keep=KEPT_CHECKPOINTS)
         self.report(f"checkpoint {ref.uri(self.lake)}")
+
+
+def _check_space(*, bytes_needed: int) -> None:
+    free = shutil.disk_usage(gettempdir()).free
+    if free < bytes_needed:
+        raise CheckpointSpaceError(
+            f"A checkpoint needs {bytes_needed / 1e6:,.0f} MB in {gettempdir()} before it is uploaded; {free / 1e6:,.0f} MB are free.",
+            hint="Free some space or point TMPDIR at a larger disk, then run again; training goes on from the last checkpoint.",
+        )

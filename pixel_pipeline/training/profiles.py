@@ -4,13 +4,14 @@ from pixel_pipeline.errors import PixelError
 from pixel_pipeline.training.config import TrainingConfig
 
 PROFILES: dict[str, TrainingConfig] = {
-    # Sized for two CPU cores: about 80 s of training.
+    # Sized for two CPU cores. Many small steps: at the same number of tokens, 240 of 2 rows end at a validation loss of 3.7,
+    # 60 of 8 rows at 5.0.
     "demo": TrainingConfig(
         preset="nano",
-        steps=90,
-        rows_per_step=8,
-        learning_rate=4e-3,
-        warmup_steps=9,
+        steps=240,
+        rows_per_step=2,
+        learning_rate=2e-3,
+        warmup_steps=24,
         weight_decay=0.1,
         validation_rows=24,
         validations=3,
@@ -36,16 +37,21 @@ PROFILES: dict[str, TrainingConfig] = {
 }
 
 
-def profile_config(profile: str) -> TrainingConfig:
-    """The configuration that `PIXEL_PROFILE` names.
+def profile_config(profile: str, *, steps: int | None = None) -> TrainingConfig:
+    """The configuration that `PIXEL_PROFILE` names, with `steps` in place of its own if given.
 
     Raises:
         PixelError: there is no such profile.
     """
     try:
-        return PROFILES[profile]
+        config = PROFILES[profile]
     except KeyError:
         raise PixelError(
             f"There is no training profile {profile!r}.",
             hint=f"Set PIXEL_PROFILE to one of: {', '.join(sorted(PROFILES))}.",
         ) from None
+    if steps is None:
+        return config
+    # Built anew rather than copied: copying would skip the checks.
+    values = config.model_dump() | {"steps": steps, "warmup_steps": min(config.warmup_steps, steps - 1)}
+    return TrainingConfig.model_validate(values)

@@ -5,7 +5,7 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import sys
 from tempfile import TemporaryDirectory
@@ -130,6 +130,7 @@ def train(
             point_to(lake, newest, final=True)
             report(f"run {run} is complete: {newest.uri(lake)}; nothing to train")
             return _result(lake, newest, reused=True, resumed_from=None)
+    start = replace(start, manifest_key=manifest_key, git_revision=git_revision)
     report(f"run {run}: {f'going on from step {start.step}' if start.step else 'starting'} on {device}")
     import torch
 
@@ -177,15 +178,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _body(host: Host, arguments: list[str] | None) -> None:
     lake = Lake.open(get_settings())
     if host.extras is not None:
-        config = TrainingConfig.model_validate(host.extras["config"])
+        config = TrainingConfig.parse(host.extras["config"])
         manifest_key, git_revision = host.extras["manifest_key"], host.extras["git_revision"]
         run = host.extras.get("run")
     else:
         options = _parser().parse_args(arguments)
-        config = profile_config(options.profile or get_settings().profile)
-        if options.steps:
-            warmup = min(config.warmup_steps, options.steps - 1)
-            config = config.model_copy(update={"steps": options.steps, "warmup_steps": warmup})
+        settings = get_settings()
+        config = profile_config(
+            options.profile or settings.profile, steps=options.steps or settings.training_steps
+        )
         manifest_key = options.manifest or current_manifest_key(lake.data)
         git_revision, run = options.git_revision, None
     result = train(

@@ -43,7 +43,8 @@ def test_put_get_exists_delete(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["with space/a b.json", "Zwölf/größe.txt", "心理/咨询.jsonl", "🙂.txt", "a+b=c&d%20.txt", "a#b?c.txt"]
+    "key",
+    ["with space/a b.json", "Zwölf/größe.txt", "心理/咨询.jsonl", "🙂.txt", "a+b=c&d%20.txt", "a#b?c.txt"],
 )
 def test_keys_are_any_text(lake: Lake, key: str) -> None:
     lake.data.put(f"odd/{key}", b"x")
@@ -110,7 +111,9 @@ def test_listing_is_a_folder_sorted_by_key(lake: Lake) -> None:
 def test_listing_and_deleting_go_beyond_a_thousand(lake: Lake) -> None:
     wanted = [f"many/{number:04}" for number in range(1_050)]
     threads = [
-        threading.Thread(target=lambda part: [lake.data.put(key, b"") for key in part], args=(wanted[start::8],))
+        threading.Thread(
+            target=lambda part: [lake.data.put(key, b"") for key in part], args=(wanted[start::8],)
+        )
         for start in range(8)
     ]
     for thread in threads:

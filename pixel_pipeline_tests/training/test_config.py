@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-from pydantic import ValidationError
 import pytest
 
 from pixel_pipeline.code_version import code_version
@@ -11,6 +10,7 @@ from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.errors import TrainingConfigError
 from pixel_pipeline.training.fingerprint import WEIGHT_MODULES, run_name
 from pixel_pipeline.training.profiles import PROFILES, profile_config
 from pixel_pipeline.training.shapes import ModelShape
@@ -63,8 +63,12 @@ def test_profiles_say_their_device() -> None:
     ],
 )
 def test_bad_configurations_are_refused(config: TrainingConfig, change: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        TrainingConfig.model_validate({**config.model_dump(), **change})
+    with pytest.raises(TrainingConfigError, match=next(iter(change))):
+        TrainingConfig.parse({**config.model_dump(), **change})
+
+
+def test_a_configuration_survives_plain_types(config: TrainingConfig) -> None:
+    assert TrainingConfig.parse(config.model_dump(mode="json")) == config
 
 
 def test_validation_steps_have_both_ends(config: TrainingConfig) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
+import shutil
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -15,6 +17,7 @@ from pixel_pipeline.training.checkpoints import CheckpointRef, download, list_ch
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.errors import (
     CheckpointCorruptError,
+    CheckpointSpaceError,
     RunConflictError,
     TrainingDivergedError,
     TrainingInterruptedError,
@@ -207,6 +210,15 @@ def test_a_diverged_run_ends(
     with pytest.raises(TrainingDivergedError, match="step"):
         run_training(config.model_copy(update={"learning_rate": 1e30}), run="wild")
     assert list_checkpoints(lake.checkpoints, "wild") == []
+
+
+def test_a_full_disk_is_told_before_anything_is_written(
+    run_training: Callable[..., Trained], config: TrainingConfig, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(CheckpointSpaceError, match="TMPDIR"):
+        run_training(config.model_copy(update={"steps": 3}), run="full")
+    assert list_checkpoints(lake.checkpoints, "full") == []
 
 
 def test_mixed_precision_trains_too(run_training: Callable[..., Trained], config: TrainingConfig) -> None:

@@ -38,7 +38,8 @@ def moe_checkpoint(context: dg.AssetExecutionContext, lake: LakeResource) -> Any
     """Train in a process of its own."""
     with readable_failure(context):
         manifest_key = current_manifest_key(lake.open().data)
-        config = profile_config(lake.settings().profile)
+        settings = lake.settings()
+        config = profile_config(settings.profile, steps=settings.training_steps)
     return _run(
         context,
         module="pixel_pipeline.training.train",

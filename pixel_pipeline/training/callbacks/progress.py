@@ -24,8 +24,12 @@ class Progress(pl.Callback):
         self._tokens, self._seconds, self._steps = 0, 0.0, 0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._began = monotonic()
         self._mark()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step == 0:
+            # Not before: the validation ahead of the first step does not come again with each step.
+            self._began = monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         assert isinstance(module, MoEModule)
