@@ -30,10 +30,17 @@ class _Interesting(logging.Filter):
         {"ASSET_CHECK_EVALUATION", "STEP_FAILURE", "STEP_SUCCESS", "RUN_SUCCESS", "RUN_CANCELED"}
     )
 
+    # A failed step tells why; that the steps after it do not run goes without saying.
+    _NOISE = ("[pipes] external process", "Dependencies for step")
+
+    def _noise(self, record: logging.LogRecord) -> bool:
+        text = _field(getattr(record, "dagster_meta", None) or {}, "orig_message") or record.getMessage()
+        return str(text).startswith(self._NOISE)
+
     def filter(self, record: logging.LogRecord) -> bool:
         event = _field(getattr(record, "dagster_meta", None) or {}, "dagster_event")
         if event is None:
-            return record.levelno >= logging.INFO and not str(record.msg).startswith("[pipes] external process")
+            return record.levelno >= logging.INFO and not self._noise(record)
         return event.event_type_value in self._EVENTS
 
 

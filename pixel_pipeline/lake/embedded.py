@@ -7,7 +7,7 @@ State lies under `<home>/s3`: `data/`, `weed.log`, `server.json` (pid, ports), `
 from collections.abc import Iterator
 import contextlib
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 import fcntl
 import http.client
@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import time
+from typing import Any
 
 import obstore
 from obstore import exceptions as s3_errors
@@ -73,6 +74,15 @@ class EmbeddedServer:
         return f"http://{HOST}:{self.ports['s3.port']}"
 
 
+@dataclass(frozen=True)
+class _Record:
+    """`server.json`: the server started last. `ready` once it has been seen to store and return an object."""
+
+    pid: int
+    ports: dict[str, int]
+    ready: bool
+
+
 def ensure_running(home: Path, *, min_free_bytes: int = 0) -> EmbeddedServer:
     """The server of this home, started now if need be. Safe to call from racing processes.
 
@@ -89,6 +99,8 @@ def ensure_running(home: Path, *, min_free_bytes: int = 0) -> EmbeddedServer:
         running = status(home)
         if running is not None:
             return running
+        # Two servers must never share the data: one whose starter was killed, or that no longer answers, goes first.
+        _stop_recorded(root, timeout_seconds=2.0)
         free = shutil.disk_usage(root).free
         if free < min_free_bytes:
             raise DiskFullError(
@@ -99,26 +111,17 @@ def ensure_running(home: Path, *, min_free_bytes: int = 0) -> EmbeddedServer:
 
 
 def status(home: Path) -> EmbeddedServer | None:
-    """The running server of this home, or None."""
+    """The running server of this home, or None. One that is still starting does not count."""
     root = home / "s3"
+    record = _record(root)
+    if record is None or not record.ready:
+        return None
     try:
-        state = json.loads((root / "server.json").read_text())
-        credentials = json.loads((root / "credentials.json").read_text())
+        credentials = _read_json(root / "credentials.json")
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError:
-        raise EmbeddedServerError(
-            f"{root}/server.json or credentials.json is damaged.",
-            hint="Stop any `weed` process that serves this folder and delete server.json.",
-        ) from None
-    server = EmbeddedServer(
-        pid=state["pid"],
-        ports=state["ports"],
-        access_key=credentials["access_key"],
-        secret_key=credentials["secret_key"],
-        data_dir=root / "data",
-    )
-    return server if _is_ours(server) and _healthy(server.ports["s3.port"]) else None
+    server = EmbeddedServer(pid=record.pid, ports=record.ports, data_dir=root / "data", **credentials)
+    return server if _is_ours(server.pid, root) and _healthy(server.ports["s3.port"]) else None
 
 
 def stop(home: Path, *, timeout_seconds: float = 2.0) -> bool:
@@ -131,18 +134,8 @@ def stop(home: Path, *, timeout_seconds: float = 2.0) -> bool:
     if not root.is_dir():
         return False
     with _lock(root):
-        try:
-            state = json.loads((root / "server.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return False
-        server = EmbeddedServer(
-            pid=state["pid"], ports=state["ports"], access_key="", secret_key="", data_dir=root / "data"
-        )
-        stopped = _is_ours(server)
-        if stopped:
-            _terminate(server.pid, timeout_seconds=timeout_seconds)
         # The ports stay on record: the master's state refers to them, and a restart asks for the same.
-        return stopped
+        return _stop_recorded(root, timeout_seconds=timeout_seconds)
 
 
 def ensure_bucket(home: Path, name: str) -> None:
@@ -218,9 +211,11 @@ def _start(root: Path) -> EmbeddedServer:
                 # A session of its own: Ctrl-C in the terminal that happened to start it must not stop it.
                 start_new_session=True,
             )
-        _write_private(root / "server.json", {"pid": process.pid, "ports": ports})
+        record = _Record(pid=process.pid, ports=ports, ready=False)
+        _write_private(root / "server.json", asdict(record))
         server = EmbeddedServer(pid=process.pid, ports=ports, data_dir=data, **credentials)
         if _wait_until_serving(process, root=root, server=server):
+            _write_private(root / "server.json", asdict(replace(record, ready=True)))
             return server
         if process.poll() is None:
             _terminate(process.pid, timeout_seconds=5)
@@ -270,7 +265,28 @@ def _credentials(root: Path) -> dict[str, str]:
             path,
             {"access_key": f"PIXEL{secrets.token_hex(8).upper()}", "secret_key": secrets.token_urlsafe(32)},
         )
-    content: dict[str, str] = json.loads(path.read_text())
+    credentials: dict[str, str] = _read_json(path)
+    return credentials
+
+
+def _record(root: Path) -> _Record | None:
+    try:
+        return _Record(**_read_json(root / "server.json"))
+    except FileNotFoundError:
+        return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except json.JSONDecodeError:
+        content = None
+    expected = {"server.json": {"pid", "ports", "ready"}, "credentials.json": {"access_key", "secret_key"}}
+    if not isinstance(content, dict) or set(content) != expected[path.name]:
+        raise EmbeddedServerError(
+            f"{path} is damaged.",
+            hint="Stop any `weed` process that serves this folder, and delete the file.",
+        )
     return content
 
 
@@ -284,13 +300,13 @@ def _write_private(path: Path, value: object) -> None:
 
 
 def _choose_ports(root: Path, *, previous: bool) -> dict[str, int]:
-    if previous and (root / "server.json").is_file():
-        try:
-            ports: dict[str, int] = json.loads((root / "server.json").read_text())["ports"]
-        except (json.JSONDecodeError, KeyError):
-            ports = {}
-        if set(ports) == set(SERVICES) and all(_is_free(port) for port in ports.values()):
-            return ports
+    record = _record(root) if previous else None
+    if (
+        record is not None
+        and set(record.ports) == set(SERVICES)
+        and all(_is_free(port) for port in record.ports.values())
+    ):
+        return record.ports
     chosen: list[int] = []
     candidates = random.sample(PORT_RANGE, k=200)
     while len(chosen) < len(SERVICES):
@@ -360,9 +376,17 @@ def _healthy(port: int) -> bool:
         connection.close()
 
 
-def _is_ours(server: EmbeddedServer) -> bool:
+def _is_ours(pid: int, root: Path) -> bool:
     """True if the pid still runs a server on our data folder; a recycled pid does not."""
-    return f"-dir={server.data_dir}" in _command_line(server.pid)
+    return f"-dir={root / 'data'}" in _command_line(pid)
+
+
+def _stop_recorded(root: Path, *, timeout_seconds: float) -> bool:
+    record = _record(root)
+    if record is None or not _is_ours(record.pid, root):
+        return False
+    _terminate(record.pid, timeout_seconds=timeout_seconds)
+    return True
 
 
 def _command_line(pid: int) -> list[str]:

@@ -79,15 +79,16 @@ class Table:
             predicate = " AND ".join(
                 f"{column} = '{value.replace(chr(39), 2 * chr(39))}'" for column, value in partition.items()
             )
-        new = not self.exists()
+            if not self.exists():
+                # A first commit can replace no partition, and of several writers' first commits all but one would fail.
+                self._create(data.schema, partition_by=partition_by)
         source = _Source(data) if isinstance(data, pa.RecordBatchReader) else None
         with self._translated("write", source=source):
             write_deltalake(
                 self.uri,
                 data if source is None else source.reader(),
                 mode="overwrite",
-                # A first commit has nothing to replace, and delta-rs refuses a predicate then.
-                predicate=None if new else predicate,
+                predicate=predicate,
                 partition_by=[partition_by] if partition_by else None,
                 schema_mode=None if partition is not None else "overwrite",
                 storage_options=self.lake.storage_options(),
@@ -97,6 +98,23 @@ class Table:
                 ),
             )
         return self.version()
+
+    def _create(self, schema: pa.Schema, *, partition_by: str | None) -> None:
+        """An empty table, unless another process creates it just now."""
+        with self._translated("create"):
+            try:
+                DeltaTable.create(
+                    self.uri,
+                    schema,
+                    mode="ignore",
+                    partition_by=[partition_by] if partition_by else None,
+                    storage_options=self.lake.storage_options(),
+                    # A retry would commit the schema once more, behind the winner's, and break writes under way.
+                    commit_properties=CommitProperties(max_commit_retries=0),
+                )
+            except DeltaError:
+                if not self.exists():
+                    raise
 
     def note(self) -> dict[str, str]:
         """What the newest commit's writer noted; empty where it noted nothing or there is no table."""

@@ -25,6 +25,8 @@ from pixel_pipeline.tokens.shards import (
 from pixel_pipeline.tokens.tokenizer import serialize, tokenizer_digest, train_tokenizer
 
 ROWS_PER_SHARD = 16_384
+# More text hardly changes a vocabulary of thousands, and training time grows with it.
+TOKENIZER_CHARACTERS = 8_000_000
 CODE_VERSION = code_version("pixel_pipeline.tokens")
 
 
@@ -72,8 +74,14 @@ def build_shards(
         )
 
     def contents() -> Iterator[list[str]]:
+        # Ids are hashes: their order is a random order, so the first conversations are a fair sample of all.
+        seen = 0
         for batch in train.to_batches(max_chunksize=1024):
-            yield pc.struct_field(pc.list_flatten(batch["messages"]), "content").to_pylist()
+            texts = pc.struct_field(pc.list_flatten(batch["messages"]), "content")
+            yield texts.to_pylist()
+            seen += pc.sum(pc.utf8_length(texts)).as_py()
+            if seen > TOKENIZER_CHARACTERS:
+                return
 
     tokenizer = train_tokenizer(contents(), vocab_size=config.vocab_size)
     reference = _store_tokenizer(bucket, tokenizer)

@@ -209,10 +209,10 @@ def _body(host: Host, arguments: list[str] | None) -> None:
         },
         data_version=result.model_sha256,
     )
-    last = result.history.validations[-1].loss
+    first, last = (result.history.validations[place].loss for place in (0, -1))
     host.report(
-        f"trained: {result.uri}  validation loss {result.history.validations[0].loss:.2f} -> {last:.2f}"
-        f" ({result.validation_ratio:.0%})"
+        f"{'reused' if result.reused else 'trained'}: {result.uri}"
+        f"  validation loss {first:.2f} -> {last:.2f} ({result.validation_ratio:.0%})"
     )
 
 

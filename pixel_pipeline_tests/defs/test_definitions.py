@@ -1,8 +1,14 @@
 """The shape of the project as Dagster sees it."""
 
+import os
+from pathlib import Path
+import signal
+import socket
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.request
 
 import dagster as dg
 import pytest
@@ -10,6 +16,7 @@ import yaml
 
 from pixel_pipeline.definitions import defs
 from pixel_pipeline.settings import project_root
+from pixel_pipeline_tests.activated import shell, start
 
 GRAPH = {
     "gdrive_sync": set(),
@@ -87,3 +94,33 @@ def test_nothing_calls_home() -> None:
     assert instance["nux"] == {"enabled": False}
     # Would keep the instance from loading with a launcher that cannot resume runs.
     assert instance["run_monitoring"].get("max_resume_run_attempts", 0) == 0
+
+
+@pytest.mark.parametrize(
+    "command", ["dagster job list", "dagster definitions validate", "dg check defs", "dagster asset list"]
+)
+def test_every_way_of_loading_the_project_agrees(command: str, tmp_path: Path) -> None:
+    result = shell(command, home=tmp_path)
+    assert result.code == 0, result.text
+    for name in {"dagster job list": JOBS, "dagster asset list": GRAPH}.get(command, {}):
+        assert name in result.stdout
+
+
+def test_the_webserver_and_daemon_come_up_in_the_activated_environment(tmp_path: Path) -> None:
+    """A module name in the general variable keeps the webserver from starting, and `dagster dev` hangs."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = start(f"dagster dev --host 127.0.0.1 --port {port}", home=tmp_path)
+    try:
+        deadline = time.monotonic() + 120
+        answer = None
+        while answer is None and time.monotonic() < deadline and process.poll() is None:
+            try:
+                answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5).status
+            except OSError:
+                time.sleep(0.5)
+        assert answer == 200
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
