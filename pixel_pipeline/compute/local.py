@@ -1,7 +1,7 @@
 """Tasks on the processes of this machine."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 import multiprocessing
 import signal
 from typing import Self, TypeVar
@@ -42,13 +42,18 @@ class LocalExecutor:
             # Spawned, not forked: the S3 client's threads do not survive a fork.
             self._pool = ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
         ahead = 2 * self.workers
-        # Workers start at submission and inherit the mask: Ctrl-C reaches this process alone, which ends them in order.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            futures = [self._pool.submit(function, task) for task in tasks[:ahead]]
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        futures = [_submit(self._pool, function, task) for task in tasks[:ahead]]
         for number in range(len(tasks)):
             yield futures.pop(0).result()
             if number + ahead < len(tasks):
-                futures.append(self._pool.submit(function, tasks[number + ahead]))
+                futures.append(_submit(self._pool, function, tasks[number + ahead]))
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Task], Result], task: Task) -> Future[Result]:
+    # Any submission may start a worker, which inherits the mask: Ctrl-C reaches this process alone, which ends them in
+    # order.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(function, task)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

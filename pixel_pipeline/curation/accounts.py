@@ -74,13 +74,20 @@ class FamilyAccount:
 
 
 def read_accounts(lake: Lake, families: FamilyConfig) -> dict[str, FamilyAccount]:
-    """The accounts of every family in the ledger, sorted by name; empty before the first conversion."""
+    """The accounts of every family in the ledger, sorted by name; empty before the first conversion.
+
+    A family that has rows in a later table but no ledger has an account too, which does not balance.
+    """
     accounts: dict[str, FamilyAccount] = {}
+
+    def account_of(family: str) -> FamilyAccount:
+        return accounts.setdefault(family, FamilyAccount(family=family))
+
     ledger = Table(lake, keys.LEDGER)
     if not ledger.exists():
         return accounts
     for row in ledger.dataset().to_table().to_pylist():
-        account = accounts.setdefault(row["family"], FamilyAccount(family=row["family"]))
+        account = account_of(row["family"])
         account.objects += 1
         account.bytes += row["bytes"]
         account.records_in += row["records_in"]
@@ -88,13 +95,11 @@ def read_accounts(lake: Lake, families: FamilyConfig) -> dict[str, FamilyAccount
         account.ledger_quarantined += row["quarantined"]
         account.skipped.update(orjson.loads(row["dropped"]))
     for (family, error_class), n in _count(lake, keys.QUARANTINE, "family", "error_class").items():
-        accounts[family].quarantined[error_class] += n
+        account_of(family).quarantined[error_class] += n
     for (family, reason), n in _count(lake, keys.DROPPED, "family", "reason").items():
-        if family in accounts:
-            accounts[family].dropped[reason] += n
+        account_of(family).dropped[reason] += n
     for (family, split), n in _count(lake, keys.CURATED, "family", "split").items():
-        if family in accounts:
-            accounts[family].curated[split] += n
+        account_of(family).curated[split] += n
     for family, account in accounts.items():
         rule = families.rule_of(family)
         table = Table(lake, keys.conversations_table(category=rule.category, dataset=rule.dataset))

@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 
 from pixel_pipeline.code_version import code_version
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
-from pixel_pipeline.curation.near_duplicates import NearDuplicateIndex
+from pixel_pipeline.curation.near_duplicates import NearDuplicate, NearDuplicateIndex
 from pixel_pipeline.curation.splits import split_of
 
 CURATED_SCHEMA = CONVERSATION_SCHEMA.append(pa.field("split", pa.string(), nullable=False))
@@ -86,6 +86,7 @@ def decide(conversations: ds.Dataset) -> Decision:
     first_by_hash: dict[str, int] = {}
     near = NearDuplicateIndex()
     kept: set[str] = set()
+    twins: dict[int, NearDuplicate] = {}
     dropped: list[tuple[str, str, str, str, float]] = []
     records_out: Counter[str] = Counter()
     texts = _texts(order["messages"])
@@ -93,17 +94,18 @@ def decide(conversations: ds.Dataset) -> Decision:
         zip(order["content_hash"].to_pylist(), texts, strict=True)
     ):
         first = first_by_hash.setdefault(content_hash, position)
-        if first != position:
-            dropped.append((ids[position], families[position], "exact_duplicate", ids[first], 1.0))
-            continue
-        twin = near.add(position, text)
+        # What equals a dropped near copy goes with it, in favour of the same one: `kept_id` names what is kept.
+        twin = near.add(position, text) if first == position else twins.get(first)
         if twin is not None:
+            twins[position] = twin
             dropped.append(
                 (ids[position], families[position], "near_duplicate", ids[twin.kept], twin.similarity)
             )
-            continue
-        kept.add(ids[position])
-        records_out[families[position]] += 1
+        elif first != position:
+            dropped.append((ids[position], families[position], "exact_duplicate", ids[first], 1.0))
+        else:
+            kept.add(ids[position])
+            records_out[families[position]] += 1
     columns = list(zip(*dropped, strict=True)) or [()] * len(DROPPED_SCHEMA)
     return Decision(
         kept=kept,

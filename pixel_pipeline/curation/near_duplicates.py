@@ -8,6 +8,7 @@ components, so a chain of similar texts never collapses into one.
 from collections import defaultdict
 from dataclasses import dataclass
 import re
+import unicodedata
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,18 @@ THRESHOLD = 0.8
 BANDS = 16
 ROWS_PER_BAND = 4
 
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
-# Scripts without spaces: each character is a word of its own.
-_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
+# Scripts without spaces, each character a word of its own: Thai, Lao, Myanmar, Khmer, kana, Han, Hangul.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+)
+# Vowel signs and accents belong to their word, though `\w` leaves them out; the unspaced scripts have theirs above.
+_MARKS = "".join(
+    re.escape(mark)
+    for mark in map(chr, range(0x300, 0x10000))
+    if unicodedata.category(mark)[0] == "M" and not re.match(f"[{_UNSPACED}]", mark)
+)
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:[{_MARKS}]+[^\W{_UNSPACED}]*)*")
 _POSITION_FACTORS = np.array(
     [pow(0x9E3779B97F4A7C15, k + 1, 2**64) | 1 for k in range(SHINGLE_WORDS)], dtype=np.uint64
 )
@@ -69,19 +79,24 @@ class NearDuplicateIndex:
         return best
 
     def _shingle(self, text: str) -> NDArray[np.uint64]:
-        words = [self._word_hashes[word] for word in _WORD.findall(text.lower())]
-        hashes = np.array(words, dtype=np.uint64)
+        text = (text if text.isascii() else unicodedata.normalize("NFC", text)).lower()
+        hashes = np.array([self._word_hashes[word] for word in _WORD.findall(text)], dtype=np.uint64)
         if len(hashes) < SHINGLE_WORDS:
-            # Too short to be compared in part: the same words in the same order, or not alike at all.
-            return np.array([xxhash.xxh3_64_intdigest(hashes.tobytes())], dtype=np.uint64)
+            # Too short to be compared in part: the same text but for case and whitespace, or not alike at all. The text
+            # and not its words, of which emoji are none.
+            return np.array([_hash(" ".join(text.split()))], dtype=np.uint64)
         windows = np.lib.stride_tricks.sliding_window_view(hashes, SHINGLE_WORDS)
         return np.unique(_mix((windows * _POSITION_FACTORS).sum(axis=1, dtype=np.uint64)))
 
 
 class _WordHashes(dict[str, int]):
     def __missing__(self, word: str) -> int:
-        value = self[word] = xxhash.xxh3_64_intdigest(word.encode(errors="surrogatepass"))
+        value = self[word] = _hash(word)
         return value
+
+
+def _hash(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode(errors="surrogatepass"))
 
 
 def jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:

@@ -54,15 +54,16 @@ def copy_to_lake(
 
     Raises:
         SyncError: the source does not exist, or an object could not be copied.
+        PixelError: the lake itself cannot be reached or refuses.
     """
+    # Tells of a wrong endpoint, key or bucket in a second; rclone tries for a minute and names none of them.
+    lake.data.check()
     destination = f"lake:{lake.data.name}/{prefix}"
     shown = f"{lake.data.uri(prefix)}"
     with tempfile.TemporaryDirectory() as scratch:
         command = [
             _binary(),
             "copy",
-            str(source),
-            destination,
             "--use-json-log",
             "--log-level=INFO",
             "--stats=1s",
@@ -78,6 +79,7 @@ def copy_to_lake(
         ]
         if lake.target.ca_bundle is not None:
             command.append(f"--ca-cert={lake.target.ca_bundle}")
+        command += ["--", str(source), destination]
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -64,8 +64,8 @@ def build_shards(
     Raises:
         NothingToTrainOnError: the training split is empty.
     """
-    # Sorted by id, so that file layout does not reach the tokens.
-    table = curated.to_table(columns=["id", "family", "split", "messages"]).sort_by("id")
+    # Sorted by content, as the registry's version is made: neither file layout nor names of raw objects reach the tokens.
+    table = curated.to_table(columns=["content_hash", "family", "split", "messages"]).sort_by("content_hash")
     train = table.filter(pc.equal(table["split"], "train"))
     if train.num_rows == 0:
         raise NothingToTrainOnError(
@@ -74,7 +74,7 @@ def build_shards(
         )
 
     def contents() -> Iterator[list[str]]:
-        # Ids are hashes: their order is a random order, so the first conversations are a fair sample of all.
+        # The order of hashes is a random order, so the first conversations are a fair sample of all.
         seen = 0
         for batch in train.to_batches(max_chunksize=1024):
             texts = pc.struct_field(pc.list_flatten(batch["messages"]), "content")

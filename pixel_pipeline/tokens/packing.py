@@ -1,6 +1,6 @@
 """Conversations of many lengths into rows of one length, whole wherever they fit.
 
-First-fit-decreasing (Johnson 1974) over conversations in a seeded order. A conversation longer than a row is cut into
+Best-fit-decreasing (Johnson 1974), rows then in a seeded order. A conversation longer than a row is cut into
 pieces of a row's length; every token is kept and each piece is a segment of its own.
 """
 

@@ -102,6 +102,7 @@ class ShardManifest:
                 for name, split in content["splits"].items()
             },
             families=content["families"],
+            chat_template=content["chat_template"],
         )
 
 

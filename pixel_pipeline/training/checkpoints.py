@@ -1,7 +1,7 @@
 """Checkpoints in the lake: committed by their manifest, verified by SHA-256. Torch-free.
 
 `s3://<checkpoint bucket>/<run>/step-000200/…`: files first, `manifest.json` last. A folder without a manifest is not a
-checkpoint. `<run>/latest.json` then points at the newest, for other tools; here the manifests themselves are looked for.
+checkpoint. `<run>/latest.json` then points at the newest; which checkpoints a run has is read from the manifests themselves.
 """
 
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ class CheckpointRef:
         """Find a checkpoint.
 
         Args:
-            wanted: "latest" (written last, of any run), a run's name (its newest), `<run>/step-000200`, or the `s3://` URI
+            wanted: "latest" (the newest of the run that was trained, or found complete, last), a run's name (its newest), `<run>/step-000200`, or the `s3://` URI
                 of a run or a checkpoint.
 
         Raises:
@@ -56,21 +56,16 @@ class CheckpointRef:
                 hint="Set PIXEL_CHECKPOINT_BUCKET to its bucket.",
             )
         if path == "latest":
-            # A second is all that S3's clock resolves; the greater key breaks the tie.
-            dated = [
-                (item.last_modified, found)
-                for item in bucket.list("")
-                if (found := _parse(item.key)) is not None
-            ]
-            if dated:
-                return max(dated)[1]
+            # By the pointers: a run that is found complete renews its own, and so is the latest again. A second is all that
+            # S3's clock resolves; the greater key breaks the tie.
+            pointers = [item for item in bucket.list("") if item.key.endswith(f"/{POINTER}")]
+            newest = max(pointers, key=lambda item: (item.last_modified, item.key), default=None)
+            found = list_checkpoints(bucket, newest.key.removesuffix(f"/{POINTER}")) if newest else []
         else:
             run, _, step = path.partition("/")
-            found_of_run = list_checkpoints(bucket, run)
-            if step:
-                found_of_run = [ref for ref in found_of_run if ref.prefix == path]
-            if found_of_run:
-                return found_of_run[-1]
+            found = [ref for ref in list_checkpoints(bucket, run) if not step or ref.prefix == path]
+        if found:
+            return found[-1]
         runs = sorted({ref.run for item in bucket.list("") if (ref := _parse(item.key)) is not None})
         raise CheckpointNotFoundError(
             f"There is no complete checkpoint {wanted!r} in {bucket.uri()}.",

@@ -1,6 +1,7 @@
 """Commit, verification, lookup and pruning of checkpoints; no torch needed."""
 
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -9,6 +10,7 @@ from pixel_pipeline.training.checkpoints import (
     CheckpointRef,
     download,
     list_checkpoints,
+    point_to,
     prune,
     publish,
 )
@@ -66,6 +68,22 @@ def test_resolve(lake: Lake, folder: Path) -> None:
             CheckpointRef.resolve(lake, wanted)
     with pytest.raises(CheckpointNotFoundError, match="PIXEL_CHECKPOINT_BUCKET"):
         CheckpointRef.resolve(lake, "s3://elsewhere/nano-1")
+
+
+def test_a_run_found_complete_is_the_latest_again(lake: Lake, folder: Path) -> None:
+    first, second = CheckpointRef(run="nano-1", step=1), CheckpointRef(run="nano-2", step=1)
+    for ref in (first, second):
+        publish(lake, ref, folder=folder, final=True)
+    written = {item.key: item.last_modified for item in lake.checkpoints.list("nano-2")}["nano-2/latest.json"]
+
+    def renewed() -> bool:
+        point_to(lake, first, final=True)
+        (pointer,) = (item for item in lake.checkpoints.list("nano-1") if item.key == "nano-1/latest.json")
+        return pointer.last_modified > written
+
+    while not renewed():
+        sleep(0.1)
+    assert CheckpointRef.resolve(lake, "latest") == first
 
 
 def test_resolve_on_an_empty_bucket_says_how_to_train(lake: Lake) -> None:

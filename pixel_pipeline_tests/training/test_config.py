@@ -48,6 +48,8 @@ def test_every_field_is_described_with_its_unit(model: type[TrainingConfig] | ty
 def test_profiles_say_their_device() -> None:
     assert PROFILES["demo"].device == "cpu"
     assert PROFILES["h100"].device == "h100"
+    short = profile_config("demo", steps=5)
+    assert (short.steps, short.warmup_steps) == (5, 4)
     with pytest.raises(PixelError, match="demo, h100"):
         profile_config("tpu")
 
