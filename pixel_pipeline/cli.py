@@ -303,7 +303,7 @@ def _show_status() -> None:
     totals = [_number(sum(row[index] for row in rows)) for index in range(1, 1 + len(numeric))]
     # The total is the widest number. Where the terminal is narrow the family's name gives way, no number does.
     widths = [max(len(name), len(total)) for name, total in zip(numeric, totals, strict=True)]
-    room = max(12, out.width - sum(widths) - 2 * len(widths) - 5)
+    room = max(12, out.width - sum(widths) - 2 * len(widths) - 6)
     table.add_column("family", footer="all", overflow="ellipsis", no_wrap=True, max_width=room)
     for name, total, width in zip(numeric, totals, widths, strict=True):
         table.add_column(name, justify="right", no_wrap=True, min_width=width, footer=total)

@@ -1,1 +1,175 @@
-"""Taken: being written."""
+"""The shape of the code itself: who may import whom, and what is never used."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import pixel_pipeline
+
+PACKAGE = Path(pixel_pipeline.__file__).parent
+LAYERS = (
+    "errors",
+    "settings",
+    "lake",
+    "sync",
+    "sample",
+    "conversations",
+    "curation",
+    "registry",
+    "tokens",
+    "training",
+    "defs",
+    "cli",
+)
+# Imported by all; they import nothing but errors.
+SHARED = {"compute", "code_version"}
+HEAVY = {"torch", "lightning", "transformers"}
+
+
+class Import(NamedTuple):
+    """One imported module, by its full name."""
+
+    path: Path
+    line: int
+    module: str
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(PACKAGE)}:{self.line} imports {self.module}"
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[Import]:
+    """Every import, those inside functions too."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield Import(path, node.lineno, name.name)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} is a relative import"
+            assert node.module is not None
+            # `from pixel_pipeline import lake` imports a module of ours by its last name.
+            names = [f".{name.name}" for name in node.names] if node.module == "pixel_pipeline" else [""]
+            for name in names:
+                yield Import(path, node.lineno, node.module + name)
+
+
+def layer(path: Path) -> str:
+    """`lake` for `lake/store.py`, `cli` for `cli.py`."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+ALL_IMPORTS = [found for path in sources() for found in imports(path)]
+
+
+def test_the_package_is_looked_at() -> None:
+    assert {*LAYERS, *SHARED, "__init__", "definitions"} == {layer(path) for path in sources()}
+    assert len(ALL_IMPORTS) > 300
+
+
+def test_no_module_imports_from_a_later_layer() -> None:
+    wrong = []
+    for found in ALL_IMPORTS:
+        top, *rest = found.module.split(".")
+        ours, imported = layer(found.path), rest[0] if rest else ""
+        if top != "pixel_pipeline" or ours in {"definitions", "__init__"} or imported == ours:
+            continue
+        if imported in SHARED and ours not in SHARED:
+            continue
+        allowed = LAYERS[:1] if ours in SHARED else LAYERS[: LAYERS.index(ours)]
+        if imported not in allowed:
+            wrong.append(str(found))
+    assert wrong == []
+
+
+def test_dagster_is_the_face_not_the_brain() -> None:
+    def faces(found: Import) -> bool:
+        return layer(found.path) in {"defs", "definitions"}
+
+    wrong = [
+        str(found)
+        for found in ALL_IMPORTS
+        if (found.module.split(".")[0] in {"dagster", "dagster_aws"} and not faces(found))
+        or (found.module.split(".")[0] == "dagster_pipes" and layer(found.path) != "training")
+        or (found.module.startswith("pixel_pipeline.defs") and not faces(found))
+    ]
+    assert wrong == []
+
+
+def test_heavy_libraries_stay_in_training() -> None:
+    wrong = [
+        str(found)
+        for found in ALL_IMPORTS
+        if found.module.split(".")[0] in HEAVY and layer(found.path) != "training"
+    ]
+    assert wrong == []
+
+
+def test_the_code_server_imports_no_heavy_module_of_ours() -> None:
+    """What defs imports at module level must not import torch at module level, however many steps away."""
+
+    def top_level(path: Path) -> set[str]:
+        found = set()
+        for node in tree(path).body:
+            if isinstance(node, ast.Import):
+                found |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+        return found
+
+    def path_of(module: str) -> Path | None:
+        if not module.startswith("pixel_pipeline."):
+            return None
+        base = PACKAGE.parent / module.replace(".", "/")
+        return next(
+            (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None
+        )
+
+    seen: set[Path] = set()
+    waiting = [path for path in sources() if layer(path) in {"defs", "definitions", "cli"}]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        imported = top_level(path)
+        assert not {module.split(".")[0] for module in imported} & HEAVY, path.relative_to(PACKAGE)
+        waiting += [target for module in imported if (target := path_of(module)) is not None]
+    assert len(seen) > 30
+
+
+def test_nothing_unpickles() -> None:
+    """A pickle from a bucket is code from a bucket."""
+    wrong = [
+        str(found)
+        for found in ALL_IMPORTS
+        if found.module.split(".")[0] in {"pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
+    ]
+    for path in sources():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Attribute) and node.attr == "load" and ast.unparse(node.value) == "torch":
+                wrong.append(f"{path}:{node.lineno} torch.load")
+            if isinstance(node, ast.keyword) and node.arg in {
+                "weights_only",
+                "allow_pickle",
+                "trust_remote_code",
+            }:
+                if ast.unparse(node.value) != str(node.arg == "weights_only"):
+                    wrong.append(f"{path}:{node.lineno} {node.arg}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "word", ["verify=False", "CERT_NONE", "allow_invalid_certificates", "--no-check-certificate"]
+)
+def test_tls_verification_is_never_off(word: str) -> None:
+    assert [str(path) for path in sources() if word in path.read_text(encoding="utf-8")] == []

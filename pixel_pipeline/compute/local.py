@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 import multiprocessing
 import signal
 from typing import Self, TypeVar
 
+from pixel_pipeline.errors import PixelError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+class WorkerDiedError(PixelError):
+    """A worker process ended without a word: killed, or out of memory."""
 
 
 class LocalExecutor:
@@ -34,6 +41,9 @@ class LocalExecutor:
         Args:
             function: A module-level function.
             tasks: Picklable values.
+
+        Raises:
+            WorkerDiedError: a worker process was killed.
         """
         if self.workers == 1 or len(tasks) <= 1:
             yield from map(function, tasks)
@@ -44,9 +54,16 @@ class LocalExecutor:
         ahead = 2 * self.workers
         futures = [_submit(self._pool, function, task) for task in tasks[:ahead]]
         for number in range(len(tasks)):
-            yield futures.pop(0).result()
-            if number + ahead < len(tasks):
-                futures.append(_submit(self._pool, function, tasks[number + ahead]))
+            try:
+                result = futures.pop(0).result()
+                if number + ahead < len(tasks):
+                    futures.append(_submit(self._pool, function, tasks[number + ahead]))
+            except BrokenProcessPool:
+                raise WorkerDiedError(
+                    "A worker process was killed, probably for want of memory.",
+                    hint="Run again, with fewer workers (PIXEL_WORKERS) if it happens again.",
+                ) from None
+            yield result
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[[Task], Result], task: Task) -> Future[Result]:

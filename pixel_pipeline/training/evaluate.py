@@ -186,19 +186,19 @@ def _metadata(result: EvaluationReport, *, uri: str) -> dict[str, Any]:
     return {
         "checkpoint": {"raw_value": result.checkpoint, "type": "path"},
         "evaluation": {"raw_value": uri, "type": "path"},
-        "model sha256": result.model_sha256,
-        "dataset version": result.dataset_version,
+        "model_sha256": result.model_sha256,
+        "dataset_version": result.dataset_version,
         "loss": result.loss,
         "perplexity": result.perplexity,
-        "dead experts": len(result.dead_experts),
-        "largest expert load over even": result.load_ratio,
+        "dead_experts": len(result.dead_experts),
+        "largest_expert_load_over_even": result.load_ratio,
         "families": {"raw_value": result.family_table(), "type": "md"},
-        "routing by family": {"raw_value": result.routing_table(), "type": "md"},
-        "perplexity by family": {
+        "routing_by_family": {"raw_value": result.routing_table(), "type": "md"},
+        "perplexity_by_family": {
             "raw_value": markdown_image(images["perplexity.png"], title="Perplexity by family"),
             "type": "md",
         },
-        "expert load": {
+        "expert_load": {
             "raw_value": markdown_image(images["expert-load.png"], title="Expert load"),
             "type": "md",
         },

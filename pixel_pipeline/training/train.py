@@ -64,20 +64,20 @@ class TrainingResult:
         history = self.history
         return {
             "checkpoint": {"raw_value": self.uri, "type": "path"},
-            "model sha256": self.model_sha256,
-            "dataset version": self.dataset_version,
-            "git revision": self.git_revision,
+            "model_sha256": self.model_sha256,
+            "dataset_version": self.dataset_version,
+            "git_revision": self.git_revision,
             "status": "reused" if self.reused else "trained",
             "steps": self.checkpoint.step,
-            "tokens seen": history.tokens,
-            "tokens per second": round(history.tokens_per_second),
-            "loss first": history.losses[0],
-            "loss last": history.losses[-1],
-            "validation loss first": history.validations[0].loss,
-            "validation loss last": history.validations[-1].loss,
-            "validation loss ratio": self.validation_ratio,
-            "parameters total": self.parameters[0],
-            "parameters active": self.parameters[1],
+            "tokens_seen": history.tokens,
+            "tokens_per_second": round(history.tokens_per_second),
+            "loss_first": history.losses[0],
+            "loss_last": history.losses[-1],
+            "validation_loss_first": history.validations[0].loss,
+            "validation_loss_last": history.validations[-1].loss,
+            "validation_loss_ratio": self.validation_ratio,
+            "parameters_total": self.parameters[0],
+            "parameters_active": self.parameters[1],
         }
 
 
@@ -202,7 +202,7 @@ def _body(host: Host, arguments: list[str] | None) -> None:
     host.materialize(
         metadata={
             **result.metadata(),
-            "loss curve": {
+            "loss_curve": {
                 "raw_value": markdown_image(loss_curve(result.history), title="Loss"),
                 "type": "md",
             },

@@ -1,1 +1,76 @@
-"""Taken: being written."""
+"""Tasks on worker processes: in order, all of them, and errors as they are."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from pixel_pipeline.compute.local import LocalExecutor, WorkerDiedError
+from pixel_pipeline.errors import PixelError
+from pixel_pipeline.lake.store import ObjectChangedError
+
+
+def square_slowly(number: int) -> tuple[int, int]:
+    """The first tasks take longest, so that later ones are done before them."""
+    time.sleep(0.1 if number < 2 else 0)
+    return number * number, os.getpid()
+
+
+def fail_at_three(number: int) -> int:
+    if number == 3:
+        raise ObjectChangedError("s3://b/k changed.", hint="Run again.")
+    return number
+
+
+def die_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_order_is_kept_on_other_processes() -> None:
+    with LocalExecutor(workers=2) as executor:
+        results = [*executor.map(square_slowly, range(12))]
+        again = [*executor.map(square_slowly, range(3, 6))]
+    assert [value for value, _ in results] == [number * number for number in range(12)]
+    assert [value for value, _ in again] == [9, 16, 25]
+    pids = {pid for _, pid in results}
+    assert os.getpid() not in pids
+    assert len(pids) <= 2
+
+
+@pytest.mark.parametrize(("workers", "tasks"), [(1, 5), (4, 1), (4, 0)])
+def test_little_work_stays_here(workers: int, tasks: int) -> None:
+    with LocalExecutor(workers=workers) as executor:
+        results = [*executor.map(square_slowly, range(tasks))]
+    assert {pid for _, pid in results} <= {os.getpid()}
+    assert len(results) == tasks
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_comes_back_as_it_was_and_nothing_hangs(workers: int) -> None:
+    seen = []
+    with LocalExecutor(workers=workers) as executor:
+        with pytest.raises(ObjectChangedError) as caught:
+            for value in executor.map(fail_at_three, range(100)):
+                seen.append(value)  # noqa: PERF402
+        assert seen == [0, 1, 2]
+        assert (caught.value.message, caught.value.hint) == ("s3://b/k changed.", "Run again.")
+        assert str(caught.value) == "s3://b/k changed.\nRun again."
+        # Still of use afterwards.
+        assert [*executor.map(fail_at_three, range(3))] == [0, 1, 2]
+
+
+def test_a_killed_worker_is_an_error_that_says_so() -> None:
+    with (
+        LocalExecutor(workers=2) as executor,
+        pytest.raises(WorkerDiedError, match="PIXEL_WORKERS"),
+    ):
+        list(executor.map(die_at_three, range(20)))
+    assert issubclass(WorkerDiedError, PixelError)
+
+
+def test_leaving_early_does_not_wait_for_the_rest() -> None:
+    with LocalExecutor(workers=2) as executor:
+        assert next(executor.map(square_slowly, range(100_000)))[0] == 0

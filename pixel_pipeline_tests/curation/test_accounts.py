@@ -1,1 +1,163 @@
-"""Taken: being written."""
+"""The books close on an honest lake, and each way to tamper with it is reported."""
+
+from collections.abc import Callable
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pytest
+
+from pixel_pipeline.compute.local import LocalExecutor
+from pixel_pipeline.conversations import build
+from pixel_pipeline.conversations.build import convert_family, families_of
+from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.curation.accounts import read_accounts, unaccounted_objects
+from pixel_pipeline.curation.curate import curated_batches, decide
+from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.inventory import list_raw
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.tables import Table
+from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.curation.records import dialogue
+
+CONFIG = FamilyConfig()
+
+
+def conversation(seed: int) -> dict[str, object]:
+    return sharegpt(*(text for _, text in dialogue(seed)))
+
+
+RAW = {
+    "gdrive/raw/Calm/a.jsonl": lines(conversation(1), b'{"broken', conversation(2), {"odd": 1}),
+    "gdrive/raw/Calm/b.jsonl": lines(conversation(1), conversation(3)),
+    "gdrive/raw/Calm/notes.bin": bytes(range(256)),
+    "gdrive/raw/Sleep/c.jsonl": lines(conversation(4), conversation(2), conversation(5)),
+}
+
+
+def take_inventory(lake: Lake) -> pa.Table:
+    inventory = list_raw(lake)
+    Table(lake, keys.INVENTORY).overwrite(inventory)
+    return inventory
+
+
+@pytest.fixture
+def books(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A lake that went from raw to curated."""
+    # The worker's lake is remembered for the life of its process, which here runs many tests.
+    monkeypatch.setattr(build, "_worker_lake", lambda: lake)
+    for key, content in RAW.items():
+        lake.data.put(key, content)
+    families = families_of(take_inventory(lake), config=CONFIG, bucket=lake.data.name)
+    with LocalExecutor(workers=1) as executor:
+        for rule, objects in families.values():
+            convert_family(lake, rule=rule, objects=objects, executor=executor)
+    canonical = [Table(lake, f"{keys.PROCESSED}/{name}/{name}").dataset() for name in families]
+    conversations = ds.dataset(canonical)
+    decision = decide(conversations)
+    Table(lake, keys.DROPPED).overwrite(decision.dropped)
+    Table(lake, keys.CURATED).overwrite(curated_batches(conversations, decision), partition_by="family")
+    return lake
+
+
+def problems(lake: Lake) -> list[str]:
+    accounts = read_accounts(lake, CONFIG)
+    return [problem for account in accounts.values() for problem in account.imbalances()]
+
+
+def test_honest_books_close(books: Lake) -> None:
+    accounts = read_accounts(books, CONFIG)
+    assert problems(books) == []
+    assert unaccounted_objects(books) == []
+    assert [*accounts] == ["calm", "sleep"]
+    calm = accounts["calm"]
+    assert calm.objects == 3
+    assert calm.bytes == sum(len(data) for key, data in RAW.items() if "/Calm/" in key)
+    assert calm.records_in == calm.converted + calm.quarantined.total() + calm.skipped.total()
+    assert calm.converted == 4
+    assert calm.quarantined.total() + calm.skipped.total() == 3
+    assert calm.dropped == {"exact_duplicate": 1}
+    assert accounts["sleep"].dropped == {"exact_duplicate": 1}
+    assert accounts["sleep"].curated.total() == 2
+
+
+def without_first(lake: Lake, key: str, *, family: str = "calm") -> None:
+    """Write a table again without one of a family's rows."""
+    table = Table(lake, key)
+    rows = table.dataset().to_table()
+    place = pc.index(rows["family"], family).as_py()
+    table.overwrite(pa.concat_tables([rows.slice(0, place), rows.slice(place + 1)]))
+
+
+def with_first_twice(lake: Lake, key: str) -> None:
+    rows = Table(lake, key).dataset().to_table()
+    Table(lake, key).overwrite(pa.concat_tables([rows, rows.slice(0, 1)]))
+
+
+def strange_family(lake: Lake, key: str) -> None:
+    rows = Table(lake, key).dataset().to_table()
+    place = rows.schema.get_field_index("family")
+    names = pa.array(["nobody", *rows["family"].to_pylist()[1:]], pa.string())
+    Table(lake, key).overwrite(rows.set_column(place, rows.schema.field(place), names))
+
+
+CALM = f"{keys.PROCESSED}/calm/calm"
+
+
+@pytest.mark.parametrize(
+    ("tamper", "told"),
+    [
+        (lambda lake: without_first(lake, keys.CURATED), "calm: 4 conversations, but 3 curated"),
+        (lambda lake: without_first(lake, keys.DROPPED), "calm: 4 conversations, but 3 curated"),
+        (lambda lake: without_first(lake, keys.QUARANTINE), "calm: .* quarantined by the ledger"),
+        (lambda lake: without_first(lake, CALM), "calm: 4 conversations by the ledger, but 3 rows"),
+        (lambda lake: without_first(lake, keys.LEDGER), "calm: .* raw records"),
+        (lambda lake: with_first_twice(lake, keys.CURATED), "conversations, but"),
+        (lambda lake: with_first_twice(lake, keys.LEDGER), "raw records"),
+        (lambda lake: with_first_twice(lake, keys.QUARANTINE), "quarantined by the ledger"),
+        (lambda lake: strange_family(lake, keys.CURATED), "nobody: 0 conversations, but 1 curated"),
+        (lambda lake: strange_family(lake, keys.DROPPED), "nobody: 0 conversations, but 1 curated"),
+        (lambda lake: strange_family(lake, keys.QUARANTINE), "nobody: 0 raw records"),
+    ],
+    ids=[
+        "curated row lost",
+        "dropped row lost",
+        "quarantine row lost",
+        "canonical row lost",
+        "ledger row lost",
+        "curated row twice",
+        "ledger row twice",
+        "quarantine row twice",
+        "curated row of nobody",
+        "dropped row of nobody",
+        "quarantine row of nobody",
+    ],
+)
+def test_tampering_is_reported(books: Lake, tamper: Callable[[Lake], None], told: str) -> None:
+    tamper(books)
+    found = problems(books)
+    assert found
+    assert re.search(told, "\n".join(found)), found
+
+
+def test_objects_that_the_ledger_does_not_know_are_named(books: Lake) -> None:
+    books.data.put("gdrive/raw/Calm/new.jsonl", b"x")
+    take_inventory(books)
+    assert unaccounted_objects(books) == ["gdrive/raw/Calm/new.jsonl"]
+
+
+def test_an_object_that_was_changed_since_is_named(books: Lake) -> None:
+    books.data.put("gdrive/raw/Sleep/c.jsonl", b"other")
+    take_inventory(books)
+    assert unaccounted_objects(books) == ["gdrive/raw/Sleep/c.jsonl"]
+
+
+def test_a_ledger_entry_without_its_object_is_named(books: Lake) -> None:
+    books.data.delete(["gdrive/raw/Calm/b.jsonl"])
+    take_inventory(books)
+    assert unaccounted_objects(books) == ["gdrive/raw/Calm/b.jsonl"]
+
+
+def test_an_empty_lake_has_no_accounts(lake: Lake) -> None:
+    assert read_accounts(lake, CONFIG) == {}

@@ -3,7 +3,8 @@
 import random
 import unicodedata
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.curation.near_duplicates import NearDuplicateIndex

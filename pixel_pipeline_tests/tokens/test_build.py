@@ -1,138 +1,278 @@
-"""From a curated table to shards: the same input gives the same bytes, anywhere."""
+"""Curated conversations to shards, through a real lake: the same content gives the same bytes, whatever runs it."""
 
+from collections import Counter
+import hashlib
 import os
+from pathlib import Path
+import random
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.curation.curate import CURATED_SCHEMA
+from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.store import Bucket, Lake, LakeWriteError
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline.tokens import build
 from pixel_pipeline.tokens.build import NothingToTrainOnError, TokenConfig, build_shards
+from pixel_pipeline.tokens.chat_template import END_ID, START_ID
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key, read_shard
 from pixel_pipeline.tokens.tokenizer import deserialize
-from pixel_pipeline_tests.curation.records import curated
+from pixel_pipeline_tests.curation.rows import Row, row, words
 
-CONFIG = TokenConfig(vocab_size=400, sequence_length=96, seed=3)
+CONFIG = TokenConfig(vocab_size=320, sequence_length=64)
+FAMILIES = ("calm", "sleep", "work")
 BUILD = """
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.tokens.build import build_shards
-from pixel_pipeline_tests.tokens.test_build import CONFIG
-
+from pixel_pipeline.tokens.build import TokenConfig, build_shards
 lake = Lake.open(get_settings())
-build_shards(Table(lake, "curated").dataset(), bucket=lake.checkpoints, dataset_version="v1", config=CONFIG)
+config = TokenConfig(vocab_size=320, sequence_length=64)
+build_shards(Table(lake, "curated").dataset(), bucket=lake.data, dataset_version="v1", config=config)
 """
 
 
-def objects(lake: Lake, bucket: str = "data") -> dict[str, bytes]:
-    store = getattr(lake, bucket)
-    return {item.key: store.get(item.key) for item in store.list("tokens")}
-
-
-@pytest.fixture
-def table(lake: Lake) -> pa.Table:
-    """300 conversations of two families, also stored as the lake's curated table."""
-    rows = curated(300)
-    Table(lake, "curated").overwrite(rows, partition_by="family")
+def _rows(n: int = 60) -> list[Row]:
+    rows = []
+    for number in range(n):
+        text = words(number, n=12 + number % 40)
+        split = {3: "validation", 7: "test"}.get(number % 8, "train")
+        family = FAMILIES[number % 3]
+        rows.append(
+            {**row(" ".join(text[:8]), " ".join(text[8:]), position=number, family=family), "split": split}
+        )
     return rows
 
 
-def test_same_input_same_bytes_here_and_in_another_process(lake: Lake, table: pa.Table) -> None:
-    other = subprocess.Popen(
-        [sys.executable, "-c", BUILD], env={**os.environ, "PYTHONHASHSEED": "1", "RAYON_NUM_THREADS": "3"}
-    )
-    key = build_shards(ds.dataset(table), bucket=lake.data, dataset_version="v1", config=CONFIG)
-    first = objects(lake)
-    assert key in first
+def _write(lake: Lake, rows: list[Row]) -> Table:
+    table = Table(lake, keys.CURATED)
+    table.overwrite(pa.Table.from_pylist(rows, CURATED_SCHEMA), partition_by="family")
+    return table
+
+
+def _build(lake: Lake, *, version: str = "v1", config: TokenConfig = CONFIG) -> ShardManifest:
+    dataset = Table(lake, keys.CURATED).dataset()
+    key = build_shards(dataset, bucket=lake.data, dataset_version=version, config=config)
     assert current_manifest_key(lake.data) == key
-    # Another order of rows, another layout of files.
-    shuffled = table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows)))
-    build_shards(ds.dataset(shuffled), bucket=lake.data, dataset_version="v1", config=CONFIG)
-    assert objects(lake) == first
-    assert other.wait() == 0
-    assert objects(lake, "checkpoints") == first
+    return ShardManifest.load(lake.data, key)
 
 
-def test_the_manifest_tells_the_truth(lake: Lake, table: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Several shards for the training split.
-    monkeypatch.setattr(build, "ROWS_PER_SHARD", 40)
-    key = build_shards(ds.dataset(table), bucket=lake.data, dataset_version="v1", config=CONFIG)
-    manifest = ShardManifest.load(lake.data, key)
-    tokenizer = deserialize(lake.data.get(manifest.tokenizer.key))
-    assert set(manifest.splits) == {"train", "validation", "test"}
+def _tokens(lake: Lake) -> dict[str, bytes]:
+    return {item.key: lake.data.get(item.key) for item in lake.data.list(keys.TOKENS)}
+
+
+def test_the_same_input_gives_the_same_bytes_anywhere(lake: Lake) -> None:
+    """Again here, and in a process with other hash seeds and threads."""
+    _write(lake, _rows())
+    _build(lake)
+    expected = _tokens(lake)
+    assert len(expected) > 5
+    lake.data.delete(expected)
+    _build(lake)
+    assert _tokens(lake) == expected
+    lake.data.delete(expected)
+    environment = os.environ | {
+        "PYTHONHASHSEED": "4711",
+        "RAYON_NUM_THREADS": "3",
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+    root = Path(build.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", BUILD], env=environment, cwd=root, check=True, timeout=120)
+    assert _tokens(lake) == expected
+
+
+def test_neither_file_layout_nor_names_of_raw_objects_reach_the_tokens(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version names the content; a Drive with renamed files is the same content at the same keys."""
+    monkeypatch.setattr(build, "TOKENIZER_CHARACTERS", 1500)
+    rows = _rows(1500)
+    _write(lake, rows)
+    _build(lake)
+    expected = _tokens(lake)
+    random.Random(2).shuffle(rows)
+    renamed = [item | {"id": f"{number:032x}"} for number, item in enumerate(rows)]
+    lake.data.delete(expected)
+    third = len(rows) // 3
+    parts = [renamed[:third], renamed[third : third + 7], renamed[third + 7 :]]
+    table = pa.concat_tables(pa.Table.from_pylist(part, CURATED_SCHEMA) for part in parts)
+    key = build_shards(pa.dataset.dataset(table), bucket=lake.data, dataset_version="v1", config=CONFIG)
+    assert key == current_manifest_key(lake.data)
+    assert _tokens(lake) == expected
+
+
+def test_the_books_of_the_manifest_are_right(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "ROWS_PER_SHARD", 4)
+    rows = _rows()
+    _write(lake, rows)
+    manifest = _build(lake)
+    stored = {item.key: item.size for item in lake.data.list(keys.TOKENS)}
+    named = [shard for split in manifest.splits.values() for shard in split.shards]
+    assert len({shard.key for shard in named}) == len(named)
+    assert {shard.key for shard in named} == {key for key in stored if key.endswith(".safetensors")}
+    assert manifest.splits.keys() == {"train", "validation", "test"}
     assert len(manifest.splits["train"].shards) > 1
-    tokens_by_family = dict.fromkeys(manifest.families, 0)
-    texts: dict[str, str] = {}
+    conversations: Counter[str] = Counter()
     for name, split in manifest.splits.items():
-        families = [shard.family for shard in split.shards]
-        assert set(families) == ({None} if name == "train" else {"calm", "sleep"})
+        sums: Counter[str] = Counter()
         for shard in split.shards:
             arrays = read_shard(lake.data, shard)
-            assert arrays["tokens"].shape == (shard.rows, CONFIG.sequence_length)
-            assert int((arrays["segments"] > 0).sum()) == shard.tokens
-            assert int(arrays["loss_mask"].sum()) == shard.loss_tokens
-            assert arrays["tokens"].max() < manifest.tokenizer.vocab_size
-            if shard.family is not None:
-                tokens_by_family[shard.family] += shard.tokens
-                rows = arrays["tokens"][arrays["segments"] > 0]
-                texts[f"{name} {shard.family}"] = tokenizer.decode(rows.tolist(), skip_special_tokens=False)
-        for figure in ("rows", "tokens", "loss_tokens"):
-            assert getattr(split, figure) == sum(getattr(shard, figure) for shard in split.shards)
-    assert sum(split.tokens for split in manifest.splits.values()) == sum(
-        family["tokens"] for family in manifest.families.values()
+            assert arrays["tokens"].shape == (shard.rows, manifest.sequence_length)
+            assert 0 < shard.rows <= 4
+            counts = {
+                "rows": len(arrays["tokens"]),
+                "tokens": int((arrays["segments"] > 0).sum()),
+                "loss_tokens": int(arrays["loss_mask"].sum()),
+            }
+            assert counts == {key: getattr(shard, key) for key in counts}
+            assert shard.bytes == stored[shard.key]
+            sums.update(counts)
+            conversations[name] += int((arrays["tokens"] == START_ID).sum()) // 2
+        assert sums == {"rows": split.rows, "tokens": split.tokens, "loss_tokens": split.loss_tokens}
+    assert conversations == Counter(item["split"] for item in rows)
+    assert {family: n["conversations"] for family, n in manifest.families.items()} == Counter(
+        item["family"] for item in rows
     )
-    assert {name: family["conversations"] for name, family in manifest.families.items()} == {
-        "calm": 150,
-        "sleep": 150,
-    }
-    # Held-out shards hold their own family's conversations of their own split, whole.
-    for place, text in texts.items():
-        split_name, family = place.split()
-        wanted = table.filter(
-            pc.and_(pc.equal(table["split"], split_name), pc.equal(table["family"], family))
-        )
-        questions = [messages[0]["content"] for messages in wanted["messages"].to_pylist()]
-        assert text.count("<|im_start|>user\n") == len(questions)
-        assert all(question in text for question in questions)
+    assert sum(n["tokens"] for n in manifest.families.values()) == sum(
+        split.tokens for split in manifest.splits.values()
+    )
+    tokenizer = lake.data.get(manifest.tokenizer.key)
+    assert hashlib.sha256(tokenizer).hexdigest() == manifest.tokenizer.sha256
+    assert deserialize(tokenizer).get_vocab_size() == manifest.tokenizer.vocab_size <= 320
 
 
-def test_all_that_determines_the_shards_is_in_their_keys(lake: Lake, table: pa.Table) -> None:
-    """A trainer that reads old shards must never find new ones under their keys."""
-    keys = {
-        build_shards(ds.dataset(table), bucket=lake.data, dataset_version=version, config=config)
-        for version, config in (
-            ("v1", CONFIG),
-            ("v2", CONFIG),
-            ("v1", TokenConfig(vocab_size=300, sequence_length=96, seed=3)),
-            ("v1", TokenConfig(vocab_size=400, sequence_length=64, seed=3)),
-            ("v1", TokenConfig(vocab_size=400, sequence_length=96, seed=4)),
-        )
-    }
-    assert len(keys) == 5
+def _spoken(lake: Lake, manifest: ShardManifest, *, split: str, family: str | None) -> list[str]:
+    """What the shards of a split and family say, a string a segment."""
+    tokenizer = deserialize(lake.data.get(manifest.tokenizer.key))
+    spoken = []
+    for shard in manifest.splits[split].shards:
+        if shard.family == family:
+            arrays = read_shard(lake.data, shard)
+            for tokens, segments in zip(arrays["tokens"], arrays["segments"], strict=True):
+                spoken += [
+                    tokenizer.decode(tokens[segments == segment].tolist(), skip_special_tokens=False)
+                    for segment in range(1, int(segments.max()) + 1)
+                ]
+    return sorted(spoken)
 
 
-def test_a_failed_build_leaves_the_current_shards(
-    lake: Lake, table: pa.Table, monkeypatch: pytest.MonkeyPatch
+def _said(rows: list[Row], **columns: Any) -> list[str]:
+    return sorted(
+        "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in item["messages"])
+        for item in rows
+        if all(item[name] == value for name, value in columns.items())
+    )
+
+
+def test_held_out_shards_hold_one_family_each_and_training_all(lake: Lake) -> None:
+    rows = _rows()
+    _write(lake, rows)
+    manifest = _build(lake, config=TokenConfig(vocab_size=320, sequence_length=512))
+    for split in ("validation", "test"):
+        assert {shard.family for shard in manifest.splits[split].shards} == set(FAMILIES)
+        for family in FAMILIES:
+            assert _spoken(lake, manifest, split=split, family=family) == _said(
+                rows, split=split, family=family
+            )
+    assert {shard.family for shard in manifest.splits["train"].shards} == {None}
+    assert _spoken(lake, manifest, split="train", family=None) == _said(rows, split="train")
+
+
+def test_the_tokenizer_never_sees_what_is_held_out(lake: Lake) -> None:
+    rows = _rows()
+    _write(lake, rows)
+    digest = _build(lake).tokenizer.digest
+    held_out = [item for item in rows if item["split"] != "train"]
+    for item in held_out:
+        item["messages"] = [{**m, "content": "zyxomma " * 50} for m in item["messages"]]
+    _write(lake, rows)
+    assert _build(lake).tokenizer.digest == digest
+    rows[0]["messages"] = held_out[0]["messages"]
+    _write(lake, rows)
+    assert _build(lake).tokenizer.digest != digest
+
+
+def test_the_pointer_is_written_last_and_the_manifest_before_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = build_shards(ds.dataset(table), bucket=lake.data, dataset_version="v1", config=CONFIG)
+    _write(lake, _rows())
+    written: list[str] = []
+    put = Bucket.put
 
-    def broken(*arguments: object, **options: object) -> None:
-        raise RuntimeError("planted")
+    def recorded(bucket: Bucket, key: str, data: bytes | Path, *, create_only: bool = False) -> str:
+        written.append(key)
+        return put(bucket, key, data, create_only=create_only)
 
-    monkeypatch.setattr(build, "write_shard", broken)
-    with pytest.raises(RuntimeError, match="planted"):
-        build_shards(ds.dataset(table), bucket=lake.data, dataset_version="v2", config=CONFIG)
-    assert current_manifest_key(lake.data) == key
+    monkeypatch.setattr(Bucket, "put", recorded)
+    _build(lake)
+    manifest_key = current_manifest_key(lake.data)
+    assert written[-2:] == [manifest_key, keys.CURRENT_TOKENS]
+    assert written.count(keys.CURRENT_TOKENS) == written.count(manifest_key) == 1
 
 
-def test_no_training_split_is_told(lake: Lake, table: pa.Table) -> None:
-    held_out = table.filter(pc.not_equal(table["split"], "train"))
-    with pytest.raises(NothingToTrainOnError, match="training split"):
-        build_shards(ds.dataset(held_out), bucket=lake.data, dataset_version="v1", config=CONFIG)
+@pytest.mark.parametrize("broken", ["manifest.json", "test-work-00000.safetensors", "tokenizer.json"])
+def test_a_build_that_breaks_leaves_the_old_shards_current(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    rows = _rows()
+    _write(lake, rows)
+    before = _build(lake)
+    old = _tokens(lake)
+    _write(lake, rows[:-5])
+    put = Bucket.put
+
+    def failing(bucket: Bucket, key: str, data: bytes | Path, *, create_only: bool = False) -> str:
+        if key.endswith(broken):
+            raise LakeWriteError("planted")
+        return put(bucket, key, data, create_only=create_only)
+
+    monkeypatch.setattr(Bucket, "put", failing)
+    with pytest.raises(LakeWriteError):
+        _build(lake, version="v2")
+    monkeypatch.undo()
+    assert ShardManifest.load(lake.data, current_manifest_key(lake.data)) == before
+    assert old.items() <= _tokens(lake).items()
+
+
+@pytest.mark.parametrize(
+    ("version", "config"),
+    [
+        ("v2", CONFIG),
+        ("v1", TokenConfig(vocab_size=320, sequence_length=32)),
+        ("v1", TokenConfig(vocab_size=320, sequence_length=64, seed=8)),
+        ("v1", TokenConfig(vocab_size=330, sequence_length=64)),
+    ],
+    ids=["dataset", "length", "seed", "vocabulary"],
+)
+def test_other_shards_lie_at_other_keys(lake: Lake, version: str, config: TokenConfig) -> None:
+    """Shards that a trainer reads from do not change under it."""
+    _write(lake, _rows(24))
+    _build(lake)
+    before = {key: data for key, data in _tokens(lake).items() if key != keys.CURRENT_TOKENS}
+    manifest = _build(lake, version=version, config=config)
+    shards = {shard.key for split in manifest.splits.values() for shard in split.shards}
+    assert not shards & before.keys()
+    assert before.items() <= _tokens(lake).items()
+
+
+def test_no_training_conversation_is_an_error_that_says_where_to_look(lake: Lake) -> None:
+    _write(lake, [item for item in _rows() if item["split"] != "train"])
+    with pytest.raises(NothingToTrainOnError, match="pixel status"):
+        _build(lake)
+    assert not _tokens(lake)
+
+
+def test_every_segment_ends_what_it_begins(lake: Lake) -> None:
+    """Each turn of a whole conversation has its <|im_end|>, and that is learned where the assistant speaks."""
+    _write(lake, _rows())
+    manifest = _build(lake, config=TokenConfig(vocab_size=320, sequence_length=512))
+    (shard,) = manifest.splits["train"].shards
+    arrays = read_shard(lake.data, shard)
+    ends = arrays["tokens"] == END_ID
+    assert ends.sum() == (arrays["tokens"] == START_ID).sum()
+    assert np.count_nonzero(arrays["loss_mask"][ends]) * 2 == ends.sum()

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
-from hypothesis import given, settings, strategies as st
-import jinja2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jinja2 import Template
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
@@ -38,13 +40,13 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def template() -> jinja2.Template:
+def template() -> Template:
     # The environment that `transformers` compiles chat templates in.
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(JINJA)
 
 
-def _rendered(template: jinja2.Template, turns: Turns) -> str:
+def _rendered(template: Template, turns: Turns) -> str:
     return template.render(messages=[{"role": role, "content": content} for role, content in turns])
 
 
@@ -66,15 +68,13 @@ def _turns_of(tokens: list[int]) -> Iterator[tuple[int, int]]:
 @given(turns=TURNS)
 @settings(max_examples=150, deadline=None)
 def test_the_tokens_spell_what_the_template_renders(
-    tokenizer: Tokenizer, template: jinja2.Template, turns: Turns
+    tokenizer: Tokenizer, template: Template, turns: Turns
 ) -> None:
     tokens, _ = _encode(tokenizer, turns)
     assert tokenizer.decode(tokens, skip_special_tokens=False) == _rendered(template, turns)
 
 
-def test_plain_text_has_the_tokens_that_transformers_makes(
-    tokenizer: Tokenizer, template: jinja2.Template
-) -> None:
+def test_plain_text_has_the_tokens_that_transformers_makes(tokenizer: Tokenizer, template: Template) -> None:
     """`transformers` tokenizes the rendered string; an exported checkpoint is asked that way."""
     turns = [("system", "Be kind."), *zip(["user", "assistant"] * 2, CORPUS, strict=True)]
     as_exported = Tokenizer.from_str(serialize(tokenizer).decode())
@@ -83,7 +83,7 @@ def test_plain_text_has_the_tokens_that_transformers_makes(
     assert _encode(tokenizer, turns)[0] == expected
 
 
-def test_the_generation_prompt_is_the_start_of_an_answer(template: jinja2.Template) -> None:
+def test_the_generation_prompt_is_the_start_of_an_answer(template: Template) -> None:
     messages = [{"role": "user", "content": "Hello"}]
     prompt = template.render(messages=messages, add_generation_prompt=True)
     answered = template.render(messages=[*messages, {"role": "assistant", "content": "Hi"}])

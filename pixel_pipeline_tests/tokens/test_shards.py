@@ -1,12 +1,14 @@
-"""Shards and their manifest: what was written is what is read, or it is refused."""
+"""Shards and their manifest: what is read is what was written, or an error says so."""
 
 from dataclasses import asdict, replace
+import hashlib
 
 import numpy as np
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake, ObjectNotFoundError
+from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.tokens.packing import PackedRows
 from pixel_pipeline.tokens.shards import (
     CorruptShardError,
@@ -20,73 +22,83 @@ from pixel_pipeline.tokens.shards import (
     write_shard,
 )
 
+KEY = "tokens/t/v/train-00000.safetensors"
 ROWS = PackedRows(
-    tokens=np.array([[1, 5, 6, 0], [1, 7, 8, 9]], np.int32),
-    loss_mask=np.array([[0, 1, 1, 0], [0, 0, 1, 1]], np.uint8),
-    segments=np.array([[1, 1, 1, 0], [1, 1, 2, 2]], np.int16),
+    tokens=np.arange(1, 13, dtype=np.int32).reshape(3, 4),
+    loss_mask=np.array([[0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]], np.uint8),
+    segments=np.array([[1, 1, 1, 2], [1, 1, 1, 0], [1, 1, 0, 0]], np.int16),
 )
 
 
-def shard(lake: Lake, key: str = "tokens/a.safetensors") -> ShardRef:
-    return write_shard(lake.data, key, ROWS, family="calm")
+def _manifest(*shards: ShardRef) -> ShardManifest:
+    return ShardManifest(
+        dataset_version="v",
+        sequence_length=4,
+        tokenizer=TokenizerRef(key="k", sha256="s", digest="t", vocab_size=300, pad_id=0, eos_id=2),
+        splits={"train": SplitManifest.of(list(shards)), "test": SplitManifest.of([])},
+        families={"calm": {"conversations": 3, "tokens": 9}},
+    )
 
 
 def test_a_shard_comes_back_as_it_was(lake: Lake) -> None:
-    written = shard(lake)
-    assert (written.rows, written.tokens, written.loss_tokens) == (2, 7, 4)
-    assert written.bytes == next(iter(lake.data.list("tokens"))).size
-    arrays = read_shard(lake.data, written)
-    for name in ("tokens", "loss_mask", "segments"):
-        expected = getattr(ROWS, name)
-        assert arrays[name].dtype == expected.dtype
-        assert (arrays[name] == expected).all()
+    shard = write_shard(lake.data, KEY, ROWS, family="calm")
+    assert (shard.rows, shard.tokens, shard.loss_tokens, shard.family) == (3, 9, 3, "calm")
+    (stored,) = lake.data.list("tokens")
+    assert (stored.key, stored.size) == (KEY, shard.bytes)
+    arrays = read_shard(lake.data, shard)
+    assert arrays.keys() == {"tokens", "loss_mask", "segments"}
+    for name, array in arrays.items():
+        assert array.dtype == getattr(ROWS, name).dtype
+        assert np.array_equal(array, getattr(ROWS, name))
 
 
-def test_a_shard_is_the_same_bytes_each_time(lake: Lake) -> None:
-    assert shard(lake, "tokens/a").sha256 == shard(lake, "tokens/b").sha256
+def test_a_corrupt_shard_is_refused_by_name(lake: Lake) -> None:
+    shard = write_shard(lake.data, KEY, ROWS, family=None)
+    whole = lake.data.get(KEY)
+    for damaged in (whole[:-1], whole[:-4] + b"\0\0\0\1", b"", b"{}"):
+        lake.data.put(KEY, damaged)
+        with pytest.raises(CorruptShardError, match=KEY):
+            read_shard(lake.data, shard)
 
 
-def test_a_damaged_shard_is_refused(lake: Lake) -> None:
-    written = shard(lake)
-    data = bytearray(lake.data.get(written.key))
-    data[-1] ^= 1
-    lake.data.put(written.key, bytes(data))
-    with pytest.raises(CorruptShardError, match=f"s3://{lake.data.name}/{written.key}"):
-        read_shard(lake.data, written)
-    lake.data.put(written.key, bytes(data[:-5]))
-    with pytest.raises(CorruptShardError):
-        read_shard(lake.data, written)
-    lake.data.delete([written.key])
-    with pytest.raises(ObjectNotFoundError):
-        read_shard(lake.data, written)
-
-
-def test_a_manifest_that_does_not_fit_its_shard_is_noticed(lake: Lake) -> None:
+def test_bytes_that_the_manifest_names_but_are_no_shard_are_refused(lake: Lake) -> None:
+    shard = write_shard(lake.data, KEY, ROWS, family=None)
     with pytest.raises(CorruptShardError, match="rows"):
-        read_shard(lake.data, replace(shard(lake), rows=3))
+        read_shard(lake.data, replace(shard, rows=4))
+    text = b"no safetensors at all"
+    lake.data.put(KEY, text)
+    with pytest.raises(CorruptShardError, match="is no safetensors file"):
+        read_shard(lake.data, replace(shard, sha256=hashlib.sha256(text).hexdigest()))
 
 
-def test_manifest_round_trip(lake: Lake) -> None:
-    shards = [shard(lake, "tokens/a"), shard(lake, "tokens/b")]
-    manifest = ShardManifest(
-        dataset_version="v",
-        sequence_length=4,
-        tokenizer=TokenizerRef(key="t", sha256="s", digest="d", vocab_size=10, pad_id=0, eos_id=2),
-        splits={"train": SplitManifest.of(shards), "validation": SplitManifest.of([])},
-        families={"calm": {"conversations": 3, "tokens": 14}},
+def test_a_manifest_comes_back_as_it_was(lake: Lake) -> None:
+    manifest = _manifest(
+        write_shard(lake.data, KEY, ROWS, family=None),
+        write_shard(lake.data, KEY.replace("0.", "1."), ROWS, family="calm"),
     )
-    assert (manifest.splits["train"].rows, manifest.splits["train"].tokens) == (4, 14)
-    assert manifest.splits["train"].loss_tokens == 8
+    manifest = replace(manifest, chat_template="another")
     lake.data.put_json("tokens/manifest.json", asdict(manifest))
     assert ShardManifest.load(lake.data, "tokens/manifest.json") == manifest
 
 
-def test_another_format_is_refused(lake: Lake) -> None:
-    lake.data.put_json("tokens/manifest.json", {"format": "pixel-token-shards/2"})
-    with pytest.raises(PixelError, match=r"tokens/manifest\.json"):
+def test_a_split_sums_up_its_shards(lake: Lake) -> None:
+    shard = write_shard(lake.data, KEY, ROWS, family=None)
+    split = SplitManifest.of([shard, replace(shard, rows=5, tokens=11, loss_tokens=2)])
+    assert (split.rows, split.tokens, split.loss_tokens) == (8, 20, 5)
+
+
+def test_a_manifest_of_another_format_is_refused(lake: Lake) -> None:
+    lake.data.put_json("tokens/manifest.json", {**asdict(_manifest()), "format": "pixel-token-shards/0"})
+    with pytest.raises(PixelError, match=r"tokens/manifest\.json is no pixel-token-shards/1 manifest"):
         ShardManifest.load(lake.data, "tokens/manifest.json")
 
 
-def test_a_lake_without_tokens_says_what_to_run(lake: Lake) -> None:
-    with pytest.raises(TokenShardsNotFoundError, match="prepare_data"):
+def test_an_empty_lake_says_what_to_run(lake: Lake) -> None:
+    with pytest.raises(TokenShardsNotFoundError, match="prepare_data") as caught:
         current_manifest_key(lake.data)
+    assert keys.CURRENT_TOKENS in str(caught.value)
+
+
+def test_the_pointer_leads_to_the_manifest(lake: Lake) -> None:
+    lake.data.put_json(keys.CURRENT_TOKENS, {"manifest": "tokens/t/v/manifest.json"})
+    assert current_manifest_key(lake.data) == "tokens/t/v/manifest.json"

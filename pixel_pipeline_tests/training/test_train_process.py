@@ -63,9 +63,9 @@ def test_dagster_is_told_what_was_made(
     assert training.finish() == (0, "")
     (made,) = training.messages("report_asset_materialization")
     figures = {name: entry["raw_value"] for name, entry in made["metadata"].items()}
-    assert figures["model sha256"] == made["data_version"]
-    assert figures["git revision"] == "abc123"
-    assert figures["loss curve"].startswith("![Loss](data:image/png;base64,")
+    assert figures["model_sha256"] == made["data_version"]
+    assert figures["git_revision"] == "abc123"
+    assert figures["loss_curve"].startswith("![Loss](data:image/png;base64,")
     assert CheckpointRef.resolve(lake, figures["checkpoint"]).step == 3
 
     evaluation = HostedProcess.start(
@@ -75,7 +75,7 @@ def test_dagster_is_told_what_was_made(
     )
     assert evaluation.finish() == (0, "")
     (made,) = evaluation.messages("report_asset_materialization")
-    assert made["metadata"]["expert load"]["raw_value"].startswith("![Expert load](data:image/png;base64,")
+    assert made["metadata"]["expert_load"]["raw_value"].startswith("![Expert load](data:image/png;base64,")
 
 
 def test_without_an_h100_the_process_refuses(
