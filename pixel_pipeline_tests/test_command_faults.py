@@ -98,7 +98,7 @@ def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path) -> None:
     assert embedded.status(tmp_path) is None
 
 
-def test_the_h100_profile_refuses_other_machines(home: Path, lake: Lake) -> None:
+def test_the_h100_profile_refuses_other_machines(home: Path) -> None:
     # Enough of a lake to reach the trainer: the device is checked before any shard is read.
     store = _lake(home)
     manifest = '{"format": "pixel-token-shards/1", "dataset_version": "x", "sequence_length": 8, "splits": {}, "families": {}, "tokenizer": {"key": "k", "sha256": "s", "digest": "d", "vocab_size": 300, "pad_id": 0, "eos_id": 2}}'
@@ -119,14 +119,14 @@ def test_a_run_stopped_anywhere_leaves_clean_books_and_the_next_goes_on(
 ) -> None:
     home = tmp_path
     try:
-        assert shell("pixel sample --conversations 1500", home=home).code == 0
+        assert shell("pixel sample --conversations 800", home=home).code == 0
         assert shell("dagster job execute -j sync_raw", home=home).code == 0
-        for delay in (3.5, 4.5, 5.5, 7.0, 9.0):
+        for delay in (4.0, 5.5, 7.0):
             process = start("dagster job execute -j prepare_data", home=home)
             time.sleep(delay)
             os.killpg(process.pid, kind)
             process.communicate(timeout=60)
-            assert process.returncode != 0 or delay > 7
+            assert process.returncode != 0 or delay > 4
             store = _lake(home)
             # Whatever stage was reached, every table that is visible can be read whole.
             for key in (keys.INVENTORY, keys.LEDGER, keys.QUARANTINE, keys.DROPPED, keys.CURATED):
@@ -136,7 +136,7 @@ def test_a_run_stopped_anywhere_leaves_clean_books_and_the_next_goes_on(
         assert result.code == 0, result.text[-3000:]
         assert "check conservation passed" in result.text
         accounts = read_accounts(store, FamilyConfig())
-        assert sum(account.curated.total() for account in accounts.values()) > 1000
+        assert sum(account.curated.total() for account in accounts.values()) > 600
         assert unaccounted_objects(store) == []
     finally:
         embedded.stop(home)

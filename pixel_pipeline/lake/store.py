@@ -377,9 +377,18 @@ class _RangedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        start, end = self._position, min(self._position + len(buffer), self._size)
+        chunk = self._next(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def readall(self) -> bytes:
+        # The base class would ask for 8 KiB at a time.
+        return b"".join(iter(lambda: self._next(DOWNLOAD_CHUNK_BYTES), b""))
+
+    def _next(self, size: int) -> bytes:
+        start, end = self._position, min(self._position + size, self._size)
         if start >= end:
-            return 0
+            return b""
         if self._whole is not None:
             chunk = self._whole[start:end]
         else:
@@ -387,9 +396,8 @@ class _RangedReader(io.RawIOBase):
                 # Pinned: a version that changes under us fails the read, for half of each would be neither.
                 options = _pinned(self._etag) | {"range": (start, end)}
                 chunk = bytes(obstore.get(self._bucket.store, self._key, options=options).bytes())
-        buffer[: len(chunk)] = chunk
         self._position += len(chunk)
-        return len(chunk)
+        return chunk
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
