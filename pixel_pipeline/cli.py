@@ -286,7 +286,7 @@ def _show_status() -> None:
         show_footer=len(families) > 1,
         padding=(0, 1, 0, 0),
     )
-    numeric = ("objects", "records", "converted", "quarant.", "dropped", "curated", "tokens")
+    numeric = ("files", "records", "converted", "quar.", "dropped", "curated", "tokens")
     rows = [
         (
             family["family"],
@@ -300,16 +300,15 @@ def _show_status() -> None:
         )
         for family in families
     ]
-    totals = [_number(sum(row[index] for row in rows)) for index in range(1, 1 + len(numeric))]
-    # The total is the widest number. Where the terminal is narrow the family's name gives way, no number does.
-    widths = [max(len(name), len(total)) for name, total in zip(numeric, totals, strict=True)]
-    room = max(12, out.width - sum(widths) - 2 * len(widths) - 6)
-    table.add_column("family", footer="all", overflow="ellipsis", no_wrap=True, max_width=room)
-    for name, total, width in zip(numeric, totals, widths, strict=True):
-        table.add_column(name, justify="right", no_wrap=True, min_width=width, footer=total)
+    # Where the terminal is narrow the family's name gives way, no number does.
+    table.add_column(
+        "family", footer="all", overflow="ellipsis", no_wrap=True, max_width=max(14, out.width - 65)
+    )
+    for index, name in enumerate(numeric, 1):
+        table.add_column(name, justify="right", no_wrap=True, footer=_number(sum(row[index] for row in rows)))
     for row in rows:
         table.add_row(row[0], *(_number(value) for value in row[1:]))
-    out.print(table)
+    Console(width=max(out.width, 200), highlight=False).print(table)
     for kind in ("quarantined", "dropped"):
         total: dict[str, int] = {}
         for family in families:

@@ -26,6 +26,8 @@ LAYERS = (
 )
 # Imported by all; they import nothing but errors.
 SHARED = {"compute", "code_version"}
+# Keyword arguments that decide whether foreign data may run code.
+WANTED_VALUES = {"weights_only": "True", "allow_pickle": "False", "trust_remote_code": "False"}
 HEAVY = {"torch", "lightning", "transformers"}
 
 
@@ -58,9 +60,9 @@ def imports(path: Path) -> Iterator[Import]:
             assert node.level == 0, f"{path}:{node.lineno} is a relative import"
             assert node.module is not None
             # `from pixel_pipeline import lake` imports a module of ours by its last name.
-            names = [f".{name.name}" for name in node.names] if node.module == "pixel_pipeline" else [""]
-            for name in names:
-                yield Import(path, node.lineno, node.module + name)
+            ours = node.module == "pixel_pipeline"
+            for suffix in [f".{name.name}" for name in node.names] if ours else [""]:
+                yield Import(path, node.lineno, node.module + suffix)
 
 
 def layer(path: Path) -> str:
@@ -158,13 +160,10 @@ def test_nothing_unpickles() -> None:
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Attribute) and node.attr == "load" and ast.unparse(node.value) == "torch":
                 wrong.append(f"{path}:{node.lineno} torch.load")
-            if isinstance(node, ast.keyword) and node.arg in {
-                "weights_only",
-                "allow_pickle",
-                "trust_remote_code",
-            }:
-                if ast.unparse(node.value) != str(node.arg == "weights_only"):
-                    wrong.append(f"{path}:{node.lineno} {node.arg}")
+            if isinstance(node, ast.keyword) and node.arg in WANTED_VALUES:
+                value = ast.unparse(node.value)
+                if value != WANTED_VALUES[node.arg]:
+                    wrong.append(f"{path}:{node.lineno} {node.arg}={value}")
     assert wrong == []
 
 

@@ -126,7 +126,8 @@ class Table:
 
     def row_count(self) -> int:
         """Rows at the newest version, from file statistics."""
-        return self.dataset().count_rows()
+        rows: int = self.dataset().count_rows()
+        return rows
 
     @contextmanager
     def _translated(self, operation: str, *, source: "_Source | None" = None) -> Iterator[None]:

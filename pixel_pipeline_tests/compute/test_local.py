@@ -50,12 +50,11 @@ def test_little_work_stays_here(workers: int, tasks: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_comes_back_as_it_was_and_nothing_hangs(workers: int) -> None:
-    seen = []
     with LocalExecutor(workers=workers) as executor:
+        results = executor.map(fail_at_three, range(100))
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(ObjectChangedError) as caught:
-            for value in executor.map(fail_at_three, range(100)):
-                seen.append(value)  # noqa: PERF402
-        assert seen == [0, 1, 2]
+            next(results)
         assert (caught.value.message, caught.value.hint) == ("s3://b/k changed.", "Run again.")
         assert str(caught.value) == "s3://b/k changed.\nRun again."
         # Still of use afterwards.

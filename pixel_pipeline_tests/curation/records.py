@@ -11,7 +11,26 @@ from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.curation.curate import CURATED_SCHEMA
 from pixel_pipeline.curation.splits import split_of
 
-WORDS = "breathe sleep worry friend morning quiet talk listen heavy light walk rest hope gentle week work home calm".split()
+WORDS = [
+    "breathe",
+    "sleep",
+    "worry",
+    "friend",
+    "morning",
+    "quiet",
+    "talk",
+    "listen",
+    "heavy",
+    "light",
+    "walk",
+    "rest",
+    "hope",
+    "gentle",
+    "week",
+    "work",
+    "home",
+    "calm",
+]
 
 
 def record(

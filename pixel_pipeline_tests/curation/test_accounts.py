@@ -1,7 +1,9 @@
 """The books close on an honest lake, and each way to tamper with it is reported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 import re
+import uuid
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,10 +20,13 @@ from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.inventory import list_raw
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.settings import get_settings
 from pixel_pipeline_tests.conversations.convert import lines, sharegpt
 from pixel_pipeline_tests.curation.records import dialogue
 
 CONFIG = FamilyConfig()
+CALM = f"{keys.PROCESSED}/calm/calm"
+TABLES = (keys.INVENTORY, keys.LEDGER, keys.QUARANTINE, keys.DROPPED, keys.CURATED, CALM)
 
 
 def conversation(seed: int) -> dict[str, object]:
@@ -42,23 +47,42 @@ def take_inventory(lake: Lake) -> pa.Table:
     return inventory
 
 
+@pytest.fixture(scope="module")
+def honest(session_home: Path) -> Iterator[Lake]:
+    """A lake that went from raw to curated, made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIXEL_HOME", str(session_home))
+        for variable in ("PIXEL_BUCKET", "PIXEL_CHECKPOINT_BUCKET"):
+            patch.setenv(variable, f"accounts-{uuid.uuid4().hex[:12]}")
+        lake = Lake.open(get_settings())
+        # The worker's lake is remembered for the life of its process, which here runs many tests.
+        patch.setattr(build, "_worker_lake", lambda: lake)
+        for key, content in RAW.items():
+            lake.data.put(key, content)
+        families = families_of(take_inventory(lake), config=CONFIG, bucket=lake.data.name)
+        with LocalExecutor(workers=1) as executor:
+            for rule, objects in families.values():
+                convert_family(lake, rule=rule, objects=objects, executor=executor)
+        conversations = ds.dataset(
+            [Table(lake, f"{keys.PROCESSED}/{name}/{name}").dataset() for name in families]
+        )
+        decision = decide(conversations)
+        Table(lake, keys.DROPPED).overwrite(decision.dropped)
+        Table(lake, keys.CURATED).overwrite(curated_batches(conversations, decision), partition_by="family")
+        yield lake
+
+
 @pytest.fixture
-def books(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    """A lake that went from raw to curated."""
-    # The worker's lake is remembered for the life of its process, which here runs many tests.
-    monkeypatch.setattr(build, "_worker_lake", lambda: lake)
+def books(honest: Lake) -> Iterator[Lake]:
+    """The same lake; what a test does to its tables and raw objects is undone."""
+    before = {key: Table(honest, key).open().version() for key in TABLES}
+    yield honest
+    for key, version in before.items():
+        if Table(honest, key).version() != version:
+            Table(honest, key).open().restore(version)
     for key, content in RAW.items():
-        lake.data.put(key, content)
-    families = families_of(take_inventory(lake), config=CONFIG, bucket=lake.data.name)
-    with LocalExecutor(workers=1) as executor:
-        for rule, objects in families.values():
-            convert_family(lake, rule=rule, objects=objects, executor=executor)
-    canonical = [Table(lake, f"{keys.PROCESSED}/{name}/{name}").dataset() for name in families]
-    conversations = ds.dataset(canonical)
-    decision = decide(conversations)
-    Table(lake, keys.DROPPED).overwrite(decision.dropped)
-    Table(lake, keys.CURATED).overwrite(curated_batches(conversations, decision), partition_by="family")
-    return lake
+        honest.data.put(key, content)
+    honest.data.delete([item.key for item in honest.data.list(keys.RAW) if item.key not in RAW])
 
 
 def problems(lake: Lake) -> list[str]:
@@ -100,9 +124,6 @@ def strange_family(lake: Lake, key: str) -> None:
     place = rows.schema.get_field_index("family")
     names = pa.array(["nobody", *rows["family"].to_pylist()[1:]], pa.string())
     Table(lake, key).overwrite(rows.set_column(place, rows.schema.field(place), names))
-
-
-CALM = f"{keys.PROCESSED}/calm/calm"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Near-duplicates against an oracle: sets of five words in a row, compared pair by pair."""
 
+from itertools import pairwise
 import random
 import unicodedata
 
@@ -80,7 +81,7 @@ def test_a_chain_never_collapses() -> None:
     """a~b~c~d …: each is near its neighbour, few are near a; a kept one speaks only for what is near itself."""
     words = [f"w{number}" for number in range(400)]
     chain = [words[start : start + 200] for start in range(0, 200, 15)]
-    assert all(_jaccard(left, right) > 0.8 for left, right in zip(chain, chain[1:], strict=False))
+    assert all(_jaccard(left, right) > 0.8 for left, right in pairwise(chain))
     index = NearDuplicateIndex()
     twins = [index.add(number, " ".join(link)) for number, link in enumerate(chain)]
     kept = [number for number, twin in enumerate(twins) if twin is None]

@@ -3,7 +3,8 @@
 from collections import Counter
 import hashlib
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pixel_pipeline.curation.splits import SPLITS, split_of
 

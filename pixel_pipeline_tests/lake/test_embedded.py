@@ -28,7 +28,7 @@ from pixel_pipeline.settings import get_settings
 
 lake = Lake.open(get_settings())
 lake.data.put(f"racers/{sys.argv[1]}", b"x", create_only=True)
-print(embedded.ensure_running(get_settings().home).pid)
+print(embedded.ensure_running(get_settings().home).pid, flush=True)
 """
 
 
@@ -69,14 +69,23 @@ def killed(pid: int) -> None:
         time.sleep(0.02)
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", STARTER, *arguments], stdout=subprocess.PIPE, text=True)
+def start(name: str, *, stay: bool = False) -> subprocess.Popen[str]:
+    """A process, and process group, that needs the lake, and then ends or stays."""
+    code = f"{STARTER}\nimport time; time.sleep(60)" if stay else STARTER
+    return subprocess.Popen(
+        [sys.executable, "-c", code, name], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
-def test_racing_processes_start_exactly_one(home: Path) -> None:
-    racers = [start(str(number)) for number in range(RACERS)]
-    pids = {int(racer.communicate()[0]) for racer in racers}
-    assert [racer.returncode for racer in racers] == [0] * RACERS
+def test_racing_processes_start_exactly_one_and_interrupting_them_leaves_it(home: Path) -> None:
+    racers = [start(str(number), stay=True) for number in range(RACERS)]
+    pids = {int(racer.stdout.readline()) for racer in racers if racer.stdout is not None}
+    assert [*pids] == servers_on(home)
+    for racer in racers:
+        # A terminal sends Ctrl-C to the whole process group; the one that started the server is among them.
+        os.killpg(racer.pid, signal.SIGINT)
+        racer.communicate()
+        assert racer.returncode != 0
     assert [*pids] == servers_on(home)
     assert len([*Lake.open(get_settings()).data.list("racers")]) == RACERS
 
@@ -123,24 +132,6 @@ def test_a_starter_killed_half_way_leaves_no_second_server(home: Path) -> None:
     server = embedded.ensure_running(home)
     assert servers_on(home) == [server.pid]
     Lake.open(get_settings()).data.put("key", b"x")
-
-
-def test_interrupting_the_starter_does_not_stop_the_server(home: Path) -> None:
-    starter = subprocess.Popen(
-        [sys.executable, "-c", f"{STARTER}\nsys.stdout.flush()\nimport time; time.sleep(60)", "0"],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert starter.stdout is not None
-    pid = int(starter.stdout.readline())
-    # A terminal sends Ctrl-C to the whole process group.
-    os.killpg(starter.pid, signal.SIGINT)
-    starter.communicate()
-    assert starter.returncode != 0
-    server = embedded.status(home)
-    assert server is not None
-    assert server.pid == pid
 
 
 def test_a_recycled_pid_is_not_taken_for_the_server(

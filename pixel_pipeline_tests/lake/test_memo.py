@@ -1,6 +1,7 @@
 """Memos: a skip only where the very same thing was finished before."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.errors import PixelError

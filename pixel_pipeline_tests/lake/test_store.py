@@ -4,7 +4,9 @@ import io
 from pathlib import Path
 import threading
 
-from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.errors import PixelError
@@ -187,8 +189,8 @@ def test_object_replaced_under_a_reader_fails_the_read(lake: Lake, large: bytes)
     reader = lake.data.open("large.bin")
     assert reader.read(10) == large[:10]
     lake.data.put("large.bin", bytes(len(large)))
+    reader.seek(LARGE_BYTES - 5)
     with pytest.raises(ObjectChangedError):
-        reader.seek(LARGE_BYTES - 5)
         reader.read()
 
 

@@ -1,6 +1,7 @@
 """Wrong settings, dying connections and failing servers: the right bytes, or an error that says what to do."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 import subprocess
 import sys
@@ -126,7 +127,7 @@ def test_a_missing_bucket_names_its_setting(
     monkeypatch.setenv("PIXEL_BUCKET", "no-such-bucket")
     lake = connect(server.endpoint)
     with pytest.raises(
-        LakeAccessError, match="Bucket no-such-bucket does not exist(?s:.*)PIXEL_BUCKET"
+        LakeAccessError, match=r"Bucket no-such-bucket does not exist(?s:.*)PIXEL_BUCKET"
     ) as caught:
         OPERATIONS[operation](lake)
     assert_silent(caught.value, server)
@@ -195,7 +196,8 @@ def test_broken_bodies_never_become_content(
         with flaky.data.open("object") as reader:
             return reader.read()
 
-    for read in (lambda: flaky.data.get("object"), downloaded, streamed):
+    reads: tuple[Callable[[], bytes], ...] = (lambda: flaky.data.get("object"), downloaded, streamed)
+    for read in reads:
         proxy.faults = [Fault(kind, after=after)] * 3
         try:
             assert read() == content
@@ -237,10 +239,8 @@ def test_create_only_that_succeeded_is_known_though_its_answer_was_lost(
 ) -> None:
     """The retry finds its own object; whatever is reported, the object is the one that was put."""
     proxy.faults = [Fault("truncate", after=0)]
-    try:
+    with suppress(PixelError):
         connect(proxy.endpoint).data.put("once", b"mine", create_only=True)
-    except PixelError:
-        pass
     assert lake.data.get("once") == b"mine"
 
 

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
+from pixel_pipeline.conversations.families import FamilyRule
 from pixel_pipeline.curation.curate import CURATED_SCHEMA
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.store import Bucket, Lake, LakeWriteError
 from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.registry import dataset_registry
 from pixel_pipeline.tokens import build
 from pixel_pipeline.tokens.build import NothingToTrainOnError, TokenConfig, build_shards
 from pixel_pipeline.tokens.chat_template import END_ID, START_ID
@@ -101,7 +104,7 @@ def test_neither_file_layout_nor_names_of_raw_objects_reach_the_tokens(
     third = len(rows) // 3
     parts = [renamed[:third], renamed[third : third + 7], renamed[third + 7 :]]
     table = pa.concat_tables(pa.Table.from_pylist(part, CURATED_SCHEMA) for part in parts)
-    key = build_shards(pa.dataset.dataset(table), bucket=lake.data, dataset_version="v1", config=CONFIG)
+    key = build_shards(ds.dataset(table), bucket=lake.data, dataset_version="v1", config=CONFIG)
     assert key == current_manifest_key(lake.data)
     assert _tokens(lake) == expected
 
@@ -258,6 +261,21 @@ def test_other_shards_lie_at_other_keys(lake: Lake, version: str, config: TokenC
     shards = {shard.key for split in manifest.splits.values() for shard in split.shards}
     assert not shards & before.keys()
     assert before.items() <= _tokens(lake).items()
+
+
+def test_other_tokens_have_another_version(lake: Lake) -> None:
+    """Also where only whitespace differs, to which content hashes are blind: shards are named by the version."""
+    rows = _rows(24)
+    rules = {family: FamilyRule(category=family, family=family, dataset=family) for family in FAMILIES}
+
+    def version() -> str:
+        registry = dataset_registry.build(_write(lake, rows).dataset(), families=rules, data=lake.data)
+        return str(registry["version"])
+
+    before = version()
+    turn = rows[0]["messages"][0]
+    turn["content"] = turn["content"].replace(" ", "\n", 1)
+    assert version() != before
 
 
 def test_no_training_conversation_is_an_error_that_says_where_to_look(lake: Lake) -> None:

@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 from tokenizers import Tokenizer
 
