@@ -302,7 +302,7 @@ def _show_status() -> None:
     ]
     # Where the terminal is narrow the family's name gives way, no number does.
     table.add_column(
-        "family", footer="all", overflow="ellipsis", no_wrap=True, max_width=max(14, out.width - 65)
+        "family", footer="all", overflow="ellipsis", no_wrap=True, max_width=max(13, out.width - 66)
     )
     for index, name in enumerate(numeric, 1):
         table.add_column(name, justify="right", no_wrap=True, footer=_number(sum(row[index] for row in rows)))
