@@ -18,7 +18,7 @@ from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import Memo, fingerprint
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
-from pixel_pipeline.settings import get_settings
+from pixel_pipeline.settings import Settings, get_settings
 
 BUNDLE_BYTES = 16 * 1024**2
 BUNDLE_OBJECTS = 512
@@ -107,7 +107,8 @@ def convert_family(
     table = Table(lake, keys.conversations_table(category=rule.category, dataset=rule.dataset))
     memo = Memo(lake, f"conversations/{rule.family}")
     remembered = memo.recall(version)
-    if remembered is not None:
+    # The memo alone is not enough: someone may have deleted or rewritten the table since.
+    if remembered is not None and table.note().get("pixel.version") == version:
         return FamilyReport(**{**remembered, "reused": True})
 
     quarantine: list[pa.RecordBatch] = []
@@ -176,9 +177,14 @@ def _bundles(objects: Sequence[SourceObject]) -> list[_Bundle]:
     return bundles
 
 
-@cache
 def _worker_lake() -> Lake:
-    return Lake.open(get_settings())
+    # Tasks carry no credentials: a worker connects by the settings of its own environment.
+    return _lake_of(get_settings())
+
+
+@cache
+def _lake_of(settings: Settings) -> Lake:
+    return Lake.open(settings)
 
 
 def _convert_bundle(bundle: _Bundle) -> _Converted:

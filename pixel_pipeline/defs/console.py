@@ -62,6 +62,8 @@ def _field(meta: object, name: str) -> Any:
 def _event_text(event: dg.DagsterEvent, text: str) -> str:
     data = event.event_specific_data
     if event.event_type_value == "STEP_FAILURE":
+        if getattr(getattr(data, "error", None), "cls_name", "") == "DagsterExecutionInterruptedError":
+            return "interrupted"
         failure = getattr(data, "user_failure_data", None)
         error = getattr(data, "error", None)
         return str(getattr(failure, "description", None) or getattr(error, "message", None) or text).strip()

@@ -22,12 +22,6 @@ WORK = "gdrive/raw/Work"
 CALM_TABLE = keys.conversations_table(category="calm", dataset="calm")
 
 
-@pytest.fixture(autouse=True)
-def _worker(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A worker remembers its lake for life; this process sees another lake in each test.
-    monkeypatch.setattr(build, "_worker_lake", lambda: lake)
-
-
 @pytest.fixture
 def raw(lake: Lake) -> Lake:
     """Two families: six objects with conversations, bad lines and no data at all."""
@@ -119,6 +113,13 @@ def test_a_change_converts_its_family_and_no_other(raw: Lake, change: str) -> No
     assert list(zip(ledger["source_key"].to_pylist(), ledger["etag"].to_pylist(), strict=True)) == [
         (item.key, item.etag) for item in raw.data.list(keys.RAW)
     ]
+
+
+def test_a_deleted_table_is_made_again(raw: Lake) -> None:
+    _convert(raw)
+    raw.data.delete([info.key for info in raw.data.list(CALM_TABLE)])
+    assert not _convert(raw)["calm"].reused
+    assert Table(raw, CALM_TABLE).row_count() > 0
 
 
 def test_other_code_converts_again(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import pyarrow.dataset as ds
 import pytest
 
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations import build
 from pixel_pipeline.conversations.build import convert_family, families_of
 from pixel_pipeline.conversations.families import FamilyConfig
 from pixel_pipeline.curation.accounts import read_accounts, unaccounted_objects
@@ -55,8 +54,6 @@ def honest(session_home: Path) -> Iterator[Lake]:
         for variable in ("PIXEL_BUCKET", "PIXEL_CHECKPOINT_BUCKET"):
             patch.setenv(variable, f"accounts-{uuid.uuid4().hex[:12]}")
         lake = Lake.open(get_settings())
-        # The worker's lake is remembered for the life of its process, which here runs many tests.
-        patch.setattr(build, "_worker_lake", lambda: lake)
         for key, content in RAW.items():
             lake.data.put(key, content)
         families = families_of(take_inventory(lake), config=CONFIG, bucket=lake.data.name)

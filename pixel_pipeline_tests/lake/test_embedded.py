@@ -156,6 +156,21 @@ def test_a_recycled_pid_is_not_taken_for_the_server(
     assert embedded.status(session_home) == running
 
 
+def test_a_server_that_is_still_starting_is_not_handed_out(
+    running: EmbeddedServer, session_home: Path
+) -> None:
+    """Its health page answers seconds before it can store anything."""
+    record = session_home / "s3/server.json"
+    content = json.loads(record.read_text())
+    assert content["ready"] is True
+    try:
+        record.write_text(json.dumps({**content, "ready": False}))
+        assert embedded.status(session_home) is None
+    finally:
+        embedded._write_private(record, content)
+    assert embedded.status(session_home) == running
+
+
 @pytest.mark.parametrize("content", ["", "null", "{}", '{"pid": 1}', "[1]", '{"pid": 1, "ports"'])
 def test_a_damaged_record_is_named(home: Path, content: str) -> None:
     (home / "s3").mkdir(parents=True)

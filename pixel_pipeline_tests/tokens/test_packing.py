@@ -93,6 +93,11 @@ def test_rows_are_well_filled(corpus: tuple[list[EncodedConversation], int]) -> 
     assert len(filled) < 2 or filled[0] + filled[1] > length
 
 
+def test_long_ones_are_placed_first_so_that_short_ones_fill_their_gaps() -> None:
+    conversations = [_conversation(number, 3 if number < 10 else 7) for number in range(20)]
+    assert len(pack(conversations, length=10, seed=0).tokens) == 10
+
+
 def test_a_mixed_corpus_leaves_next_to_no_padding() -> None:
     generator = np.random.default_rng(4)
     sizes = generator.integers(10, 900, size=400).tolist()
