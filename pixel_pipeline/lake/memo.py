@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake, ObjectNotFoundError
+from pixel_pipeline.lake.errors import ObjectNotFoundError
+from pixel_pipeline.lake.store import Lake
 
 
 def fingerprint(*parts: object) -> str:

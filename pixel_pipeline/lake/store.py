@@ -1,4 +1,4 @@
-"""The two buckets of the lake, and S3's errors in our own words."""
+"""The two buckets of the lake."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,9 +15,18 @@ from obstore import exceptions as s3_errors
 from obstore.store import S3Store
 import orjson
 
-from pixel_pipeline.errors import PixelError, SettingsError
+from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import embedded
-from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
+from pixel_pipeline.lake.errors import (
+    LakeAccessError,
+    LakeUnreachableError,
+    LakeWriteError,
+    ObjectChangedError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
+from pixel_pipeline.lake.target import Target
+from pixel_pipeline.settings import Settings
 
 DOWNLOAD_CHUNK_BYTES = 8 * 1024**2
 # The libraries' default of ten retries in three minutes leaves a user with a wrong endpoint in the dark.
@@ -25,30 +34,6 @@ MAX_RETRIES = 4
 RETRY_SECONDS = 30
 CONNECT_SECONDS = 5
 REQUEST_SECONDS = 120
-
-
-class ObjectNotFoundError(PixelError):
-    """No object lies at the key."""
-
-
-class ObjectChangedError(PixelError):
-    """The object at a key is not the version that was asked for."""
-
-
-class ObjectExistsError(PixelError):
-    """A create-only put found an object at its key."""
-
-
-class LakeUnreachableError(PixelError):
-    """The endpoint does not answer."""
-
-
-class LakeAccessError(PixelError):
-    """The endpoint answers, and refuses: wrong key, missing bucket, missing right."""
-
-
-class LakeWriteError(PixelError):
-    """The endpoint could not store the object, e.g. because its disk is full."""
 
 
 @dataclass(frozen=True)
@@ -59,68 +44,6 @@ class ObjectInfo:
     size: int
     etag: str
     last_modified: datetime
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where the lake is and who we are there. `secret_key` stays out of every repr."""
-
-    endpoint: str | None
-    region: str
-    access_key: str
-    secret_key: str
-    session_token: str | None
-    ca_bundle: Path | None
-    source: str
-
-    def __repr__(self) -> str:
-        return f"Target(endpoint={self.endpoint!r}, region={self.region!r}, credentials from {self.source})"
-
-    @property
-    def allow_http(self) -> bool:
-        # Settings admit http for loopback alone.
-        return bool(self.endpoint and self.endpoint.startswith("http://"))
-
-    @classmethod
-    def resolve(cls, settings: Settings) -> Self:
-        """Find the endpoint and key pair, starting the embedded server when nothing is configured.
-
-        Raises:
-            SettingsError: an endpoint without credentials, or OVH credentials without an endpoint.
-        """
-        credentials = settings.credentials()
-        if settings.ca_bundle is not None and not settings.ca_bundle.is_file():
-            raise SettingsError(f"PIXEL_S3_CA_BUNDLE: there is no file {settings.ca_bundle}.")
-        if credentials is None:
-            if settings.endpoint is not None:
-                names = ", ".join("/".join(pair) for pair in CREDENTIAL_CHAIN)
-                raise SettingsError(
-                    "PIXEL_S3_ENDPOINT is set but no credentials are.", hint=f"Set one pair of {names}."
-                )
-            server = embedded.ensure_running(settings.home, min_free_bytes=settings.min_free_bytes)
-            return cls(
-                endpoint=server.endpoint,
-                region=settings.region,
-                access_key=server.access_key,
-                secret_key=server.secret_key,
-                session_token=None,
-                ca_bundle=None,
-                source="the embedded server",
-            )
-        if settings.endpoint is None and credentials.source.startswith("OVH_"):
-            raise SettingsError(
-                f"{credentials.source} is set but PIXEL_S3_ENDPOINT is not.",
-                hint="Set PIXEL_S3_ENDPOINT, e.g. https://s3.gra.io.cloud.ovh.net, and PIXEL_S3_REGION, e.g. gra.",
-            )
-        return cls(
-            endpoint=settings.endpoint,
-            region=settings.region,
-            access_key=credentials.access_key,
-            secret_key=credentials.secret_key.get_secret_value(),
-            session_token=credentials.session_token.get_secret_value() if credentials.session_token else None,
-            ca_bundle=settings.ca_bundle,
-            source=credentials.source,
-        )
 
 
 class Bucket:

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake, LakeWriteError
+from pixel_pipeline.lake.errors import LakeWriteError
+from pixel_pipeline.lake.store import Lake
 
 # Conversation text hardly repeats within a page: a dictionary for it costs time and gains no space.
 WRITER = WriterProperties(compression="ZSTD", compression_level=3)

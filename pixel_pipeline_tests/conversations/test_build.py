@@ -12,8 +12,9 @@ from pixel_pipeline.conversations.build import FamilyReport, convert_family, fam
 from pixel_pipeline.conversations.families import FamilyConfig
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, LEDGER_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.errors import ObjectChangedError, ObjectNotFoundError
 from pixel_pipeline.lake.inventory import list_raw
-from pixel_pipeline.lake.store import Lake, ObjectChangedError, ObjectNotFoundError
+from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline_tests.conversations.convert import lines, sharegpt
 

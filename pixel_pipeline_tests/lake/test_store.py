@@ -11,13 +11,8 @@ import pytest
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import store
-from pixel_pipeline.lake.store import (
-    DOWNLOAD_CHUNK_BYTES,
-    Lake,
-    ObjectChangedError,
-    ObjectExistsError,
-    ObjectNotFoundError,
-)
+from pixel_pipeline.lake.errors import ObjectChangedError, ObjectExistsError, ObjectNotFoundError
+from pixel_pipeline.lake.store import DOWNLOAD_CHUNK_BYTES, Lake
 
 LARGE_BYTES = DOWNLOAD_CHUNK_BYTES + 12_345
 SMALL_CHUNK_BYTES = 10_000

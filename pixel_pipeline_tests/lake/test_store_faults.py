@@ -14,12 +14,8 @@ import pytest
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import embedded, store
-from pixel_pipeline.lake.store import (
-    Lake,
-    LakeAccessError,
-    LakeUnreachableError,
-    LakeWriteError,
-)
+from pixel_pipeline.lake.errors import LakeAccessError, LakeUnreachableError, LakeWriteError
+from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline.settings import Settings, get_settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy, make_authority

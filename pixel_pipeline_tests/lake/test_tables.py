@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake, LakeWriteError
+from pixel_pipeline.lake.errors import LakeWriteError
+from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table, TableMissingError
 
 SCHEMA = pa.schema([pa.field("part", pa.string(), nullable=False), pa.field("n", pa.int64(), nullable=False)])
