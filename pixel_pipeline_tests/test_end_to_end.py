@@ -146,6 +146,7 @@ def test_a_second_run_recomputes_nothing_and_says_so(trained: Lake, home: Path) 
     result = shell("dagster job execute -j train_moe", home=home, PIXEL_TRAINING_STEPS=STEPS)
     assert result.code == 0, result.text[-3000:]
     assert "nothing to train" in result.stderr
+    assert "is evaluated already" in result.stderr
     assert {
         info.key: info.etag for info in trained.data.list("") if not info.key.startswith(keys.MEMO)
     } == before

@@ -10,10 +10,13 @@ import sys
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
+from pixel_pipeline.code_version import code_version
+from pixel_pipeline.lake.errors import ObjectNotFoundError
+from pixel_pipeline.lake.memo import fingerprint
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
-from pixel_pipeline.training.checkpoints import CheckpointRef, download
+from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, download
 from pixel_pipeline.training.errors import TrainingDataError
 from pixel_pipeline.training.evaluation_report import EvaluationReport, FamilyResult
 from pixel_pipeline.training.hosting import Host, run_hosted
@@ -53,6 +56,17 @@ def evaluate(
     """
     ref = CheckpointRef.resolve(lake, checkpoint) if isinstance(checkpoint, str) else checkpoint
     manifest = ShardManifest.load(lake.data, manifest_key)
+    recipe = fingerprint(
+        code_version("pixel_pipeline.training"),
+        manifest_key,
+        most_rows,
+        CheckpointManifest.load(lake, ref).files[MODEL_FILE].sha256,
+    )
+    # Remembered in the checkpoint bucket, beside what it tells of: the lake may be another one next time.
+    known = _stored(lake, ref, recipe=recipe)
+    if known is not None:
+        report(f"{ref.uri(lake)} is evaluated already: {SPLIT} loss {known.loss:.3f} — unchanged")
+        return known
     report(f"evaluating {ref.uri(lake)} on the {SPLIT} split")
     import torch
 
@@ -86,7 +100,7 @@ def evaluate(
         model_sha256=stored.files[MODEL_FILE].sha256,
         dataset_version=manifest.dataset_version,
     )
-    _store(lake, ref, result=result)
+    _store(lake, ref, result=result, recipe=recipe)
     report(
         f"{SPLIT} loss {result.loss:.3f}  perplexity {result.perplexity:.1f}  {len(result.families)} families"
         f"  {sum(item.rows for item in result.families)}/{len(dataset)} rows"
@@ -110,11 +124,19 @@ def pictures(result: EvaluationReport) -> dict[str, bytes]:
     }
 
 
-def _store(lake: Lake, ref: CheckpointRef, *, result: EvaluationReport) -> None:
+def _stored(lake: Lake, ref: CheckpointRef, *, recipe: str) -> EvaluationReport | None:
+    try:
+        content = lake.checkpoints.get_json(f"{evaluation_prefix(ref)}/evaluation.json")
+    except ObjectNotFoundError:
+        return None
+    return EvaluationReport.from_json(content) if content.get("recipe") == recipe else None
+
+
+def _store(lake: Lake, ref: CheckpointRef, *, result: EvaluationReport, recipe: str) -> None:
     prefix = evaluation_prefix(ref)
     for name, png in pictures(result).items():
         lake.checkpoints.put(f"{prefix}/{name}", png)
-    lake.checkpoints.put_json(f"{prefix}/evaluation.json", result.to_json())
+    lake.checkpoints.put_json(f"{prefix}/evaluation.json", {**result.to_json(), "recipe": recipe})
 
 
 def _report_of(

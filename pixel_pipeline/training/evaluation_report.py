@@ -1,9 +1,9 @@
 """The figures of an evaluation. Torch-free."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from math import exp
-from typing import Any
+from typing import Any, Self
 
 # An expert that gets less than this share of its layer's assignments does no work.
 DEAD_SHARE = 0.01
@@ -78,6 +78,16 @@ class EvaluationReport:
             "load_ratio": self.load_ratio,
         }
         return {"format": "pixel-evaluation/1", **content, **derived}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """The report that `to_json` wrote; derived figures are derived again."""
+        own = {field.name: content[field.name] for field in fields(cls)}
+        names = [field.name for field in fields(FamilyResult)]
+        own["families"] = [
+            FamilyResult(**{name: item[name] for name in names}) for item in content["families"]
+        ]
+        return cls(**own)
 
     def family_table(self) -> str:
         """Markdown table by family."""
