@@ -8,7 +8,15 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-from pixel_pipeline.defs.assets import conversations, curation, lake, registry, tokens, training  # noqa: E402
+from pixel_pipeline.defs.assets import (  # noqa: E402
+    conversations,
+    curation,
+    inventory,
+    registry,
+    sync,
+    tokens,
+    training,
+)
 from pixel_pipeline.defs.checks.conservation import conservation  # noqa: E402
 from pixel_pipeline.defs.console import console_logger  # noqa: E402
 from pixel_pipeline.defs.io_manager import S3ParquetIOManager  # noqa: E402
@@ -19,8 +27,8 @@ _lake = LakeResource()
 
 defs = dg.Definitions(
     assets=[
-        lake.gdrive_sync,
-        lake.raw_inventory,
+        sync.gdrive_sync,
+        inventory.raw_inventory,
         conversations.conversations,
         curation.curated,
         registry.dataset_registry,

@@ -2,18 +2,18 @@
 
 import dagster as dg
 
-from pixel_pipeline.defs.assets import conversations, curation, lake, registry, tokens, training
+from pixel_pipeline.defs.assets import conversations, curation, inventory, registry, sync, tokens, training
 
 sync_raw = dg.define_asset_job(
     "sync_raw",
-    selection=dg.AssetSelection.assets(lake.gdrive_sync, lake.raw_inventory),
+    selection=dg.AssetSelection.assets(sync.gdrive_sync, inventory.raw_inventory),
     description="Copy the Drive into the raw tier and list it.",
 )
 
 prepare_data = dg.define_asset_job(
     "prepare_data",
     selection=dg.AssetSelection.assets(
-        lake.raw_inventory,
+        inventory.raw_inventory,
         conversations.conversations,
         curation.curated,
         registry.dataset_registry,

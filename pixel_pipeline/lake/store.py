@@ -1,34 +1,26 @@
 """The two buckets of the lake."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 import io
 import os
 from pathlib import Path
-import re
 from typing import Any, BinaryIO, Self, cast
 
 import obstore
-from obstore import exceptions as s3_errors
 from obstore.store import S3Store
 import orjson
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import embedded
-from pixel_pipeline.lake.errors import (
-    LakeAccessError,
-    LakeUnreachableError,
-    LakeWriteError,
-    ObjectChangedError,
-    ObjectExistsError,
-    ObjectNotFoundError,
-)
+from pixel_pipeline.lake.errors import ObjectNotFoundError
+from pixel_pipeline.lake.ranged import CHUNK_BYTES, RangedReader, bare_etag
 from pixel_pipeline.lake.target import Target
+from pixel_pipeline.lake.translation import translated
 from pixel_pipeline.settings import Settings
 
-DOWNLOAD_CHUNK_BYTES = 8 * 1024**2
 # The libraries' default of ten retries in three minutes leaves a user with a wrong endpoint in the dark.
 MAX_RETRIES = 4
 RETRY_SECONDS = 30
@@ -92,7 +84,7 @@ class Bucket:
 
     def get(self, key: str) -> bytes:
         """The whole object. Raises ObjectNotFoundError."""
-        with self._translated("read", key):
+        with self.translated("read", key):
             return bytes(obstore.get(self.store, key).bytes())
 
     def get_json(self, key: str) -> Any:
@@ -107,7 +99,7 @@ class Bucket:
     def exists(self, key: str) -> bool:
         """True if an object lies at exactly this key."""
         try:
-            with self._translated("look up", key):
+            with self.translated("look up", key):
                 obstore.head(self.store, key)
         except ObjectNotFoundError:
             return False
@@ -120,9 +112,9 @@ class Bucket:
             data: Bytes, or a local file whose bytes are streamed (multipart above 5 MiB).
             create_only: Refuse to replace: raises ObjectExistsError when the key is taken.
         """
-        with self._translated("write", key):
+        with self.translated("write", key):
             result = obstore.put(self.store, key, data, mode="create" if create_only else "overwrite")
-        return _bare_etag(result["e_tag"])
+        return bare_etag(result["e_tag"])
 
     def put_json(self, key: str, value: Any) -> str:
         """Store a value as indented JSON with sorted keys, so that equal values are equal bytes."""
@@ -130,13 +122,13 @@ class Bucket:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects below a prefix, sorted by key. The prefix is a folder: `a/b` does not list `a/bc`."""
-        with self._translated("list", prefix):
+        with self.translated("list", prefix):
             for batch in obstore.list(self.store, prefix.rstrip("/") or None, chunk_size=1000):
                 for item in batch:
                     yield ObjectInfo(
                         key=item["path"],
                         size=item["size"],
-                        etag=_bare_etag(item["e_tag"]),
+                        etag=bare_etag(item["e_tag"]),
                         last_modified=item["last_modified"],
                     )
 
@@ -144,15 +136,15 @@ class Bucket:
         """Delete objects; a key without an object is no error."""
         wanted = [*keys]
         for start in range(0, len(wanted), 1000):
-            with self._translated("delete", wanted[start]):
+            with self.translated("delete", wanted[start]):
                 obstore.delete(self.store, wanted[start : start + 1000])
 
     def download(self, key: str, path: Path) -> None:
         """Stream an object into a local file that appears whole or not at all."""
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
-            with self._translated("read", key), partial.open("wb") as file:
-                for chunk in obstore.get(self.store, key).stream(min_chunk_size=DOWNLOAD_CHUNK_BYTES):
+            with self.translated("read", key), partial.open("wb") as file:
+                for chunk in obstore.get(self.store, key).stream(min_chunk_size=CHUNK_BYTES):
                     file.write(chunk)
             partial.replace(path)
         finally:
@@ -168,64 +160,16 @@ class Bucket:
             ObjectNotFoundError: nothing lies at the key.
             ObjectChangedError: another version lies there, at once or later while reading.
         """
-        return cast(
-            BinaryIO, io.BufferedReader(_RangedReader(self, key=key, etag=etag), DOWNLOAD_CHUNK_BYTES)
-        )
+        return cast(BinaryIO, io.BufferedReader(RangedReader(self, key=key, etag=etag), CHUNK_BYTES))
 
     def check(self) -> None:
         """One cheap listing, so that a wrong setting is told before any work is done."""
-        with self._translated("list", ""):
+        with self.translated("list", ""):
             next(iter(obstore.list(self.store, "_pixel/", chunk_size=1)), None)
 
-    @contextmanager
-    def _translated(self, operation: str, key: str) -> Iterator[None]:
-        # `from None`: the library's messages repeat request URLs and response bodies, with key ids in them.
-        try:
-            yield
-        except (s3_errors.NotFoundError, FileNotFoundError) as error:
-            if _s3_code(error) == "NoSuchBucket":
-                raise self._missing_bucket() from None
-            raise ObjectNotFoundError(f"There is no object {self.uri(key)}.") from None
-        except s3_errors.PreconditionError:
-            raise ObjectChangedError(
-                f"{self.uri(key)} is no longer the version that was listed.",
-                hint="Run again to take up the new version.",
-            ) from None
-        except s3_errors.AlreadyExistsError:
-            raise ObjectExistsError(f"{self.uri(key)} exists already.") from None
-        except (s3_errors.UnauthenticatedError, s3_errors.PermissionDeniedError) as error:
-            raise LakeAccessError(
-                f"{self._where} refused to {operation} {self.uri(key)}: {_s3_code(error) or 'access denied'}.",
-                hint=f"Check the credentials (from {self.target.source}) and their rights on the bucket.",
-            ) from None
-        except (s3_errors.BaseError, OSError) as error:
-            code = _s3_code(error)
-            if code == "NoSuchBucket":
-                raise self._missing_bucket() from None
-            if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"}:
-                raise LakeAccessError(
-                    f"{self._where} refused to {operation} {self.uri(key)}: {code}.",
-                    hint=f"Check the credentials (from {self.target.source}).",
-                ) from None
-            if code is None and not _has_status(error):
-                raise LakeUnreachableError(
-                    f"{self._where} does not answer ({operation} {self.uri(key)}): {_cause(error)}.",
-                    hint="Check PIXEL_S3_ENDPOINT, the network and PIXEL_S3_CA_BUNDLE; for the embedded server: `pixel s3 status`.",
-                ) from None
-            raise LakeWriteError(
-                f"{self._where} failed to {operation} {self.uri(key)}: {code or 'server error'}.",
-                hint="Check the server's free disk space and its log, then run again; nothing half-written is visible.",
-            ) from None
-
-    def _missing_bucket(self) -> LakeAccessError:
-        return LakeAccessError(
-            f"Bucket {self.name} does not exist at {self._where}.",
-            hint="Create it, or set PIXEL_BUCKET and PIXEL_CHECKPOINT_BUCKET to buckets that exist.",
-        )
-
-    @property
-    def _where(self) -> str:
-        return f"S3 at {self.target.endpoint}" if self.target.endpoint else f"S3 in {self.target.region}"
+    def translated(self, operation: str, key: str) -> AbstractContextManager[None]:
+        """Errors of the S3 client inside the block, in our own words (`translation.py`)."""
+        return translated(operation, key=key, bucket=self.name, target=self.target)
 
 
 @dataclass(frozen=True)
@@ -277,86 +221,3 @@ class Lake:
         if self.target.session_token is not None:
             options["AWS_SESSION_TOKEN"] = self.target.session_token
         return options
-
-
-class _RangedReader(io.RawIOBase):
-    """One version of an object as a raw stream. The first request tells its size."""
-
-    def __init__(self, bucket: Bucket, *, key: str, etag: str | None) -> None:
-        self._bucket = bucket
-        self._key = key
-        self._position = 0
-        with bucket._translated("read", key):
-            result = obstore.get(bucket.store, key, options=_pinned(etag))
-            self._size: int = result.meta["size"]
-            self._etag = _bare_etag(result.meta["e_tag"])
-            # Small objects, most of a Drive, cost one request; of a large one the body of this request is left unread.
-            self._whole = bytes(result.bytes()) if self._size <= DOWNLOAD_CHUNK_BYTES else None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        chunk = self._next(len(buffer))
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-    def readall(self) -> bytes:
-        # The base class would ask for 8 KiB at a time.
-        return b"".join(iter(lambda: self._next(DOWNLOAD_CHUNK_BYTES), b""))
-
-    def _next(self, size: int) -> bytes:
-        start, end = self._position, min(self._position + size, self._size)
-        if start >= end:
-            return b""
-        if self._whole is not None:
-            chunk = self._whole[start:end]
-        else:
-            with self._bucket._translated("read", self._key):
-                # Pinned: a version that changes under us fails the read, for half of each would be neither.
-                options = _pinned(self._etag) | {"range": (start, end)}
-                chunk = bytes(obstore.get(self._bucket.store, self._key, options=options).bytes())
-        self._position += len(chunk)
-        return chunk
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-
-def _pinned(etag: str | None) -> Any:
-    return {} if etag is None else {"if_match": f'"{etag}"'}
-
-
-def _bare_etag(etag: str | None) -> str:
-    return (etag or "").strip('"')
-
-
-def _s3_code(error: Exception) -> str | None:
-    match = re.search(r"<Code>(\w+)</Code>", str(error))
-    return match.group(1) if match else None
-
-
-def _has_status(error: Exception) -> bool:
-    return re.search(r"status(?: code)?:? ?\(?[45]\d\d", str(error), re.IGNORECASE) is not None
-
-
-def _cause(error: Exception) -> str:
-    text = str(error).lower()
-    for sign, meaning in (
-        ("refused", "connection refused"),
-        ("certificate", "its TLS certificate is not trusted"),
-        ("dns", "the host name does not resolve"),
-        ("timed out", "timed out"),
-        ("timeout", "timed out"),
-    ):
-        if sign in text:
-            return meaning
-    return "no usable answer"

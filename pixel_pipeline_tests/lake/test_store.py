@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import store
+from pixel_pipeline.lake import ranged
 from pixel_pipeline.lake.errors import ObjectChangedError, ObjectExistsError, ObjectNotFoundError
-from pixel_pipeline.lake.store import DOWNLOAD_CHUNK_BYTES, Lake
+from pixel_pipeline.lake.ranged import CHUNK_BYTES
+from pixel_pipeline.lake.store import Lake
 
-LARGE_BYTES = DOWNLOAD_CHUNK_BYTES + 12_345
+LARGE_BYTES = CHUNK_BYTES + 12_345
 SMALL_CHUNK_BYTES = 10_000
 RANGED_BYTES = 5 * SMALL_CHUNK_BYTES + 123
 
@@ -146,7 +147,7 @@ STEPS = st.one_of(
 def test_ranged_reader_behaves_like_bytes(
     lake: Lake, large: bytes, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, int]]
 ) -> None:
-    monkeypatch.setattr(store, "DOWNLOAD_CHUNK_BYTES", SMALL_CHUNK_BYTES)
+    monkeypatch.setattr(ranged, "CHUNK_BYTES", SMALL_CHUNK_BYTES)
     content = large[:RANGED_BYTES]
     if not lake.data.exists("ranged.bin"):
         lake.data.put("ranged.bin", content)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import embedded, store
+from pixel_pipeline.lake import embedded, ranged
 from pixel_pipeline.lake.errors import LakeAccessError, LakeUnreachableError, LakeWriteError
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
@@ -179,7 +179,7 @@ def test_broken_bodies_never_become_content(
     kind: Any,
     after: int,
 ) -> None:
-    monkeypatch.setattr(store, "DOWNLOAD_CHUNK_BYTES", 300_000)
+    monkeypatch.setattr(ranged, "CHUNK_BYTES", 300_000)
     content = bytes(range(256)) * 4_000
     lake.data.put("object", content)
     flaky = connect(proxy.endpoint)

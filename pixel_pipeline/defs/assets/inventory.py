@@ -1,4 +1,4 @@
-"""The raw tier: copied from the Drive, and listed."""
+"""The raw tiers, listed."""
 
 from typing import Any
 
@@ -7,41 +7,17 @@ import pyarrow.compute as pc
 
 from pixel_pipeline.conversations.families import UNSORTED
 from pixel_pipeline.defs import metadata
+from pixel_pipeline.defs.assets.sync import gdrive_sync
 from pixel_pipeline.defs.partitions import FAMILIES
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.inventory import inventory_version, list_raw
 from pixel_pipeline.lake.tables import Table
-from pixel_pipeline.sync.rclone import copy_to_lake
 
 
 class EmptyLakeError(PixelError):
     """No raw object lies in the lake."""
-
-
-@dg.asset(
-    kinds={"googledrive", "s3"},
-    owners=["team:data"],
-    group_name="lake",
-    description="Copies the Drive into `gdrive/raw` with rclone. Nothing is ever deleted from raw.",
-)
-def gdrive_sync(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
-    """Copy what is new or changed on the Drive."""
-    with readable_failure(context):
-        report = copy_to_lake(lake.settings().drive_source, lake=lake.open(), prefix=keys.RAW)
-    context.log.info(
-        f"{report.copied:,} objects copied ({metadata.size(report.copied_bytes)}), {report.checked:,} compared"
-    )
-    return dg.MaterializeResult(
-        metadata={
-            "source": report.source,
-            "uri": dg.MetadataValue.path(report.destination),
-            "copied": report.copied,
-            "copied_bytes": report.copied_bytes,
-            "compared": report.checked,
-        }
-    )
 
 
 @dg.asset(

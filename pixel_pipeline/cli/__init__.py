@@ -1,0 +1,36 @@
+"""The `pixel` command. Commands import what they need when they run: `--help` is not to wait for Arrow."""
+
+import sys
+
+import typer
+
+from pixel_pipeline.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, err
+from pixel_pipeline.cli.data import ingest, sample, status
+from pixel_pipeline.cli.demo import demo
+from pixel_pipeline.cli.generate import generate
+from pixel_pipeline.cli.s3 import s3
+from pixel_pipeline.errors import PixelError
+
+app = typer.Typer(
+    help="Pixel Pipeline: raw conversations to mixture-of-experts checkpoints.",
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback with local variables would show conversations and secrets.
+    pretty_exceptions_enable=False,
+)
+for command in (demo, sample, ingest, status, generate):
+    app.command()(command)
+app.add_typer(s3, name="s3")
+
+
+def main() -> None:
+    """Entry point: our own errors are told in a line or two, on stderr, with exit code 1."""
+    try:
+        app()
+    except PixelError as error:
+        err.print(f"[red]{type(error).__name__}[/red]: ", end="")
+        err.print(str(error), markup=False)
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
