@@ -1,21 +1,30 @@
 """A small HTTP proxy in front of the embedded S3 server that fails on purpose, and a throwaway TLS authority."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 import ipaddress
 from pathlib import Path
+import re
 import socket
 import ssl
 import struct
 import threading
 from typing import Literal, Self
 
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pixel_pipeline.lake.embedded import EmbeddedServer
+
 HOST = "127.0.0.1"
+HEAD_END = b"\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -23,33 +32,75 @@ class Fault:
     """What happens to one request.
 
     Attributes:
-        kind: "none" passes the request on. "status" answers without asking the server; "reset" and "truncate" pass on `after` bytes of the server's
-            answer, headers included, and then break the connection (RST) or end it early (FIN).
+        kind:
+            "none": it passes.
+            "status": the proxy answers, the server is not asked.
+            "hold": the server is not asked and no answer comes, until the client gives up.
+            "cut_request": `after` bytes of the body reach the server, then both connections are reset.
+            "corrupt_request": the byte at `after` of the body reaches the server with its bits flipped.
+            "reset", "truncate", "stall": `after` bytes of the server's answer, head included, arrive; then the connection is reset
+            (RST), ends early (FIN), or stays open in silence until the client gives up.
+            "corrupt": the byte at `after` of the answer's body arrives with its bits flipped.
+            "lose_answer": the server does what was asked, and the connection is reset in place of its answer.
         status: Answer of "status".
-        after: Bytes of the answer that still arrive.
+        code: S3's error code in that answer; `details` is XML beside it.
+        after: Where in the bytes.
+        on: Pattern of the requests it is for, searched in e.g. "PUT /bucket/table/_delta_log/00.json"; all by default.
+        header: Name of a header that those requests have.
     """
 
-    kind: Literal["none", "status", "reset", "truncate"]
+    kind: Literal[
+        "none",
+        "status",
+        "hold",
+        "cut_request",
+        "corrupt_request",
+        "reset",
+        "truncate",
+        "stall",
+        "corrupt",
+        "lose_answer",
+    ]
     status: int = 503
+    code: str = "InternalError"
+    details: str = ""
     after: int = 0
+    on: str = ""
+    header: str = ""
+
+    def hits(self, head: bytes) -> bool:
+        line, *headers = head.decode().split("\r\n")
+        names = {header.partition(":")[0].lower() for header in headers}
+        return bool(re.search(self.on, _request(line))) and (not self.header or self.header.lower() in names)
 
 
 @dataclass
 class FaultProxy:
-    """One connection, one request. Requests take faults from the front of `faults`; when it is empty they pass.
+    """One connection, one request. A request takes the first of `faults` that is meant for it; without one it passes.
+
+    So `[Fault("none", on=r"^PUT .*_delta_log")] * 2 + [Fault("lose_answer", on=r"^PUT .*_delta_log")]` hits the third
+    write below `_delta_log`, and `[Fault("status", code="SlowDown")] * 5` is a burst.
 
     Attributes:
         upstream: Port of the server on loopback.
         tls: Speak https to clients.
-        faults: Faults of the next requests, in order. `always`, when set, is the fault of every request after them.
-        requests: Request lines seen, e.g. "GET /bucket/key".
+        faults: Faults to come, in order. `always`, when set, is the fault of every request that finds none there.
+        rewrite: Makes another head of every request's head and body, e.g. `without_conditions`.
+        rewrite_answer: Likewise of every answer's head.
+        clock_skew: Added to the date of every answer.
+        requests: Requests seen, e.g. "GET /bucket/key".
+        silent: Set while a client waits in "hold" or "stall".
     """
 
     upstream: int
     tls: ssl.SSLContext | None = None
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
+    rewrite: Callable[[bytes, bytes], bytes] | None = None
+    rewrite_answer: Callable[[bytes], bytes] = field(default=bytes)
+    clock_skew: timedelta = timedelta()
     requests: list[str] = field(default_factory=list)
+    silent: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
         self._lock = threading.Lock()
@@ -86,51 +137,149 @@ class FaultProxy:
             connection.close()
 
     def _answer(self, connection: socket.socket) -> None:
-        head, body = _read_request(connection)
-        with self._lock:
-            self.requests.append(b" ".join(head.split(b" ", 2)[:2]).decode())
-            fault = self.faults.pop(0) if self.faults else self.always
-        if fault is not None and fault.kind == "status":
-            text = b"<Error><Code>InternalError</Code></Error>"
-            connection.sendall(
-                b"HTTP/1.1 %d Fault\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-                % (fault.status, len(text), text)
-            )
-            return
+        head, body = _read_head(connection)
+        fault = self._fault_for(head)
+        length = _body_length(head)
+        while len(body) < (min(fault.after, length) if fault.kind == "cut_request" else length):
+            body += _received(connection)
+        match fault.kind:
+            case "status":
+                connection.sendall(self._dated(_error_answer(fault, bodiless=head.startswith(b"HEAD "))))
+                return
+            case "hold":
+                self._wait_in_silence(connection)
+                return
+            case "corrupt_request":
+                body = _flipped(body, fault.after)
+            case "cut_request":
+                body = body[: fault.after]
+        if self.rewrite is not None:
+            head = self.rewrite(head, body)
         with socket.create_connection((HOST, self.upstream)) as server:
             # All else stays as it is: the signature covers the Host header.
             server.sendall(head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) + body)
-            left = fault.after if fault is not None and fault.kind != "none" else None
-            while (chunk := server.recv(1 << 16)) and left != 0:
-                chunk = chunk if left is None else chunk[:left]
-                connection.sendall(chunk)
-                left = None if left is None else left - len(chunk)
-        if fault is not None and fault.kind == "reset":
-            # Linger 0: closing sends RST.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if fault.kind == "cut_request":
+                _reset_on_close(server)
+            else:
+                self._pass_on(server, connection, fault=fault)
+        if fault.kind in ("reset", "lose_answer", "cut_request"):
+            _reset_on_close(connection)
+
+    def _fault_for(self, head: bytes) -> Fault:
+        with self._lock:
+            self.requests.append(_request(head.decode()))
+            for fault in self.faults:
+                if fault.hits(head):
+                    self.faults.remove(fault)
+                    return fault
+            if self.always is not None and self.always.hits(head):
+                return self.always
+        return Fault("none")
+
+    def _pass_on(self, server: socket.socket, connection: socket.socket, *, fault: Fault) -> None:
+        head, body = _read_head(server)
+        chunk = self._dated(self.rewrite_answer(head)) + body
+        # The byte of the whole answer, head included, where the fault is.
+        place = fault.after if fault.kind != "corrupt" else len(chunk) - len(body) + fault.after
+        if fault.kind == "lose_answer":
+            return
+        while chunk:
+            if fault.kind in ("reset", "truncate", "stall") and place <= len(chunk):
+                connection.sendall(chunk[:place])
+                if fault.kind == "stall":
+                    self._wait_in_silence(connection)
+                return
+            if fault.kind == "corrupt" and 0 <= place < len(chunk):
+                chunk = _flipped(chunk, place)
+            connection.sendall(chunk)
+            place -= len(chunk)
+            chunk = server.recv(1 << 16)
+
+    def _wait_in_silence(self, connection: socket.socket) -> None:
+        self.silent.set()
+        while connection.recv(1 << 16):
+            pass
+
+    def _dated(self, head: bytes) -> bytes:
+        def later(match: re.Match[bytes]) -> bytes:
+            moved = parsedate_to_datetime(match[1].decode()) + self.clock_skew
+            return b"\r\nDate: " + format_datetime(moved, usegmt=True).encode()
+
+        return re.sub(rb"(?i)\r\ndate: ([^\r]+)", later, head, count=1)
 
 
-def _read_request(connection: socket.socket) -> tuple[bytes, bytes]:
-    """Head with its blank line, and body, of one request."""
+def without_conditions(server: EmbeddedServer) -> Callable[[bytes, bytes], bytes]:
+    """For `FaultProxy.rewrite`: the store that ignores `If-None-Match`. Requests are signed anew, the header was part of it."""
+
+    def rewrite(head: bytes, body: bytes) -> bytes:
+        line, *lines = head.removesuffix(HEAD_END).decode().split("\r\n")
+        method, path, _ = line.split(" ")
+        headers = dict(line.split(": ", 1) for line in lines)
+        headers = {name.lower(): value for name, value in headers.items()}
+        if "if-none-match" not in headers:
+            return head
+        kept = {
+            name: value
+            for name, value in headers.items()
+            if name not in ("if-none-match", "authorization", "x-amz-date")
+        }
+        request = AWSRequest(method, f"http://{kept['host']}{path}", headers=kept, data=body)
+        S3SigV4Auth(Credentials(server.access_key, server.secret_key), "s3", "us-east-1").add_auth(request)
+        lines = [line, *(f"{name}: {value}" for name, value in request.headers.items())]
+        return "\r\n".join(lines).encode() + HEAD_END
+
+    return rewrite
+
+
+def _request(head: str) -> str:
+    """Method and path, e.g. "GET /bucket/key"."""
+    return " ".join(head.split(" ", 2)[:2])
+
+
+def _error_answer(fault: Fault, *, bodiless: bool) -> bytes:
+    text = f"<Error><Code>{fault.code}</Code>{fault.details}</Error>".encode()
+    return (
+        b"HTTP/1.1 %d Fault\r\nDate: %b\r\nContent-Type: application/xml\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+        % (
+            fault.status,
+            format_datetime(datetime.now(UTC), usegmt=True).encode(),
+            len(text),
+            b"" if bodiless else text,
+        )
+    )
+
+
+def _read_head(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Head of one request or answer with its blank line, and what came of its body already."""
     data = b""
-    while b"\r\n\r\n" not in data:
+    while HEAD_END not in data:
         data += _received(connection)
-    head, _, body = data.partition(b"\r\n\r\n")
-    headers = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
-    if headers.get(b"expect") == b"100-continue":
+    head, _, body = data.partition(HEAD_END)
+    if b"\r\nexpect: 100-continue" in head.lower():
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         head = b"\r\n".join(line for line in head.split(b"\r\n") if not line.lower().startswith(b"expect:"))
-    length = int(headers.get(b"content-length", 0))
-    while len(body) < length:
-        body += _received(connection)
-    return head + b"\r\n\r\n", body
+    return head + HEAD_END, body
+
+
+def _body_length(head: bytes) -> int:
+    match = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    return int(match[1]) if match else 0
 
 
 def _received(connection: socket.socket) -> bytes:
     chunk = connection.recv(1 << 16)
     if not chunk:
-        raise ConnectionError("the client closed the connection")
+        raise ConnectionError("the other side closed the connection")
     return chunk
+
+
+def _flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :] if place < len(data) else data
+
+
+def _reset_on_close(connection: socket.socket) -> None:
+    # Linger 0: closing sends RST.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @dataclass(frozen=True)
@@ -141,8 +290,8 @@ class Authority:
     context: ssl.SSLContext
 
 
-def make_authority(folder: Path) -> Authority:
-    """Create the authority's PEM file and a server certificate in a folder."""
+def make_authority(folder: Path, *, names: tuple[str, ...] = ()) -> Authority:
+    """Create the authority's PEM file and a server certificate in a folder, for further host names if any are given."""
     now = datetime.now(UTC)
 
     def builder(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
@@ -168,7 +317,10 @@ def make_authority(folder: Path) -> Authority:
     server = (
         builder("lake", server_key)
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), critical=False
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address(HOST)), *(x509.DNSName(name) for name in names)]
+            ),
+            critical=False,
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(authority_key, hashes.SHA256())

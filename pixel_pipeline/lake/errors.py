@@ -15,8 +15,22 @@ class ObjectExistsError(PixelError):
     """A create-only put found an object at its key."""
 
 
+class KeyNameError(PixelError, ValueError):
+    """A text that cannot be an object's key, or would be the key of another object."""
+
+
 class LakeUnreachableError(PixelError):
     """The endpoint does not answer."""
+
+    transient = True
+
+
+class LakeInterruptedError(LakeUnreachableError):
+    """The connection broke in the middle of a request; whether it was carried out is not known."""
+
+
+class LakeBusyError(LakeUnreachableError):
+    """The endpoint asks to be left alone for a while, and went on doing so."""
 
 
 class LakeAccessError(PixelError):
@@ -25,3 +39,15 @@ class LakeAccessError(PixelError):
 
 class LakeWriteError(PixelError):
     """The endpoint could not store the object, e.g. because its disk is full."""
+
+
+class LakeConflictError(LakeWriteError):
+    """Another write of the same object is under way."""
+
+
+class LakeUnsupportedError(LakeWriteError):
+    """The endpoint does not know what was asked of it, e.g. conditional writes."""
+
+
+class ObjectCorruptError(PixelError):
+    """An object's bytes are not those that were stored."""

@@ -1,12 +1,19 @@
 """Where the lake is, and who we are there."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+import http.client
 from pathlib import Path
+import ssl
 from typing import Self
+from urllib.parse import urlsplit
 
 from pixel_pipeline.errors import SettingsError
 from pixel_pipeline.lake import embedded
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
+
+CLOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,27 @@ class Target:
     def allow_http(self) -> bool:
         # Settings admit http for loopback alone.
         return bool(self.endpoint and self.endpoint.startswith("http://"))
+
+    def clock_skew(self) -> timedelta | None:
+        """How far this machine's clock is ahead of the server's; None where that does not tell its time."""
+        url = urlsplit(self.endpoint or f"https://s3.{self.region}.amazonaws.com")
+        connection: http.client.HTTPConnection
+        if url.scheme == "http":
+            connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=CLOCK_SECONDS)
+        else:
+            context = ssl.create_default_context(cafile=self.ca_bundle)
+            connection = http.client.HTTPSConnection(
+                url.hostname or "", url.port, timeout=CLOCK_SECONDS, context=context
+            )
+        try:
+            # Unsigned: any answer, also a refusal, carries a date.
+            connection.request("HEAD", "/")
+            date = connection.getresponse().headers["Date"]
+            return datetime.now(UTC) - parsedate_to_datetime(date)
+        except (OSError, http.client.HTTPException, ValueError, TypeError):
+            return None
+        finally:
+            connection.close()
 
     @classmethod
     def resolve(cls, settings: Settings) -> Self:

@@ -1,8 +1,11 @@
 """Objects of a bucket, against the real embedded server."""
 
+from collections.abc import Callable
 import io
 from pathlib import Path
+import re
 import threading
+import uuid
 
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -11,9 +14,14 @@ import pytest
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import ranged
-from pixel_pipeline.lake.errors import ObjectChangedError, ObjectExistsError, ObjectNotFoundError
+from pixel_pipeline.lake.errors import (
+    KeyNameError,
+    ObjectChangedError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+)
 from pixel_pipeline.lake.ranged import CHUNK_BYTES
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.store import Bucket, Lake
 
 LARGE_BYTES = CHUNK_BYTES + 12_345
 SMALL_CHUNK_BYTES = 10_000
@@ -42,13 +50,122 @@ def test_put_get_exists_delete(lake: Lake) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["with space/a b.json", "Zwölf/größe.txt", "心理/咨询.jsonl", "🙂.txt", "a+b=c&d%20.txt", "a#b?c.txt"],
+    [
+        "with space/a b.json",
+        "Zwölf/größe.txt",
+        "心理/咨询.jsonl",
+        "🙂.txt",
+        "a+b=c&d%20.txt",
+        "a#b?c.txt",
+        ".../..a/.hidden",
+        "%2e%2e/%2F/%00",
+        "~'\"*(){}[]|<>^`!$,;:@",
+        "right\u202eleft",
+        # 1,024 bytes with its folder.
+        f"{'k' * 249}/{'ä' * 127}/{'k' * 254}/{'k' * 255}",
+    ],
+    ids=ascii,
 )
 def test_keys_are_any_text(lake: Lake, key: str) -> None:
     lake.data.put(f"odd/{key}", b"x")
     assert [item.key for item in lake.data.list("odd")] == [f"odd/{key}"]
     assert lake.data.get(f"odd/{key}") == b"x"
     assert lake.data.open(f"odd/{key}").read() == b"x"
+    assert lake.data.exists(f"odd/{key}")
+    lake.data.delete([f"odd/{key}"])
+    assert not lake.data.exists(f"odd/{key}")
+
+
+USES: dict[str, Callable[[Bucket, str, Path], object]] = {
+    "get": lambda bucket, key, _: bucket.get(key),
+    "exists": lambda bucket, key, _: bucket.exists(key),
+    "put": lambda bucket, key, _: bucket.put(key, b"x"),
+    "create": lambda bucket, key, _: bucket.put(key, b"x", create_only=True),
+    "list": lambda bucket, key, _: [*bucket.list(key)],
+    "delete": lambda bucket, key, _: bucket.delete(["fine", key]),
+    "download": lambda bucket, key, folder: bucket.download(key, folder / "copy"),
+    "open": lambda bucket, key, _: bucket.open(key),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("", "empty"),
+        ("../../x", "part `.` or `..`"),
+        ("a/./b", "part `.` or `..`"),
+        ("a\x00b", "control characters"),
+        ("a\nb", "control characters"),
+        ("a\x7f", "control characters"),
+        ("a\uffff", "noncharacters"),
+        ("a//b", "empty part"),
+        ("/a", "empty part"),
+        ("a/", "empty part"),
+        ("a\udc80", "not Unicode"),
+        ("k/" * 512 + "k", "1,025 bytes"),
+        ("ä" * 513, "1,026 bytes"),
+    ],
+    ids=lambda text: ascii(text[:20]),
+)
+def test_keys_that_would_be_another_objects_are_refused(
+    lake: Lake, tmp_path: Path, key: str, reason: str
+) -> None:
+    for name, use in USES.items():
+        if name == "list" and key in ("", "a/"):
+            # A folder, and all folders.
+            continue
+        with pytest.raises(KeyNameError, match=re.escape(reason)) as caught:
+            use(lake.data, key, tmp_path)
+        assert isinstance(caught.value, ValueError)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 200
+    assert [*lake.data.list("")] == []
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_keys_that_a_store_cannot_hold_are_refused(lake: Lake) -> None:
+    with pytest.raises(KeyNameError, match="no part of a key, as long as"):
+        lake.data.put("k" * 256, b"x")
+    with pytest.raises(KeyNameError, match="backslash"):
+        lake.data.put("folder\\name", b"x")
+    assert [*lake.data.list("")] == []
+
+
+def test_keys_that_look_alike_are_different_keys(lake: Lake) -> None:
+    # Composed and decomposed, Latin and Cyrillic, narrow and wide, with and without a joiner.
+    keys = ["caf\u00e9", "cafe\u0301", "data", "d\u0430ta", "\uff44ata", "da\u200bta", "Data", "data "]
+    for number, key in enumerate(keys):
+        lake.data.put(key, b"%d" % number, create_only=True)
+    assert sorted(item.key for item in lake.data.list("")) == sorted(keys)
+    for number, key in enumerate(keys):
+        assert lake.data.get(key) == b"%d" % number
+
+
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(key=st.text(max_size=12) | st.text(alphabet="./\\ a%\x00é", max_size=6))
+def test_any_text_is_a_key_of_its_own_or_refused(lake: Lake, key: str) -> None:
+    folder = uuid.uuid4().hex
+    try:
+        lake.data.put(f"{folder}/{key}", b"x")
+    except KeyNameError:
+        assert [*lake.data.list(folder)] == []
+        return
+    assert [item.key for item in lake.data.list(folder)] == [f"{folder}/{key}"]
+
+
+def test_empty_objects(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "nothing").touch()
+    lake.data.put("bytes", b"")
+    lake.data.put("file", tmp_path / "nothing", create_only=True)
+    assert [item.size for item in lake.data.list("")] == [0, 0]
+    for key in ("bytes", "file"):
+        assert lake.data.exists(key)
+        assert lake.data.get(key) == b""
+        assert lake.data.open(key).read() == b""
+        lake.data.download(key, tmp_path / key)
+        assert (tmp_path / key).read_bytes() == b""
 
 
 def test_json_is_the_same_bytes_whatever_the_order(lake: Lake) -> None:
