@@ -1,36 +1,66 @@
-"""Delta tables in the data bucket: written whole in one atomic commit, opened lazily."""
+"""Delta tables in the data bucket: every change is one atomic commit, opened lazily, old versions stay readable."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote
+import uuid
 
-from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake import DeltaTable
+import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.errors import LakeWriteError
+from pixel_pipeline.lake.errors import ObjectCorruptError
 from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.table_files import Layout, write_files
+from pixel_pipeline.lake.table_log import Change, TableLog, TableMissingError, VersionGoneError, files_of
+from pixel_pipeline.lake.table_reading import TableFile, dataset_of, in_partition
+from pixel_pipeline.lake.table_schema import SchemaMismatchError, evolved, storable
 
-# Conversation text hardly repeats within a page: a dictionary for it costs time and gains no space.
-WRITER = WriterProperties(compression="ZSTD", compression_level=3)
-MAX_COMMIT_RETRIES = 50
+__all__ = ["Commit", "Table", "TableMissingError", "Totals", "VersionGoneError"]
 
 
-class TableMissingError(PixelError):
-    """No table lies at the key yet."""
+@dataclass(frozen=True)
+class Commit:
+    """What a write came to.
+
+    Attributes:
+        version: Number of the commit.
+        rows: Rows written.
+        files: Files written.
+        bytes: Their size together.
+    """
+
+    version: int
+    rows: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Size of a table at one version: rows, files, bytes of the files."""
+
+    version: int
+    rows: int
+    files: int
+    bytes: int
 
 
 class Table:
     """One Delta table, by its key in the data bucket.
 
-    A write becomes visible in one commit or not at all: data files first, then the log entry. What a killed writer
-    leaves behind is garbage that no reader sees.
+    A write becomes visible in one commit or not at all: data files first, then the log entry. What a killed writer leaves
+    behind is garbage that no reader sees, until it is vacuumed. Writers of one table follow one another: whoever commits
+    second builds on the first. Of two that replace the same partition, the later one's rows stay.
     """
 
     def __init__(self, lake: Lake, key: str) -> None:
         self.lake = lake
         self.key = key
+        self.log = TableLog(lake, key)
 
     @property
     def uri(self) -> str:
@@ -48,118 +78,261 @@ class Table:
         return version
 
     def open(self, *, version: int | None = None) -> DeltaTable:
-        """The Delta table itself, at its newest or a given version. Raises TableMissingError."""
-        with self._translated("open"):
-            return DeltaTable(self.uri, version=version, storage_options=self.lake.storage_options())
+        """The Delta table itself, at its newest or a given version. Raises TableMissingError, VersionGoneError."""
+        return self.log.open(version=version)
+
+    def note(self) -> dict[str, str]:
+        """What the newest writer noted; empty where it noted nothing or there is no table."""
+        return self.log.note()
+
+    def row_count(self) -> int:
+        """Rows at the newest version, from the log."""
+        return self.totals().rows
+
+    def totals(self) -> Totals:
+        """Size at the newest version, from the log."""
+        table = self.open()
+        files = pa.table(table.get_add_actions())
+        return Totals(
+            version=table.version(),
+            rows=pc.sum(files["num_records"]).as_py() or 0,
+            files=files.num_rows,
+            bytes=pc.sum(files["size_bytes"]).as_py() or 0,
+        )
 
     def dataset(self, *, version: int | None = None) -> ds.Dataset:
-        """A lazily read Arrow dataset: columns and rows are chosen by its `to_table`, `scanner` or `to_batches`."""
-        return self.open(version=version).to_pyarrow_dataset()
+        """A lazily read Arrow dataset: columns and rows are chosen by its `to_table`, `scanner` or `to_batches`.
+
+        Rows of one write come in the order in which they were written, those of a partitioned table partition by partition.
+
+        Raises:
+            TableMissingError: there is no table.
+            VersionGoneError: the version never was, or was vacuumed.
+        """
+        table = self.open(version=version)
+        schema = _schema(table)
+        sizes = dict(files_of(table))
+        with self.log.translated("open"):
+            # Only what is true of a file's rows is taken from delta-rs's dataset.
+            files = [
+                TableFile(file.path, sizes[file.path], file.partition_expression)
+                for file in table.to_pyarrow_dataset(schema=schema).get_fragments()
+            ]
+        files.sort(key=lambda file: file.path)
+        return dataset_of(files, schema=schema, bucket=self.lake.data, key=self.key)
+
+    def read(
+        self,
+        *,
+        columns: list[str] | None = None,
+        filter: ds.Expression | None = None,
+        version: int | None = None,
+    ) -> pa.Table:
+        """Rows and columns of the table; what is not asked for is not read.
+
+        Raises:
+            ObjectCorruptError: bytes of a file are not those that were written.
+            TableMissingError, VersionGoneError: as `dataset`.
+        """
+        return self.scan(self.dataset(version=version), columns=columns, filter=filter)
+
+    def added_since(self, version: int, *, columns: list[str] | None = None) -> pa.Table:
+        """Rows of the files that commits after a version added, in the order of the commits; no other file is read.
+
+        Rows that a later commit took away again are among them.
+
+        Args:
+            version: Last commit seen; -1 for all.
+            columns: Columns to read; all by default.
+
+        Raises:
+            TableMissingError: there is no table.
+            VersionGoneError: log or files do not reach back that far.
+        """
+        table = self.open()
+        gone = VersionGoneError(
+            f"What was added to {self.uri} since version {version} is no longer all there.",
+            hint="Read the whole table.",
+        )
+        added = []
+        for number in range(version + 1, table.version() + 1):
+            entry = self.log.entry(number)
+            if entry is None:
+                raise gone
+            added += [action["add"] for action in entry if "add" in action and action["add"]["dataChange"]]
+        files = [
+            TableFile(unquote(file["path"]), file["size"], in_partition(file["partitionValues"]))
+            for file in added
+        ]
+        dataset = dataset_of(files, schema=_schema(table), bucket=self.lake.data, key=self.key)
+        try:
+            return self.scan(dataset, columns=columns)
+        except VersionGoneError:
+            raise gone from None
+
+    def scan(
+        self,
+        dataset: ds.Dataset,
+        *,
+        columns: list[str] | None,
+        filter: ds.Expression | None = None,
+    ) -> pa.Table:
+        try:
+            rows: pa.Table = dataset.to_table(columns=columns, filter=filter)
+        except (OSError, pa.ArrowInvalid) as error:
+            if "CRC" in str(error):
+                raise ObjectCorruptError(
+                    f"A file of table {self.uri} no longer holds the bytes that were written.",
+                    hint="Materialize the table again, or read an older version of it.",
+                ) from None
+            if isinstance(error, FileNotFoundError) or not self._has_all(dataset):
+                raise VersionGoneError(
+                    f"A file of the version of {self.uri} that was opened is gone.",
+                    hint="Open the table anew: the version was vacuumed meanwhile.",
+                ) from None
+            if isinstance(error, OSError):
+                raise self.log.failure("read", error) from None
+            raise
+        return rows
+
+    def _has_all(self, dataset: ds.Dataset) -> bool:
+        # Looked up: depending on the server, Arrow reports a missing object as an internal failure of its own.
+        return all(self.lake.data.exists(f"{self.key}/{path}") for path in getattr(dataset, "files", ()))
 
     def overwrite(
         self,
         data: pa.Table | pa.RecordBatchReader,
         *,
         partition_by: str | None = None,
-        partition: Mapping[str, str] | None = None,
+        partition: Mapping[str, str | Collection[str]] | None = None,
         note: Mapping[str, str] | None = None,
-    ) -> int:
-        """Replace the table, or one partition of it, in one commit.
+        schema: Literal["evolve", "replace"] | None = None,
+    ) -> Commit:
+        """Replace the table, or some of its partitions, in one commit.
 
         Args:
-            data: All rows of the table or, with `partition`, all rows of that partition.
-            partition_by: Column by whose values files are laid out; needed where `partition` is given.
-            partition: `{column: value}` of the rows to replace.
-            note: Kept in the commit's metadata. No conversation text, no secrets.
+            data: All rows of the table or, with `partition`, all rows of these partitions. A stream is read once and never
+                held as a whole. An error of the stream is raised as it is, and nothing changes.
+            partition_by: Column of strings by whose values files are laid out; the same for the life of a table.
+            partition: `{column: value}` or `{column: values}` of the rows to replace. One that no row comes for is emptied.
+            note: Kept in the commit's metadata, names beginning with "pixel.". No conversation text, no secrets.
+            schema: "evolve" keeps the table's columns and adds new ones (`table_schema.evolved`); "replace" takes those of
+                `data`. By default a whole table is replaced with its schema, and partitions evolve.
 
-        Returns:
-            The new version.
+        Raises:
+            SchemaMismatchError: columns that the table cannot have.
+            PartitionMismatchError: a row of another partition.
         """
-        predicate = None
+        layout = None if partition_by is None else Layout(partition_by)
+        filters = None
         if partition is not None:
-            predicate = " AND ".join(
-                f"{column} = '{value.replace(chr(39), 2 * chr(39))}'" for column, value in partition.items()
-            )
-            if not self.exists():
-                # A first commit can replace no partition, and of several writers' first commits all but one would fail.
-                self._create(data.schema, partition_by=partition_by)
-        source = _Source(data) if isinstance(data, pa.RecordBatchReader) else None
-        with self._translated("write", source=source):
-            write_deltalake(
-                self.uri,
-                data if source is None else source.reader(),
-                mode="overwrite",
-                predicate=predicate,
-                partition_by=[partition_by] if partition_by else None,
-                schema_mode=None if partition is not None else "overwrite",
-                storage_options=self.lake.storage_options(),
-                writer_properties=WRITER,
-                commit_properties=CommitProperties(
-                    custom_metadata=dict(note or {}), max_commit_retries=MAX_COMMIT_RETRIES
-                ),
-            )
-        return self.version()
-
-    def _create(self, schema: pa.Schema, *, partition_by: str | None) -> None:
-        """An empty table, unless another process creates it just now."""
-        with self._translated("create"):
-            try:
-                DeltaTable.create(
-                    self.uri,
-                    schema,
-                    mode="ignore",
-                    partition_by=[partition_by] if partition_by else None,
-                    storage_options=self.lake.storage_options(),
-                    # A retry would commit the schema once more, behind the winner's, and break writes under way.
-                    commit_properties=CommitProperties(max_commit_retries=0),
+            if schema == "replace":
+                raise SchemaMismatchError(
+                    f"The columns of {self.uri} cannot be replaced with those of some partitions.",
+                    hint="Write the whole table at once.",
                 )
-            except DeltaError:
-                if not self.exists():
-                    raise
+            ((column, values),) = partition.items()
+            layout = Layout(column, frozenset([values] if isinstance(values, str) else values))
+            filters = [(column, "in", sorted(layout.values or ()))]
+        evolve = schema == "evolve" or (schema is None and partition is not None)
 
-    def note(self) -> dict[str, str]:
-        """What the newest commit's writer noted; empty where it noted nothing or there is no table."""
+        def change(table: DeltaTable, written: pa.Schema) -> Change:
+            target = evolved(_schema(table), written) if evolve else written
+            return Change(schema=target, mode="overwrite", filters=filters)
+
+        return self._write(data, layout=layout, evolve=evolve, change=change, note=note)
+
+    def append(
+        self, rows: pa.Table | pa.RecordBatchReader, *, note: Mapping[str, str] | None = None
+    ) -> Commit:
+        """Add rows in one commit, creating the table where there is none. New nullable columns are added to it.
+
+        Raises:
+            SchemaMismatchError: columns that the table cannot have.
+        """
+        table = self.log.newest()
+
+        def change(table: DeltaTable, written: pa.Schema) -> Change:
+            return Change(schema=evolved(_schema(table), written), mode="append")
+
+        layout = None if table is None else _layout(table)
+        return self._write(rows, layout=layout, evolve=True, change=change, note=note)
+
+    def _write(
+        self,
+        data: pa.Table | pa.RecordBatchReader,
+        *,
+        layout: Layout | None,
+        evolve: bool,
+        change: Callable[[DeltaTable, pa.Schema], Change],
+        note: Mapping[str, str] | None,
+    ) -> Commit:
+        """Files first, then the commit that names them."""
+        offered = storable(data.schema)
+        table = self.log.newest()
+        if table is not None and evolve:
+            target = evolved(_schema(table), offered)
+            offered = pa.schema([field for field in target if field.name in offered.names])
+        self._check_layout(table, layout, schema=offered)
+        files = write_files(
+            _cast(data, offered),
+            schema=offered,
+            bucket=self.lake.data,
+            key=self.key,
+            # No two writers ever put the same object, whatever they write.
+            suffix=uuid.uuid4().hex[:12],
+            layout=layout,
+        )
+
+        def checked(table: DeltaTable) -> Change:
+            self._check_layout(table, layout, schema=offered)
+            return change(table, offered)
+
+        version = self.log.commit(
+            files,
+            schema=offered,
+            partition_by=[] if layout is None else [layout.column],
+            change=checked,
+            note=note or {},
+        )
+        return Commit(
+            version=version,
+            rows=sum(orjson.loads(file.stats)["numRecords"] for file in files),
+            files=len(files),
+            bytes=sum(file.size for file in files),
+        )
+
+    def _check_layout(self, table: DeltaTable | None, layout: Layout | None, *, schema: pa.Schema) -> None:
+        column = None if layout is None else layout.column
+        if column is not None and (column not in schema.names or schema.field(column).type != pa.string()):
+            raise SchemaMismatchError(
+                f"{self.uri} is laid out by {column}, which has to be a column of strings."
+            )
+        stored = layout if table is None else _layout(table)
+        if (None if stored is None else stored.column) != column:
+            raise SchemaMismatchError(
+                f"{self.uri} is laid out by {stored.column if stored else 'no column'}, not by {column or 'none'}.",
+                hint="Write it as it is laid out, or under another key.",
+            )
+
+
+def _schema(table: DeltaTable) -> pa.Schema:
+    return pa.schema(table.schema().to_arrow())
+
+
+def _layout(table: DeltaTable) -> Layout | None:
+    columns = table.metadata().partition_columns
+    return Layout(columns[0]) if columns else None
+
+
+def _cast(data: pa.Table | pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in data.to_batches() if isinstance(data, pa.Table) else data:
         try:
-            commit = self.open().history(1)[0]
-        except TableMissingError:
-            return {}
-        return {name: str(value) for name, value in commit.items() if name.startswith("pixel.")}
-
-    def row_count(self) -> int:
-        """Rows at the newest version, from file statistics."""
-        rows: int = self.dataset().count_rows()
-        return rows
-
-    @contextmanager
-    def _translated(self, operation: str, *, source: "_Source | None" = None) -> Iterator[None]:
-        try:
-            yield
-        except TableNotFoundError:
-            raise TableMissingError(f"There is no table {self.uri} yet.") from None
-        except (DeltaError, OSError) as error:
-            if source is not None and source.error is not None:
-                raise source.error from None
-            # A listing through our own client finds out whether it is the endpoint, the key or the bucket, and says so.
-            self.lake.data.check()
-            raise LakeWriteError(
-                f"Could not {operation} table {self.uri} ({type(error).__name__}).",
-                hint="Check the server's free disk space and its log, then run again; nothing half-written is visible.",
+            yield batch.select(schema.names).cast(schema)
+        except (pa.ArrowInvalid, ValueError) as error:
+            broken = [field.name for field in schema if not field.nullable and batch[field.name].null_count]
+            raise SchemaMismatchError(
+                f"Column {broken[0]} has nulls, and is never null in this table."
+                if broken
+                else f"Values do not fit the table's columns ({type(error).__name__})."
             ) from None
-
-
-class _Source:
-    """Batches on their way into delta-rs, which reports an error of theirs as its own and loses what it was."""
-
-    def __init__(self, reader: pa.RecordBatchReader) -> None:
-        self._reader = reader
-        self.error: BaseException | None = None
-
-    def reader(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(self._reader.schema, self._batches())
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        try:
-            yield from self._reader
-        except BaseException as error:
-            self.error = error
-            raise

@@ -48,7 +48,11 @@ def test_a_table_goes_in_and_a_lazy_dataset_comes_out(resources: dict[str, Any],
             [numbers, reader], selection=[reader], resources=resources, instance=instance
         ).success
     assert metadata["dagster/row_count"] == 3
-    assert metadata["uri"] == lake.data.uri("t/numbers")
+    assert metadata["uri"] == metadata["dagster/uri"] == lake.data.uri("t/numbers")
+    assert metadata["dagster/table_name"] == f"{lake.data.name}.t.numbers"
+    assert metadata["dagster/storage_kind"] == "deltalake"
+    assert (metadata["delta_version"], metadata["files"]) == (0, 1)
+    assert metadata["bytes"] == Table(lake, "t/numbers").totals().bytes
     assert [column.name for column in metadata["dagster/column_schema"].columns] == ["part", "n", "text"]
     assert seen == [pa.table({"n": [1, 2]})]
 
@@ -179,3 +183,191 @@ def test_anything_but_arrow_is_refused(resources: dict[str, Any]) -> None:
 
     with pytest.raises(dg.Failure, match="list; expected a pyarrow"):
         dg.materialize([wrong], resources=resources)
+
+
+RANGE = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
+MANY_PARTS = dg.StaticPartitionsDefinition(["a", "b", "c", "d"])
+ALL_AT_ONCE: dict[str, Any] = {
+    "partitions_def": MANY_PARTS,
+    "backfill_policy": dg.BackfillPolicy.single_run(),
+}
+
+
+def _rows(part: str, *numbers: int) -> pa.Table:
+    return pa.table({"part": [part] * len(numbers), "n": pa.array([*numbers], pa.int64())})
+
+
+def _materialize(asset: dg.AssetsDefinition, resources: dict[str, Any], **options: Any) -> Any:
+    return dg.materialize([asset], resources=resources, **options)
+
+
+@pytest.mark.parametrize("as_mapping", [True, False], ids=["mapping", "one table"])
+def test_a_run_of_many_partitions_is_one_commit(
+    resources: dict[str, Any], lake: Lake, as_mapping: bool
+) -> None:
+    table = Table(lake, "t/shared")
+    table.overwrite(pa.concat_tables([_rows(part, 0) for part in "abcd"]), partition_by="part")
+
+    @dg.asset(metadata={"table": "t/shared", "partition_by": "part"}, **ALL_AT_ONCE)
+    def shared() -> Any:
+        parts = {"a": _rows("a", 1, 2), "c": _rows("c", 3).to_reader()}
+        return parts if as_mapping else pa.concat_tables([_rows("a", 1, 2), _rows("c", 3)])
+
+    result = _materialize(shared, resources, tags=RANGE)
+    assert table.version() == 1
+    # b, for which no row came, is emptied; d, which the run was not for, stays.
+    read = table.read().sort_by("n").to_pylist()
+    assert [(row["part"], row["n"]) for row in read] == [("d", 0), ("a", 1), ("a", 2), ("c", 3)]
+    events = result.get_asset_materialization_events()
+    assert sorted(event.partition for event in events) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda: {"d": _rows("d", 1)}, r"Partitions \['d'\] came from a run for \['a', 'b', 'c'\]"),
+        (lambda: {"a": _rows("b", 1)}, "The table of partition a has rows of another part"),
+        (lambda: _rows("d", 1), "Rows of part 'd' came with the partitions 'a', 'b', 'c'"),
+        (lambda: {"a": _rows("a", 1), "b": pa.table({"part": ["b"]})}, "differ in their columns"),
+        (lambda: {"a": [1]}, "list; expected a pyarrow"),
+        (dict, "dict; expected a pyarrow"),
+    ],
+    ids=["another key", "rows under another key", "rows of another", "other columns", "no Arrow", "nothing"],
+)
+def test_what_a_run_is_not_for_is_refused(
+    resources: dict[str, Any], lake: Lake, returned: Any, said: str
+) -> None:
+    @dg.asset(metadata={"table": "t/shared", "partition_by": "part"}, **ALL_AT_ONCE)
+    def shared() -> Any:
+        return returned()
+
+    with pytest.raises(dg.Failure, match=said):
+        _materialize(shared, resources, tags=RANGE)
+    assert not Table(lake, "t/shared").exists()
+
+
+def test_a_mapping_fills_the_tables_of_a_template(resources: dict[str, Any], lake: Lake) -> None:
+    given: list[Any] = [{"a": _rows("a", 1), "b": _rows("b", 2)}]
+
+    @dg.asset(metadata={"table": "t/{partition}"}, **ALL_AT_ONCE)
+    def own() -> Any:
+        return given[0]
+
+    _materialize(own, resources, tags=RANGE)
+    assert [Table(lake, f"t/{part}").row_count() for part in "abc"] == [1, 1, 0]
+    given[0] = _rows("a", 1)
+    with pytest.raises(dg.Failure, match=r"One table came for 3 partitions(?s:.*)mapping"):
+        _materialize(own, resources, tags=RANGE)
+
+
+def test_partitions_without_a_place_are_refused(resources: dict[str, Any]) -> None:
+    @dg.asset(metadata={"table": "t/nowhere"}, partitions_def=PARTS)
+    def nowhere() -> pa.Table:
+        return NUMBERS
+
+    with pytest.raises(dg.Failure, match="partition_by"):
+        _materialize(nowhere, resources, partition_key="a")
+
+
+def test_columns_may_come_but_not_change(resources: dict[str, Any], lake: Lake) -> None:
+    given = [pa.table({"n": [1]})]
+    how = {"table": "t/evolving"}
+
+    def make() -> dg.AssetsDefinition:
+        @dg.asset(metadata=how)
+        def evolving() -> pa.Table:
+            return given[0]
+
+        return evolving
+
+    _materialize(make(), resources)
+    given[0] = pa.table({"new": ["x"], "n": [2]})
+    result = _materialize(make(), resources)
+    shown = _metadata(result, "evolving")["dagster/column_schema"].columns
+    assert [column.name for column in shown] == ["n", "new"]
+    given[0] = pa.table({"n": ["three"]})
+    with pytest.raises(
+        dg.Failure, match=r"Column n is int64 in this table; string was offered(?s:.*)replace"
+    ):
+        _materialize(make(), resources)
+    how["schema"] = "replace"
+    _materialize(make(), resources)
+    assert Table(lake, "t/evolving").read().to_pydict() == {"n": ["three"]}
+
+
+def _load(resources: dict[str, Any], upstream: dg.AssetsDefinition, **wanted: Any) -> pa.Table:
+    """What a consumer gets that asks for this in its input's metadata."""
+    seen: list[Any] = []
+
+    @dg.asset(ins={upstream.key.path[-1]: dg.AssetIn(metadata=wanted)})
+    def reader(**inputs: Any) -> None:
+        seen.extend(inputs.values())
+
+    dg.materialize([upstream, reader], selection=[reader], resources=resources)
+    return seen[0] if isinstance(seen[0], pa.Table) else seen[0].to_table()
+
+
+def test_an_input_names_rows_and_a_version(resources: dict[str, Any]) -> None:
+    given = [NUMBERS]
+
+    @dg.asset(metadata={"table": "t/numbers"})
+    def numbers() -> pa.Table:
+        return given[0]
+
+    _materialize(numbers, resources)
+    given[0] = NUMBERS.slice(2)
+    _materialize(numbers, resources)
+    assert _load(resources, numbers, version=0)["n"].to_pylist() == [1, 2, 3]
+    assert _load(resources, numbers)["n"].to_pylist() == [3]
+    for rules, expected in (
+        ([("part", "==", "a")], [1, 2]),
+        ([["part", "==", "a"], ["n", ">", 1]], [2]),
+        ([[("n", "==", 1)], [("text", "in", ["z"])]], [1, 3]),
+    ):
+        read = _load(resources, numbers, version=0, filter=rules, columns=["n"])
+        assert read.to_pydict() == {"n": expected}
+    with pytest.raises(dg.Failure, match=r"Version 7 of .* is not there\.\nVersions 0 to 1 can be read"):
+        _load(resources, numbers, version=7)
+    for nonsense in ("n > 1", [("n", "almost", 1)], [], [["n"]]):
+        with pytest.raises(dg.Failure, match=r"filter .* is none"):
+            _load(resources, numbers, filter=nonsense)
+
+
+def test_what_an_input_does_not_ask_for_is_not_read(resources: dict[str, Any], lake: Lake) -> None:
+    """The files of the other partition are not even there."""
+
+    @dg.asset(metadata={"table": "t/shared", "partition_by": "part"})
+    def shared() -> pa.Table:
+        return NUMBERS
+
+    _materialize(shared, resources)
+    lake.data.delete(item.key for item in lake.data.list("t/shared/part=b"))
+    assert _load(resources, shared, filter=[("part", "==", "a")])["n"].to_pylist() == [1, 2]
+    with pytest.raises(dg.Failure, match="is gone"):
+        _load(resources, shared, columns=["n"])
+
+
+def test_many_partitions_come_as_one_dataset(resources: dict[str, Any], lake: Lake) -> None:
+    seen: list[list[int]] = []
+
+    @dg.asset(metadata={"table": "t/shared", "partition_by": "part"}, **ALL_AT_ONCE)
+    def shared() -> Any:
+        return pa.concat_tables([_rows(part, ord(part)) for part in "abc"])
+
+    @dg.asset(metadata={"table": "t/own/{partition}"}, **ALL_AT_ONCE)
+    def own() -> Any:
+        # One of them has a column more.
+        return {part: _rows(part, ord(part)) for part in "ab"} | {
+            "c": _rows("c", 99).append_column("new", pa.array(["x"]))
+        }
+
+    @dg.asset(**ALL_AT_ONCE)
+    def reader(shared: ds.Dataset, own: ds.Dataset) -> None:
+        seen.extend(sorted(dataset.to_table()["n"].to_pylist()) for dataset in (shared, own))
+
+    dg.materialize([shared, own], resources=resources, tags=RANGE)
+    two = RANGE | {"dagster/asset_partition_range_end": "b"}
+    dg.materialize([shared, own, reader], selection=[reader], resources=resources, tags=two)
+    assert seen == [[97, 98], [97, 98]]
+    dg.materialize([shared, own, reader], selection=[reader], resources=resources, tags=RANGE)
+    assert seen[2:] == [[97, 98, 99], [97, 98, 99]]
