@@ -1,55 +1,257 @@
-"""The raw inventory, and when it counts as changed."""
+"""The inventory and its changes: nothing that happens in raw goes unrecorded, whatever is killed on the way."""
 
-from pixel_pipeline.lake.inventory import INVENTORY_SCHEMA, inventory_version, list_raw
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+from urllib.parse import urlsplit
+
+from hypothesis import given
+from hypothesis import strategies as st
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from pixel_pipeline.lake import embedded, inventory, keys
+from pixel_pipeline.lake.inventory import (
+    CHANGES_SCHEMA,
+    Position,
+    Update,
+    differences,
+    inventory_version,
+    newest_position,
+    touched_since,
+    update_inventory,
+)
+from pixel_pipeline.lake.listing import INVENTORY_SCHEMA, list_raw
 from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.table_vacuum import vacuum
+from pixel_pipeline.lake.tables import Table, TableMissingError, VersionGoneError
+from pixel_pipeline.settings import Settings
+from pixel_pipeline_tests.faults import Fault, FaultProxy
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+NONE = {"added": 0, "changed": 0, "removed": 0}
 
 
-def test_lists_both_raw_tiers_and_nothing_else(lake: Lake) -> None:
-    for key in (
-        "gdrive/raw/B/2.json",
-        "gdrive/raw/A/1.json",
-        "acquired/x.csv",
-        "gdrive/processed/a/b/x",
-        "gdrive/rawer",
-    ):
-        lake.data.put(key, key.encode())
-    inventory = list_raw(lake)
-    assert inventory.schema == INVENTORY_SCHEMA
-    assert inventory["key"].to_pylist() == ["acquired/x.csv", "gdrive/raw/A/1.json", "gdrive/raw/B/2.json"]
-    assert inventory["size"].to_pylist() == [14, 19, 19]
-    inventory.validate(full=True)
+def objects_of(contents: dict[str, tuple[int, str]], *, at: datetime = NOON) -> pa.Table:
+    """An inventory of these keys, sizes and ETags."""
+    rows = [
+        {"key": key, "size": size, "etag": etag, "last_modified": at}
+        for key, (size, etag) in sorted(contents.items())
+    ]
+    return pa.Table.from_pylist(rows, schema=INVENTORY_SCHEMA)
 
 
-def test_an_empty_lake_has_an_empty_inventory(lake: Lake) -> None:
-    inventory = list_raw(lake)
-    assert inventory.num_rows == 0
-    assert inventory.schema == INVENTORY_SCHEMA
+def first_folder(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Families for these tests: the folder below `gdrive/raw`."""
+    return pc.list_element(pc.split_pattern(names, "/"), 2) if len(names) else names
 
 
-def test_version_follows_content_not_times(lake: Lake) -> None:
+def update(lake: Lake, contents: dict[str, tuple[int, str]], *, at: datetime = NOON) -> Update:
+    return update_inventory(lake, objects_of(contents, at=at), families=first_folder)
+
+
+def recorded(lake: Lake) -> list[tuple[int, str, str, str]]:
+    """Inventory version, family, kind of change and key of all changes, in the order in which they were recorded."""
+    names = ["inventory_version", "family", "change", "key"]
+    rows = Table(lake, keys.INVENTORY_CHANGES).added_since(-1, columns=names).to_pylist()
+    return sorted(tuple(row[name] for name in names) for row in rows)
+
+
+CONTENTS = st.dictionaries(
+    st.text(alphabet="ab/é", min_size=1, max_size=3),
+    st.tuples(st.integers(0, 2), st.sampled_from(["x", "y", "xy", ""])),
+    max_size=6,
+)
+
+
+@given(CONTENTS, CONTENTS)
+def test_differences_are_those_of_the_two(before: dict[str, Any], after: dict[str, Any]) -> None:
+    found = differences(objects_of(before), objects_of(after))
+    assert found.schema.names == CHANGES_SCHEMA.names[3:]
+    expected = [
+        *((key, "added") for key in after.keys() - before.keys()),
+        *((key, "removed") for key in before.keys() - after.keys()),
+        *((key, "changed") for key in before.keys() & after.keys() if before[key] != after[key]),
+    ]
+    assert sorted((row["key"], row["change"]) for row in found.to_pylist()) == sorted(expected)
+    for row in found.to_pylist():
+        assert (row["size"], row["etag"]) == after.get(row["key"], (None, None))
+        assert (row["previous_size"], row["previous_etag"]) == before.get(row["key"], (None, None))
+
+
+@given(CONTENTS, CONTENTS)
+def test_versions_are_equal_where_the_objects_are(one: dict[str, Any], other: dict[str, Any]) -> None:
+    same = inventory_version(objects_of(one)) == inventory_version(objects_of(other))
+    assert same == (one == other)
+
+
+@given(CONTENTS, st.lists(st.integers(0, 6)))
+def test_versions_know_neither_times_nor_chunks(contents: dict[str, Any], cuts: list[int]) -> None:
+    objects = objects_of(contents)
+    bounds = [0, *sorted(cut for cut in cuts if cut <= objects.num_rows), objects.num_rows]
+    chunks = [objects[start:end] for start, end in pairwise(bounds)]
+    touched = pa.concat_tables([objects_of(contents, at=NOON + timedelta(days=1)).slice(0, 0), *chunks])
+    assert inventory_version(touched) == inventory_version(objects)
+    assert inventory_version(objects_of(contents, at=NOON + timedelta(days=1))) == inventory_version(objects)
+
+
+def test_version_follows_content_on_a_real_server(lake: Lake) -> None:
     lake.data.put("gdrive/raw/a", b"one")
-    inventory = list_raw(lake)
-    version = inventory_version(inventory)
-    # Touched: the same bytes again.
+    version = inventory_version(list_raw(lake).objects)
     lake.data.put("gdrive/raw/a", b"one")
-    touched = list_raw(lake)
-    assert inventory_version(touched) == version
-    times = inventory.column("last_modified").to_pylist()
-    later = touched.set_column(
-        3, INVENTORY_SCHEMA.field(3), [[moment.replace(year=2001) for moment in times]]
-    )
-    assert inventory_version(later) == version
-    # Same key and size, other bytes.
+    assert inventory_version(list_raw(lake).objects) == version
     lake.data.put("gdrive/raw/a", b"two")
-    changed = inventory_version(list_raw(lake))
-    assert changed != version
-    # Another key.
-    lake.data.put("gdrive/raw/b", b"")
-    added = inventory_version(list_raw(lake))
-    assert added not in {version, changed}
-    lake.data.delete(["gdrive/raw/b"])
-    assert inventory_version(list_raw(lake)) == changed
-    # Moved: same bytes elsewhere.
-    lake.data.put("gdrive/raw/c", b"two")
-    lake.data.delete(["gdrive/raw/a"])
-    assert inventory_version(list_raw(lake)) != changed
+    assert inventory_version(list_raw(lake).objects) != version
+
+
+def test_every_change_is_recorded_once_with_its_family(lake: Lake) -> None:
+    a, b, c = "gdrive/raw/A/1", "gdrive/raw/B/1", "gdrive/raw/C/1"
+    first = update(lake, {a: (1, "x"), b: (1, "x")})
+    assert (first.unchanged, first.changes) == (False, {"added": 2, "changed": 0, "removed": 0})
+    # Same size and time, other bytes: only the ETag tells.
+    second = update(lake, {a: (1, "y"), c: (0, "e")})
+    assert second.changes == {"added": 1, "changed": 1, "removed": 1}
+    assert Table(lake, keys.INVENTORY).dataset().to_table() == objects_of({a: (1, "y"), c: (0, "e")})
+    assert recorded(lake) == [
+        (0, "A", "added", a),
+        (0, "B", "added", b),
+        (1, "A", "changed", a),
+        (1, "B", "removed", b),
+        (1, "C", "added", c),
+    ]
+
+
+def test_an_unchanged_listing_commits_nothing(lake: Lake) -> None:
+    first = update(lake, {"gdrive/raw/A/1": (1, "x")})
+    again = update(lake, {"gdrive/raw/A/1": (1, "x")}, at=NOON + timedelta(hours=1))
+    assert (again.unchanged, again.changes) == (True, NONE)
+    assert (again.version, again.delta_version) == (first.version, first.delta_version) == (first.version, 0)
+    assert newest_position(lake).version == 0
+
+
+def test_a_reader_sees_the_families_touched_after_its_position(lake: Lake) -> None:
+    with pytest.raises(TableMissingError):
+        newest_position(lake)
+    update(lake, {"gdrive/raw/A/1": (1, "x"), "gdrive/raw/B/1": (1, "x")})
+    start = newest_position(lake)
+    assert touched_since(lake, start) == {}
+    state = {"gdrive/raw/A/1": (1, "x"), "gdrive/raw/B/1": (1, "z")}
+    update(lake, state)
+    # A is removed and comes back as it was: the inventory is that of before, and both were changes.
+    update(lake, {"gdrive/raw/B/1": (1, "z")})
+    middle = newest_position(lake)
+    update(lake, state)
+    everything = touched_since(lake, start)
+    assert [*everything] == ["A", "B"]
+    assert [*touched_since(lake, middle)] == ["A"]
+    assert touched_since(lake, middle)["A"] == everything["A"] > everything["B"]
+
+
+def test_a_log_that_was_made_anew_is_told(lake: Lake) -> None:
+    update(lake, {"gdrive/raw/A/1": (1, "x")})
+    old = newest_position(lake)
+    lake.data.delete([item.key for item in lake.data.list(keys.INVENTORY_CHANGES)])
+    update(lake, {"gdrive/raw/A/1": (1, "x")})
+    assert newest_position(lake) == Position(newest_position(lake).table, 0) != old
+    with pytest.raises(VersionGoneError, match="made anew"):
+        touched_since(lake, old)
+    # What lies there now counts as new: nobody knows any more what was read.
+    assert recorded(lake) == [(0, "A", "added", "gdrive/raw/A/1")]
+
+
+def test_an_inventory_made_anew_is_recorded_although_its_numbers_start_again(lake: Lake) -> None:
+    for etag in ("x", "y", "z"):
+        update(lake, {"gdrive/raw/A/1": (1, etag)})
+    seen = newest_position(lake)
+    lake.data.delete([item.key for item in lake.data.list(keys.INVENTORY)])
+    update(lake, {"gdrive/raw/B/1": (1, "x")})
+    assert [*touched_since(lake, seen)] == ["B"]
+
+
+def test_changes_between_commits_that_were_not_recorded_are_recorded_each(lake: Lake) -> None:
+    """There and back again: whoever converted in between has to convert again."""
+    key = "gdrive/raw/A/1"
+    update(lake, {key: (1, "x")})
+    for etag in ("y", "x"):
+        objects = objects_of({key: (1, etag)})
+        Table(lake, keys.INVENTORY).overwrite(objects, note={"pixel.version": inventory_version(objects)})
+    last = update(lake, {key: (1, "x")})
+    assert (last.unchanged, last.changes) == (True, {"added": 0, "changed": 2, "removed": 0})
+    assert [row[:3] for row in recorded(lake)] == [
+        (0, "A", "added"),
+        (1, "A", "changed"),
+        (2, "A", "changed"),
+    ]
+
+
+WRITES = r"^(PUT|POST) "
+UPDATE = """
+import sys
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.settings import get_settings
+from pixel_pipeline_tests.lake.test_inventory import update
+update(Lake.open(get_settings()), {"gdrive/raw/A/1": (1, sys.argv[1])})
+"""
+
+
+def test_a_writer_killed_before_any_of_its_writes_loses_no_change(lake: Lake, settings: Settings) -> None:
+    server = embedded.ensure_running(settings.home)
+    update(lake, {"gdrive/raw/A/1": (1, "old")})
+    writes = 0
+    finished = False
+    with FaultProxy(urlsplit(server.endpoint).port or 0) as proxy:
+        environment = {
+            **os.environ,
+            "PIXEL_S3_ENDPOINT": proxy.endpoint,
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+            "PIXEL_S3_CONDITIONAL_WRITES": "on",
+        }
+        while not finished:
+            seen = newest_position(lake)
+            proxy.faults = [Fault("none", on=WRITES)] * writes + [Fault("hold", on=WRITES)]
+            proxy.silent.clear()
+            child = subprocess.Popen([sys.executable, "-c", UPDATE, f"state {writes}"], env=environment)
+            while child.poll() is None and not proxy.silent.wait(0.05):
+                pass
+            finished = child.poll() is not None
+            child.kill()
+            assert child.wait() == (0 if finished else -signal.SIGKILL)
+            # Whatever was reached, the next one sees the change, or finds it recorded.
+            update(lake, {"gdrive/raw/A/1": (1, f"state {writes}")})
+            assert [*touched_since(lake, seen)] == ["A"]
+            writes += 1
+    # A file and a commit of each table.
+    assert writes - 1 == 4
+    etags = Table(lake, keys.INVENTORY_CHANGES).added_since(-1, columns=["previous_etag", "etag"]).to_pylist()
+    states = [None, "old", *(f"state {number}" for number in range(writes))]
+    assert [tuple(row.values()) for row in etags] == [*pairwise(states)]
+
+
+def test_old_changes_are_cleared_away_and_their_readers_are_told(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, "COMMITS_BETWEEN_CLEANING", 3)
+    update(lake, {"gdrive/raw/A/1": (1, "x")})
+    start = newest_position(lake)
+    update(lake, {"gdrive/raw/B/1": (1, "x")})
+    assert Table(lake, keys.INVENTORY_CHANGES).dataset().count_rows() == 3
+    monkeypatch.setattr(inventory, "CHANGES_AGE", timedelta(0))
+    # The third commit cleans.
+    update(lake, {"gdrive/raw/C/1": (1, "x")})
+    log = Table(lake, keys.INVENTORY_CHANGES)
+    assert log.dataset().count_rows() == 0
+    # Until the files are vacuumed, a reader that is behind sees all of it.
+    assert [*touched_since(lake, start)] == ["A", "B", "C"]
+    vacuum(log, older_than=timedelta(0), floor=timedelta(0), dry_run=False)
+    with pytest.raises(VersionGoneError):
+        touched_since(lake, start)
+    # And the log goes on.
+    behind = newest_position(lake)
+    update(lake, {"gdrive/raw/C/1": (1, "y")})
+    assert [*touched_since(lake, behind)] == ["C"]
