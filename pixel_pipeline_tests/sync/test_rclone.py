@@ -1,170 +1,123 @@
-"""The real rclone against the real server."""
+"""The process: its environment and command line, its end."""
 
+from collections.abc import Iterator
 import os
 from pathlib import Path
-import socket
 import subprocess
 from typing import Any
 
 import pytest
 
-from pixel_pipeline.errors import PixelError
+from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.settings import get_settings
-from pixel_pipeline.sync.rclone import SyncError, SyncReport, copy_to_lake
+from pixel_pipeline.settings import Settings
+from pixel_pipeline.sync.drive import sync_drive
+from pixel_pipeline.sync.options import SyncOptions
+from pixel_pipeline.sync.rclone import SyncError
+from pixel_pipeline_tests.sync.conftest import FILES
 
-PREFIX = "gdrive/raw"
-FILES = {
-    "Grief and Loss/sessions.jsonl": b'{"a": 1}\n',
-    "Couples & Family/größe – Übung.csv": b"a,b\n",
-    "心理咨询/会话 1.json": b"[]",
-    "deep/er/🙂 smile.txt": b"hello",
-    "plus+percent%20=hash#.txt": b"odd",
-    "empty.json": b"",
-}
+SECRET = "planted-secret-of-a-service-account"
 
 
 @pytest.fixture
-def drive(tmp_path: Path) -> Path:
-    root = tmp_path / "drive"
-    for name, content in FILES.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
+def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list["Recorded"]]:
+    """Every rclone that was started, with its command line as the system shows it and all that it said."""
+    started: list[Recorded] = []
+
+    class Noted(Recorded):
+        def __init__(self, command: list[str], **options: Any) -> None:
+            super().__init__(command, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    yield started
+    assert all(process.poll() is not None for process in started)
 
 
-def copy(source: str | Path, lake: Lake) -> SyncReport:
-    return copy_to_lake(source, lake=lake, prefix=PREFIX)
+class Recorded(subprocess.Popen[bytes]):
+    flags: tuple[str, ...] = ()
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        super().__init__([*command[:2], *self.flags, *command[2:]], **options)
+        self.command_line = Path(f"/proc/{self.pid}/cmdline").read_bytes()
+        self.said: list[bytes] = []
+        stderr = self.stderr
+        assert stderr is not None
+        self.stderr = (self.said.append(line) or line for line in stderr)  # type: ignore[assignment,func-returns-value]
 
 
-def in_raw(lake: Lake) -> dict[str, bytes]:
-    return {item.key.removeprefix(f"{PREFIX}/"): lake.data.get(item.key) for item in lake.data.list(PREFIX)}
-
-
-def test_life_of_a_mirror(drive: Path, lake: Lake) -> None:
-    first = copy(drive, lake)
-    assert in_raw(lake) == FILES
-    assert first.copied == len(FILES)
-    assert first.copied_bytes == sum(map(len, FILES.values()))
-    assert first.destination == f"s3://{lake.data.name}/{PREFIX}"
-    before = [*lake.data.list(PREFIX)]
-
-    # Nothing has changed: nothing moves.
-    second = copy(drive, lake)
-    assert (second.copied, second.copied_bytes, second.checked) == (0, 0, len(FILES))
-    assert [*lake.data.list(PREFIX)] == before
-
-    # One changed, one gone from the Drive, one new.
-    (drive / "empty.json").write_bytes(b"no longer")
-    (drive / "deep/er/🙂 smile.txt").unlink()
-    (drive / "new.json").write_bytes(b"{}")
-    third = copy(drive, lake)
-    assert third.copied == 2
-    assert in_raw(lake) == FILES | {"empty.json": b"no longer", "new.json": b"{}"}
-
-
-def test_same_size_and_other_time_is_copied_again(drive: Path, lake: Lake) -> None:
-    copy(drive, lake)
-    path = drive / "Grief and Loss/sessions.jsonl"
-    path.write_bytes(b'{"a": 2}\n')
-    os.utime(path, (1_000_000_000, 1_000_000_000))
-    assert copy(drive, lake).copied == 1
-    assert in_raw(lake)["Grief and Loss/sessions.jsonl"] == b'{"a": 2}\n'
-
-
-def test_a_single_file(drive: Path, lake: Lake) -> None:
-    copy(drive / "empty.json", lake)
-    assert in_raw(lake) == {"empty.json": b""}
-
-
-def test_links_are_not_followed(drive: Path, lake: Lake, tmp_path: Path) -> None:
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside/private.txt").write_bytes(b"private")
-    (drive / "link.txt").symlink_to(tmp_path / "outside/private.txt")
-    (drive / "linked").symlink_to(tmp_path / "outside")
-    (drive / "dangling").symlink_to(tmp_path / "nothing")
-    copy(drive, lake)
-    assert in_raw(lake) == FILES
-
-
-def test_a_source_that_looks_like_an_option_is_a_name(
-    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_secret_leaves_the_environment(
+    s3_drive: str, lake: Lake, processes: list[Recorded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "--dry-run").mkdir()
-    (tmp_path / "--dry-run/a.txt").write_bytes(b"x")
-    copy("--dry-run", lake)
-    assert in_raw(lake) == {"a.txt": b"x"}
+    monkeypatch.setenv("RCLONE_CONFIG_GDRIVE_SERVICE_ACCOUNT_CREDENTIALS", SECRET)
+    # They would show headers and bodies, or write them elsewhere.
+    for name, value in {
+        "RCLONE_VERBOSE": "2",
+        "RCLONE_LOG_LEVEL": "DEBUG",
+        "RCLONE_DUMP": "headers,bodies,auth",
+        "RCLONE_DRY_RUN": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    told: list[dict[str, Any]] = []
+    report = sync_drive(s3_drive, lake=lake, options=SyncOptions(), report=told.append)
+    assert report.complete
+    assert len(processes) == 2
+    seen = [b"".join((process.command_line, *process.said)) for process in processes]
+    seen += [repr((report, told)).encode(), lake.data.get(keys.LAST_SYNC)]
+    for secret in (SECRET, lake.target.secret_key, lake.target.access_key):
+        assert not any(secret.encode() in text for text in seen)
 
 
-def test_a_missing_source_is_named(lake: Lake, tmp_path: Path) -> None:
-    with pytest.raises(SyncError, match=r"nowhere(?s:.*)PIXEL_DRIVE_REMOTE"):
-        copy(tmp_path / "nowhere", lake)
-    with pytest.raises(SyncError, match="no_such_remote"):
-        copy("no_such_remote:", lake)
+def test_a_refused_token_is_not_repeated(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCLONE_CONFIG_GDRIVE_TYPE", "drive")
+    monkeypatch.setenv("RCLONE_CONFIG_GDRIVE_SERVICE_ACCOUNT_CREDENTIALS", f'{{"private_key": "{SECRET}"}}')
+    with pytest.raises(SyncError, match="PIXEL_DRIVE_REMOTE") as caught:
+        sync_drive("gdrive:", lake=lake, options=SyncOptions())
+    assert SECRET not in str(caught.value)
+    assert not caught.value.transient
 
 
-def test_an_object_that_cannot_be_stored_is_named_and_the_rest_arrives(drive: Path, lake: Lake) -> None:
-    (drive / ("x" * 200)).mkdir()
-    # 200 + 250 + 250 + 250 + 250 bytes: more than the 1024 that S3 allows a key.
-    deep = drive / ("x" * 200) / ("y" * 250) / ("y" * 250) / ("y" * 250) / ("too_long" + "z" * 200)
-    deep.parent.mkdir(parents=True)
-    deep.write_bytes(b"x")
-    with pytest.raises(SyncError, match=r"too_long(?s:.*)run it again"):
-        copy(drive, lake)
-    assert in_raw(lake) == FILES
+def test_a_remote_is_configured_in_the_env_file_too(
+    drive: Path, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(f"RCLONE_CONFIG_TEAM_TYPE=alias\nRCLONE_CONFIG_TEAM_REMOTE={drive}\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    assert sync_drive("team:", lake=lake, options=SyncOptions()).counts() == {"copied": len(FILES)}
 
 
-def test_secrets_are_in_no_command_line_and_no_error(
+def test_a_remote_of_the_same_name_mixes_with_ours_nowhere(
     drive: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands: list[list[str]] = []
-
-    class Recorded(subprocess.Popen[bytes]):
-        def __init__(self, command: list[str], **options: Any) -> None:
-            commands.append([*command])
-            super().__init__(command, **options)
-
-    monkeypatch.setattr(subprocess, "Popen", Recorded)
-    copy(drive, lake)
-    (command,) = commands
-    for secret in (lake.target.secret_key, lake.target.access_key):
-        assert not any(secret in word for word in command)
-        assert secret not in repr(SyncReport)
+    monkeypatch.setenv("RCLONE_CONFIG_PIXELLAKE_STORAGE_CLASS", "no-such-class")
+    monkeypatch.setenv("RCLONE_CONFIG_PIXELLAKE_TYPE", "memory")
+    assert sync_drive(str(drive), lake=lake, options=SyncOptions()).complete
 
 
-@pytest.mark.parametrize("fault", ["unreachable", "secret", "bucket"])
-def test_a_lake_that_cannot_be_written(
-    drive: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch, fault: str
+@pytest.mark.parametrize("flags", [(), ("--s3-upload-cutoff=5M",)], ids=["one-request", "in-parts"])
+def test_an_interrupted_copy_shows_nothing_half_and_goes_on(
+    lake: Lake,
+    tmp_path: Path,
+    processes: list[Recorded],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
 ) -> None:
-    endpoint, secret, bucket = lake.target.endpoint, lake.target.secret_key, lake.data.name
-    assert endpoint is not None
-    if fault == "unreachable":
-        with socket.create_server(("127.0.0.1", 0)) as gone:
-            endpoint = f"http://127.0.0.1:{gone.getsockname()[1]}"
-    elif fault == "secret":
-        secret = "plantedWrongSecret0123456789abcdef"
-    else:
-        bucket = "no-such-bucket"
-    monkeypatch.setenv("PIXEL_S3_ENDPOINT", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", lake.target.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    monkeypatch.setenv("PIXEL_BUCKET", bucket)
-    with pytest.raises(PixelError) as caught:
-        copy(drive, Lake.open(get_settings()))
-    said = str(caught.value)
-    assert secret not in said
-    assert lake.target.access_key not in said
-    assert {"unreachable": "PIXEL_S3_ENDPOINT", "secret": "AWS_ACCESS_KEY_ID", "bucket": "PIXEL_BUCKET"}[
-        fault
-    ] in said
-    assert in_raw(lake) == {}
+    monkeypatch.setattr(Recorded, "flags", flags)
+    big, content = tmp_path / "big.bin", os.urandom(1 << 20) * 12
+    (tmp_path / "small.txt").write_bytes(b"small")
+    big.write_bytes(content)
 
+    def interrupt(stats: dict[str, Any]) -> None:
+        if any(file["name"] == "big.bin" and file.get("bytes") for file in stats.get("transferring", [])):
+            raise KeyboardInterrupt
 
-def test_statistics_are_reported(drive: Path, lake: Lake) -> None:
-    seen: list[dict[str, Any]] = []
-    copy_to_lake(drive, lake=lake, prefix=PREFIX, report=seen.append)
-    assert seen
-    assert seen[-1]["transfers"] == len(FILES)
-    assert seen[-1]["bytes"] == seen[-1]["totalBytes"]
+    slow = SyncOptions(bandwidth="4M")
+    with pytest.raises(KeyboardInterrupt):
+        sync_drive(str(tmp_path), lake=lake, options=slow, report=interrupt)
+    (process,) = processes
+    assert process.poll() is not None
+    assert [item.key for item in lake.data.list("")] == [f"{keys.RAW}/small.txt"]
+
+    report = sync_drive(str(tmp_path), lake=lake, options=SyncOptions())
+    assert report.counts() == {"copied": 1, "unchanged": 1}
+    assert report.complete
+    assert lake.data.get(f"{keys.RAW}/big.bin") == content

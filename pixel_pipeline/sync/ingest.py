@@ -1,0 +1,62 @@
+"""Local files into the raw tier, all or an error."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.sync.copy import Report, copy, no_report
+from pixel_pipeline.sync.options import SyncOptions
+from pixel_pipeline.sync.rclone import SyncError, open_rclone, remote_path
+
+
+@dataclass(frozen=True)
+class CopyReport:
+    """What one copy did. Sizes in bytes; `checked` counts objects compared, unchanged ones included."""
+
+    source: str
+    destination: str
+    copied: int
+    copied_bytes: int
+    checked: int
+
+
+def copy_to_lake(
+    source: str | Path,
+    *,
+    lake: Lake,
+    prefix: str,
+    report: Report = no_report,
+    options: SyncOptions | None = None,
+) -> CopyReport:
+    """Copy a folder or a file into the data bucket below `prefix`.
+
+    Objects whose size and modification time are as in the source are left alone, so a second copy moves nothing.
+
+    Args:
+        report: Gets rclone's statistics about once a second.
+
+    Raises:
+        SyncError: the source does not exist, or a file could not be copied.
+        PixelError: the lake itself cannot be reached or refuses.
+    """
+    # Tells of a wrong endpoint, key or bucket in a second; rclone tries for a minute and names none of them.
+    lake.data.check()
+    options = options or SyncOptions()
+    with open_rclone(lake, options) as rclone:
+        outcome = copy(rclone, str(source), remote_path(lake, prefix), options=options, report=report)
+    destination = lake.data.uri(prefix)
+    outcome.raise_fault(source=str(source), destination=destination)
+    if outcome.failed:
+        names = ", ".join(f"{name} ({reason})" for name, reason in sorted(outcome.failed.items())[:5])
+        raise SyncError(
+            f"{len(outcome.failed):,} files could not be copied from {source} to {destination}: {names}.",
+            hint="All others are there and whole; run it again to copy the rest.",
+        )
+    arrived = outcome.copied | outcome.replaced
+    return CopyReport(
+        source=str(source),
+        destination=destination,
+        copied=len(arrived),
+        copied_bytes=sum(max(0, size) for size in arrived.values()),
+        checked=len(arrived) + len(outcome.unchanged),
+    )

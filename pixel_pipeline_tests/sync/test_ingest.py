@@ -1,0 +1,154 @@
+"""A folder into the lake: all of it, or an error that names what is missing."""
+
+import os
+from pathlib import Path
+import socket
+import subprocess
+from typing import Any
+
+import pytest
+
+from pixel_pipeline.errors import PixelError
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.settings import get_settings
+from pixel_pipeline.sync.ingest import CopyReport, copy_to_lake
+from pixel_pipeline.sync.rclone import SyncError
+from pixel_pipeline_tests.sync.conftest import FILES
+
+PREFIX = "gdrive/raw"
+
+
+def copy(source: str | Path, lake: Lake) -> CopyReport:
+    return copy_to_lake(source, lake=lake, prefix=PREFIX)
+
+
+def in_raw(lake: Lake) -> dict[str, bytes]:
+    return {item.key.removeprefix(f"{PREFIX}/"): lake.data.get(item.key) for item in lake.data.list(PREFIX)}
+
+
+def test_life_of_a_mirror(drive: Path, lake: Lake) -> None:
+    first = copy(drive, lake)
+    assert in_raw(lake) == FILES
+    assert first.copied == len(FILES)
+    assert first.copied_bytes == sum(map(len, FILES.values()))
+    assert first.destination == f"s3://{lake.data.name}/{PREFIX}"
+    before = [*lake.data.list(PREFIX)]
+
+    # Nothing has changed: nothing moves.
+    second = copy(drive, lake)
+    assert (second.copied, second.copied_bytes, second.checked) == (0, 0, len(FILES))
+    assert [*lake.data.list(PREFIX)] == before
+
+    # One changed, one gone from the Drive, one new.
+    (drive / "empty.json").write_bytes(b"no longer")
+    (drive / "deep/er/🙂 smile.txt").unlink()
+    (drive / "new.json").write_bytes(b"{}")
+    third = copy(drive, lake)
+    assert third.copied == 2
+    assert in_raw(lake) == FILES | {"empty.json": b"no longer", "new.json": b"{}"}
+
+
+def test_same_size_and_other_time_is_copied_again(drive: Path, lake: Lake) -> None:
+    copy(drive, lake)
+    path = drive / "Grief and Loss/sessions.jsonl"
+    path.write_bytes(b'{"a": 2}\n')
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    assert copy(drive, lake).copied == 1
+    assert in_raw(lake)["Grief and Loss/sessions.jsonl"] == b'{"a": 2}\n'
+
+
+def test_a_single_file(drive: Path, lake: Lake) -> None:
+    copy(drive / "empty.json", lake)
+    assert in_raw(lake) == {"empty.json": b""}
+
+
+def test_links_are_not_followed(drive: Path, lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/private.txt").write_bytes(b"private")
+    (drive / "link.txt").symlink_to(tmp_path / "outside/private.txt")
+    (drive / "linked").symlink_to(tmp_path / "outside")
+    (drive / "dangling").symlink_to(tmp_path / "nothing")
+    copy(drive, lake)
+    assert in_raw(lake) == FILES
+
+
+def test_a_source_that_looks_like_an_option_is_a_name(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "--dry-run").mkdir()
+    (tmp_path / "--dry-run/a.txt").write_bytes(b"x")
+    copy("--dry-run", lake)
+    assert in_raw(lake) == {"a.txt": b"x"}
+
+
+def test_a_missing_source_is_named(lake: Lake, tmp_path: Path) -> None:
+    with pytest.raises(SyncError, match=r"nowhere(?s:.*)PIXEL_DRIVE_REMOTE"):
+        copy(tmp_path / "nowhere", lake)
+    with pytest.raises(SyncError, match=r"no remote(?s:.*)RCLONE_CONFIG"):
+        copy("no_such_remote:", lake)
+
+
+def test_an_object_that_cannot_be_stored_is_named_and_the_rest_arrives(drive: Path, lake: Lake) -> None:
+    (drive / ("x" * 200)).mkdir()
+    # 200 + 250 + 250 + 250 + 250 bytes: more than the 1024 that S3 allows a key.
+    deep = drive / ("x" * 200) / ("y" * 250) / ("y" * 250) / ("y" * 250) / ("too_long" + "z" * 200)
+    deep.parent.mkdir(parents=True)
+    deep.write_bytes(b"x")
+    with pytest.raises(SyncError, match=r"too_long(?s:.*)run it again"):
+        copy(drive, lake)
+    assert in_raw(lake) == FILES
+
+
+def test_secrets_are_in_no_command_line_and_no_error(
+    drive: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    class Recorded(subprocess.Popen[bytes]):
+        def __init__(self, command: list[str], **options: Any) -> None:
+            commands.append([*command])
+            super().__init__(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    copy(drive, lake)
+    (command,) = commands
+    for secret in (lake.target.secret_key, lake.target.access_key):
+        assert not any(secret in word for word in command)
+        assert secret not in repr(command)
+
+
+@pytest.mark.parametrize("fault", ["unreachable", "secret", "bucket"])
+def test_a_lake_that_cannot_be_written(
+    drive: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    endpoint, secret, bucket = lake.target.endpoint, lake.target.secret_key, lake.data.name
+    assert endpoint is not None
+    if fault == "unreachable":
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            endpoint = f"http://127.0.0.1:{gone.getsockname()[1]}"
+    elif fault == "secret":
+        secret = "plantedWrongSecret0123456789abcdef"
+    else:
+        bucket = "no-such-bucket"
+    monkeypatch.setenv("PIXEL_S3_ENDPOINT", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", lake.target.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    monkeypatch.setenv("PIXEL_BUCKET", bucket)
+    with pytest.raises(PixelError) as caught:
+        copy(drive, Lake.open(get_settings()))
+    said = str(caught.value)
+    assert secret not in said
+    assert lake.target.access_key not in said
+    assert {"unreachable": "PIXEL_S3_ENDPOINT", "secret": "AWS_ACCESS_KEY_ID", "bucket": "PIXEL_BUCKET"}[
+        fault
+    ] in said
+    assert in_raw(lake) == {}
+
+
+def test_statistics_are_reported(drive: Path, lake: Lake) -> None:
+    seen: list[dict[str, Any]] = []
+    copy_to_lake(drive, lake=lake, prefix=PREFIX, report=seen.append)
+    assert seen
+    assert seen[-1]["transfers"] == len(FILES)
+    assert seen[-1]["bytes"] == seen[-1]["totalBytes"]
