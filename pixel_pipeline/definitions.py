@@ -17,17 +17,26 @@ from pixel_pipeline.defs.assets import (  # noqa: E402
     tokens,
     training,
 )
+from pixel_pipeline.defs.automation import automation  # noqa: E402
 from pixel_pipeline.defs.checks.conservation import conservation  # noqa: E402
+from pixel_pipeline.defs.checks.sync import complete  # noqa: E402
 from pixel_pipeline.defs.console import console_logger  # noqa: E402
 from pixel_pipeline.defs.io_manager import S3ParquetIOManager  # noqa: E402
-from pixel_pipeline.defs.jobs import prepare_data, sync_raw, train_moe  # noqa: E402
+from pixel_pipeline.defs.jobs import prepare_data, refresh_inventory, sync_raw, train_moe  # noqa: E402
 from pixel_pipeline.defs.resources import LakeResource  # noqa: E402
+from pixel_pipeline.defs.schedules import schedules  # noqa: E402
+from pixel_pipeline.defs.sensors import raw_changes  # noqa: E402
+from pixel_pipeline.settings import get_settings  # noqa: E402
 
 _lake = LakeResource()
+_settings = get_settings()
+# Where only the sample Drive is there, nothing runs until someone asks for it.
+_has_drive = _settings.drive_remote is not None
 
 defs = dg.Definitions(
     assets=[
         sync.gdrive_sync,
+        sync.sync_report,
         inventory.raw_inventory,
         conversations.conversations,
         curation.curated,
@@ -36,8 +45,10 @@ defs = dg.Definitions(
         training.moe_checkpoint,
         training.evaluation,
     ],
-    asset_checks=[conservation],
-    jobs=[sync_raw, prepare_data, train_moe],
+    asset_checks=[complete, conservation],
+    jobs=[sync_raw, refresh_inventory, prepare_data, train_moe],
+    schedules=schedules(_settings),
+    sensors=[raw_changes(running=_has_drive), automation(running=_has_drive)],
     resources={"lake": _lake, "io_manager": S3ParquetIOManager(lake=_lake)},
     loggers={"console": console_logger},
     # Steps follow one another, and the heavy ones have processes of their own: a process for each step would only

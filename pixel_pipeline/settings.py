@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pixel_pipeline.errors import SettingsError
 
@@ -77,6 +78,15 @@ class Settings(BaseSettings):
         validation_alias="PIXEL_S3_CA_BUNDLE",
         description="PEM file of certificate authorities to trust for the endpoint. Verification itself is never off.",
     )
+    conditional_writes: Literal["auto", "on", "off"] = Field(
+        "auto",
+        validation_alias="PIXEL_S3_CONDITIONAL_WRITES",
+        description="auto asks the endpoint whether it honours If-None-Match; off: single-writer mode.",
+    )
+    cache_bytes: int = Field(
+        20 * 1024**3, ge=0, description="Size that the local cache of objects is kept to, in bytes."
+    )
+    offline: bool = Field(False, description="Load datasets from the local cache alone, whatever lies in S3.")
     training_steps: int | None = Field(None, ge=1, description="Steps to train in place of the profile's.")
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Local worker processes."
@@ -84,6 +94,31 @@ class Settings(BaseSettings):
     drive_remote: str | None = Field(
         None,
         description="rclone remote or folder to sync from, e.g. `gdrive:`. Default: the sample Drive in the home folder.",
+    )
+    sync_cron: str = Field("0 3 * * *", description="When the Drive is synced, as a cron expression.")
+    inventory_cron: str = Field(
+        "*/30 * * * *", description="When the raw tiers are listed besides, as a cron expression."
+    )
+    timezone: str = Field(
+        "UTC", description="Time zone of the two crons, by its IANA name, e.g. `Europe/Paris`."
+    )
+    sync_transfers: int = Field(
+        8, ge=1, le=64, description="Files that the Drive sync copies at the same time."
+    )
+    sync_bandwidth: str | None = Field(
+        None,
+        description="Limit of the Drive sync in rclone's terms: `20M` (MiB/s), or a timetable `08:00,5M 19:00,off`.",
+    )
+    sync_include: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Sync only what matches: rclone filter patterns, separated by `;`, e.g. `*.jsonl;/Team A/**`.",
+    )
+    sync_exclude: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Never sync what matches, included or not: rclone filter patterns, separated by `;`."
+    )
+    sync_verify: Literal["hash", "size", "download", "off"] = Field(
+        "hash",
+        description="How the Drive is compared with raw after a copy; `download` reads both sides again.",
     )
     families_file: Path = Field(
         default_factory=lambda: project_root() / "families.yaml",
@@ -120,6 +155,22 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path | None) -> Path | None:
         # Subprocesses have working directories of their own, and nobody expands `~` in a `.env`.
         return None if path is None else path.expanduser().absolute()
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("not an IANA time zone, such as Europe/Paris or UTC") from None
+        return name
+
+    @field_validator("sync_include", "sync_exclude", mode="before")
+    @classmethod
+    def _patterns(cls, patterns: object) -> object:
+        if not isinstance(patterns, str):
+            return patterns
+        return tuple(pattern.strip() for pattern in patterns.split(";") if pattern.strip())
 
     @model_validator(mode="after")
     def _check_endpoint(self) -> Self:

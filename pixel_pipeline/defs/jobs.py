@@ -6,8 +6,14 @@ from pixel_pipeline.defs.assets import conversations, curation, inventory, regis
 
 sync_raw = dg.define_asset_job(
     "sync_raw",
-    selection=dg.AssetSelection.assets(sync.gdrive_sync, inventory.raw_inventory),
+    selection=dg.AssetSelection.assets(sync.gdrive_sync, sync.sync_report, inventory.raw_inventory),
     description="Copy the Drive into the raw tier and list it.",
+)
+
+refresh_inventory = dg.define_asset_job(
+    "refresh_inventory",
+    selection=dg.AssetSelection.assets(inventory.raw_inventory),
+    description="List the raw tiers, and note what changed there.",
 )
 
 prepare_data = dg.define_asset_job(

@@ -42,13 +42,13 @@ class _HasLog(Protocol):
 def readable_failure(context: _HasLog) -> Iterator[None]:
     """Errors as their reader needs them.
 
-    Our own errors fail the step with their message and without retries: the same input would fail again. An interruption
-    is told in a sentence and goes its way.
+    Our own errors fail the step with their message. Only the transient among them are left to the asset's retry policy: on
+    any other the same input would fail again. An interruption is told in a sentence and goes its way.
     """
     try:
         yield
     except PixelError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
+        raise dg.Failure(description=str(error), allow_retries=error.transient) from None
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         context.log.error("Interrupted. Nothing half-written is visible; run it again to go on.")
         raise

@@ -1,10 +1,18 @@
 from pathlib import Path
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
+import pyarrow as pa
 import pytest
 
-from pixel_pipeline.conversations.families import FamilyConfig, FamilyConfigError, FamilyRule, slug
+from pixel_pipeline.conversations.families import (
+    FamilyConfig,
+    FamilyConfigError,
+    FamilyRule,
+    _glob_pattern,
+    slug,
+)
 
 RULES = """
 rules:
@@ -110,3 +118,21 @@ def test_slugs_are_slugs(name: str) -> None:
     assert set(slug(name)) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")
     assert slug(name) == slug(name)
     assert slug(name)
+
+
+@given(st.data())
+def test_many_keys_at_once_are_classified_as_each_alone(data: st.DataObject) -> None:
+    """The rules' patterns are Python's in the one, RE2's in the other."""
+    text = st.text(alphabet="ab*? .+()[]{}|^$\\\"'é心\n\t&~#-/", max_size=6)
+    folders = st.sampled_from(["gdrive/raw/", "acquired/", "gdrive/", ""])
+    paths = st.builds("/".join, st.lists(text, min_size=1, max_size=3))
+    keys = data.draw(st.lists(st.builds(str.__add__, folders, paths), max_size=8))
+    globs = data.draw(st.lists(st.builds(str.__add__, folders, paths).filter(bool), max_size=3))
+    rules = tuple(
+        (re.compile(_glob_pattern(glob)), FamilyRule("c", f"family_{number}", "d"))
+        for number, glob in enumerate(globs)
+    )
+    config = FamilyConfig(rules)
+    assert config.family_column(pa.chunked_array([keys], pa.string())).to_pylist() == [
+        config.classify(key).family for key in keys
+    ]

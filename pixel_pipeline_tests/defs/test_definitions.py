@@ -20,6 +20,7 @@ from pixel_pipeline_tests.activated import shell, start
 
 GRAPH = {
     "gdrive_sync": set(),
+    "sync_report": {"gdrive_sync"},
     "raw_inventory": {"gdrive_sync"},
     "conversations": {"raw_inventory"},
     "curated": {"conversations"},
@@ -29,7 +30,8 @@ GRAPH = {
     "evaluation": {"moe_checkpoint"},
 }
 JOBS = {
-    "sync_raw": {"gdrive_sync", "raw_inventory"},
+    "sync_raw": {"gdrive_sync", "sync_report", "raw_inventory"},
+    "refresh_inventory": {"raw_inventory"},
     "prepare_data": {"raw_inventory", "conversations", "curated", "dataset_registry", "token_shards"},
     "train_moe": {"moe_checkpoint", "evaluation"},
 }
@@ -64,11 +66,33 @@ def test_jobs_select_the_documented_assets() -> None:
         assert selected == assets, name
 
 
-def test_conservation_blocks() -> None:
-    checks = list(defs.resolve_asset_graph().asset_check_keys)
-    assert [check.to_user_string() for check in checks] == ["curated:conservation"]
-    spec = next(iter(defs.asset_checks)).check_specs  # type: ignore[union-attr,arg-type]
-    assert [item.blocking for item in spec] == [True]
+def test_conservation_blocks_and_other_checks_tell(asset_graph) -> None:
+    checks = {key.to_user_string(): asset_graph.get(key).blocking for key in asset_graph.asset_check_keys}
+    assert checks == {
+        "gdrive_sync:complete": False,
+        "raw_inventory:raw_keys": False,
+        "curated:conservation": True,
+    }
+
+
+def test_nothing_runs_by_itself_where_no_drive_is_configured(tmp_path: Path) -> None:
+    code = (
+        "from pixel_pipeline.definitions import defs;"
+        "print({item.name: item.default_status.value for item in [*defs.schedules, *defs.sensors]})"
+    )
+    names = ("sync_raw_schedule", "refresh_inventory_schedule", "raw_changes", "automation")
+    for remote, status in (("", "STOPPED"), ("gdrive:", "RUNNING")):
+        result = shell(f"python -c '{code}'", home=tmp_path, PIXEL_DRIVE_REMOTE=remote)
+        assert result.stdout.strip() == str(dict.fromkeys(names, status)), result.text
+
+
+def test_freshness_is_watched_where_data_comes_in_and_goes_out(asset_graph) -> None:
+    watched = {
+        key.to_user_string()
+        for key in asset_graph.get_all_asset_keys()
+        if asset_graph.get(key).freshness_policy is not None
+    }
+    assert watched == {"gdrive_sync", "raw_inventory", "dataset_registry", "moe_checkpoint"}
 
 
 def test_workspace_and_pyproject_name_one_module() -> None:
@@ -92,6 +116,7 @@ def test_nothing_calls_home() -> None:
     instance = yaml.safe_load((project_root() / "dagster.yaml").read_text())
     assert instance["telemetry"] == {"enabled": False}
     assert instance["nux"] == {"enabled": False}
+    assert instance["freshness"] == {"enabled": True}
     # Would keep the instance from loading with a launcher that cannot resume runs.
     assert instance["run_monitoring"].get("max_resume_run_attempts", 0) == 0
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pixel_pipeline.compute.local import LocalExecutor
@@ -39,8 +40,15 @@ def conversations(
     everything = not (context.has_partition_key or context.has_partition_key_range)
     with readable_failure(context):
         store = lake.open()
-        inventory: pa.Table = raw_inventory.to_table()
-        families = families_of(inventory, config=lake.families(), bucket=store.data.name)
+        config = lake.families()
+        inventory: pa.Table = raw_inventory.to_table(columns=["key", "size", "etag"])
+        if not everything:
+            # One family of a million objects costs what it holds, not what all hold.
+            family = config.family_column(inventory["key"])
+            inventory = inventory.filter(
+                pc.is_in(family, value_set=pa.array(context.partition_keys, pa.string()))
+            )
+        families = families_of(inventory, config=config, bucket=store.data.name)
         wanted = (
             sorted(families)
             if everything

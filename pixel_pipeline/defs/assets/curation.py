@@ -7,6 +7,7 @@ import pyarrow.dataset as ds
 
 from pixel_pipeline.curation.curate import CODE_VERSION, CURATED_SCHEMA, curated_batches, decide
 from pixel_pipeline.defs import metadata
+from pixel_pipeline.defs.automation import FOLLOW_UPSTREAM
 from pixel_pipeline.defs.io_manager import column_schema
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.lake import keys
@@ -18,6 +19,7 @@ from pixel_pipeline.lake.tables import Table
     kinds={"s3", "deltalake"},
     owners=["team:data"],
     group_name="data",
+    automation_condition=FOLLOW_UPSTREAM,
     metadata={
         "table": keys.CURATED,
         "partition_by": "family",

@@ -1,19 +1,22 @@
 """The raw tiers, listed."""
 
-from typing import Any
-
 import dagster as dg
-import pyarrow.compute as pc
+import pyarrow as pa
 
-from pixel_pipeline.conversations.families import UNSORTED
+from pixel_pipeline.conversations.families import UNSORTED, FamilyConfig
 from pixel_pipeline.defs import metadata
 from pixel_pipeline.defs.assets.sync import gdrive_sync
-from pixel_pipeline.defs.partitions import FAMILIES
+from pixel_pipeline.defs.freshness import RAW_INVENTORY
+from pixel_pipeline.defs.io_manager import column_schema
+from pixel_pipeline.defs.partitions import keep_in_step
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.inventory import inventory_version, list_raw
+from pixel_pipeline.lake.inventory import update_inventory
+from pixel_pipeline.lake.listing import INVENTORY_SCHEMA, list_raw
 from pixel_pipeline.lake.tables import Table
+
+SHOWN_KEYS = 20
 
 
 class EmptyLakeError(PixelError):
@@ -21,62 +24,103 @@ class EmptyLakeError(PixelError):
 
 
 @dg.asset(
-    kinds={"s3", "parquet"},
+    kinds={"s3", "deltalake"},
     owners=["team:data"],
     group_name="lake",
     deps=[gdrive_sync],
-    metadata={"table": keys.INVENTORY},
-    description="Every object of the raw tiers `gdrive/raw` and `acquired`: key, size, ETag, time.",
+    metadata={"table": keys.INVENTORY, "dagster/column_schema": column_schema(INVENTORY_SCHEMA)},
+    freshness_policy=RAW_INVENTORY,
+    check_specs=[
+        dg.AssetCheckSpec(
+            "raw_keys",
+            asset="raw_inventory",
+            description="Every raw object has a key that readers can address. What has not is named here and not converted.",
+        )
+    ],
+    description=(
+        "Every object of the raw tiers `gdrive/raw` and `acquired`: key, size, ETag, time. What was added, changed and "
+        "removed since the inventory before lies in `_pixel/inventory_changes`."
+    ),
 )
-def raw_inventory(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
-    """List the raw tiers, and keep the partitions of `conversations` in step with the families found there."""
+# Not `MaterializeResult[Any]`: beside a check, Dagster takes that for several outputs.
+def raw_inventory(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """List the raw tiers, and keep the partitions of `conversations` in step with the families found there.
+
+    Writes its table itself, as the changes have to be recorded after it; `S3ParquetIOManager` reads it.
+    """
     with readable_failure(context):
         store = lake.open()
-        inventory = list_raw(store)
-        if inventory.num_rows == 0:
+        listing = list_raw(store)
+        if listing.objects.num_rows == 0:
             raise EmptyLakeError(
                 f"No raw object lies in {store.data.uri(keys.RAW)} or {store.data.uri(keys.ACQUIRED)}.",
                 hint="Copy some in: `pixel ingest PATH`, `dagster job execute -j sync_raw`, or `make demo` for samples.",
             )
         config = lake.families()
-        families = [config.classify(key).family for key in inventory["key"].to_pylist()]
-        version = inventory_version(inventory)
-        unchanged = Table(store, keys.INVENTORY).note().get("pixel.version") == version
-    _update_partitions(context, present=set(families))
-    unsorted = families.count(UNSORTED)
+        families = _by_family(listing.objects, config)
+        # Before the changes are recorded: whoever sees a family there may run its partition.
+        keep_in_step(context.instance, present=set(families))
+        update = update_inventory(store, listing.objects, families=config.family_column)
+    objects = listing.objects.num_rows
+    total = sum(n_bytes for _, n_bytes in families.values())
+    unsorted, _ = families.get(UNSORTED, (0, 0))
     if unsorted:
         context.log.warning(
             f"{unsorted:,} objects match no folder and no rule of families.yaml; they are in family `{UNSORTED}`"
         )
-    total = pc.sum(inventory["size"]).as_py()
+    changes = metadata.counts({kind: n for kind, n in update.changes.items() if n})
     context.log.info(
-        f"{inventory.num_rows:,} raw objects, {metadata.size(total)}, {len(set(families))} families"
-        + (" — unchanged" if unchanged else "")
+        f"{objects:,} raw objects, {metadata.size(total)}, {len(families)} families — "
+        + ("unchanged" if update.unchanged else changes)
     )
-    sizes: dict[str, list[int]] = {}
-    for family, n_bytes in zip(families, inventory["size"].to_pylist(), strict=True):
-        sizes.setdefault(family, []).append(n_bytes)
-    facts = {
-        "uri": dg.MetadataValue.path(Table(store, keys.INVENTORY).uri),
-        "objects": inventory.num_rows,
-        "bytes": total,
-        "families": metadata.table(
-            [
-                {"family": f, "objects": len(s), "size": metadata.size(sum(s))}
-                for f, s in sorted(sizes.items())
-            ]
+    return dg.MaterializeResult(
+        metadata={
+            "uri": dg.MetadataValue.path(Table(store, keys.INVENTORY).uri),
+            "changes_uri": dg.MetadataValue.path(Table(store, keys.INVENTORY_CHANGES).uri),
+            "dagster/row_count": objects,
+            "objects": objects,
+            "bytes": total,
+            **update.changes,
+            "families": metadata.table(
+                [
+                    {"family": family, "objects": n, "size": metadata.size(n_bytes)}
+                    for family, (n, n_bytes) in families.items()
+                ]
+            ),
+            "unsorted_objects": unsorted,
+            "directory_markers": listing.markers,
+            "version": update.version,
+            "delta_version": update.delta_version,
+            "reused": update.unchanged,
+        },
+        data_version=dg.DataVersion(update.version),
+        check_results=[_raw_keys(listing.unreadable)],
+    )
+
+
+def _by_family(objects: pa.Table, config: FamilyConfig) -> dict[str, tuple[int, int]]:
+    """Objects and bytes of each family, in the order of their names."""
+    table = pa.table({"family": config.family_column(objects["key"]), "size": objects["size"]})
+    sums = table.group_by("family").aggregate([("size", "count"), ("size", "sum")]).sort_by("family")
+    return {row["family"]: (row["size_count"], row["size_sum"]) for row in sums.to_pylist()}
+
+
+def _raw_keys(unreadable: list[str]) -> dg.AssetCheckResult:
+    shown = [{"key": _escaped(key)} for key in unreadable[:SHOWN_KEYS]]
+    return dg.AssetCheckResult(
+        check_name="raw_keys",
+        passed=not unreadable,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=(
+            f"{len(unreadable):,} raw objects have keys that no reader can address: control characters, or empty or dot "
+            "segments. They are not converted. Rename them at their source and delete them from raw."
+            if unreadable
+            else "Every key can be read."
         ),
-        "unsorted_objects": unsorted,
-        "version": version,
-        "reused": unchanged,
-    }
-    if unchanged:
-        return dg.MaterializeResult(metadata=facts, data_version=dg.DataVersion(version))
-    return dg.MaterializeResult(value=inventory, metadata=facts, data_version=dg.DataVersion(version))
+        metadata={"unreadable": len(unreadable), "keys": metadata.table(shown)},
+    )
 
 
-def _update_partitions(context: dg.AssetExecutionContext, *, present: set[str]) -> None:
-    known = set(context.instance.get_dynamic_partitions(FAMILIES.name or ""))
-    context.instance.add_dynamic_partitions(FAMILIES.name or "", sorted(present - known))
-    for family in sorted(known - present):
-        context.instance.delete_dynamic_partition(FAMILIES.name or "", family)
+def _escaped(key: str) -> str:
+    """A key that can be printed: what cannot be seen is spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in key)

@@ -7,6 +7,8 @@ import pyarrow.dataset as ds
 
 from pixel_pipeline.code_version import code_version
 from pixel_pipeline.defs import metadata
+from pixel_pipeline.defs.automation import FOLLOW_UPSTREAM
+from pixel_pipeline.defs.freshness import DATASET_REGISTRY
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import Memo, fingerprint
@@ -18,6 +20,8 @@ from pixel_pipeline.registry.dataset_registry import build
     kinds={"s3", "json"},
     owners=["team:data"],
     group_name="data",
+    automation_condition=FOLLOW_UPSTREAM,
+    freshness_policy=DATASET_REGISTRY,
     description="`config/dataset_registry.json`: every curated dataset by category, with counts, versions and paths.",
 )
 def dataset_registry(

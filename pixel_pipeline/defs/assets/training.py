@@ -13,6 +13,7 @@ import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError
 
 from pixel_pipeline.defs.assets.tokens import token_shards
+from pixel_pipeline.defs.freshness import MOE_CHECKPOINT
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.settings import project_root
 from pixel_pipeline.tokens.shards import current_manifest_key
@@ -29,6 +30,7 @@ EXIT_INTERRUPTED = 130
     owners=["team:training"],
     group_name="training",
     deps=[token_shards],
+    freshness_policy=MOE_CHECKPOINT,
     description=(
         "A mixture-of-experts checkpoint, trained with Lightning from the current token shards: safetensors in the "
         "checkpoint bucket, loadable by plain transformers. Unchanged input trains nothing; an interrupted run goes on."
