@@ -7,8 +7,11 @@ import typer
 from pixel_pipeline.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, err
 from pixel_pipeline.cli.data import ingest, sample, status
 from pixel_pipeline.cli.demo import demo
+from pixel_pipeline.cli.doctor import doctor
 from pixel_pipeline.cli.generate import generate
 from pixel_pipeline.cli.s3 import s3
+from pixel_pipeline.cli.sync import sync
+from pixel_pipeline.cli.tables import vacuum
 from pixel_pipeline.errors import PixelError
 
 app = typer.Typer(
@@ -18,7 +21,7 @@ app = typer.Typer(
     # A traceback with local variables would show conversations and secrets.
     pretty_exceptions_enable=False,
 )
-for command in (demo, sample, ingest, status, generate):
+for command in (demo, doctor, sample, ingest, sync, status, generate, vacuum):
     app.command()(command)
 app.add_typer(s3, name="s3")
 

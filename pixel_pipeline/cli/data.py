@@ -46,7 +46,7 @@ def ingest(
     """Copy local files into the lake's raw tier, below `acquired/`. The job `prepare_data` then converts them."""
     from pixel_pipeline.lake import keys
     from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.sync.rclone import copy_to_lake
+    from pixel_pipeline.sync.ingest import copy_to_lake
 
     if not path.exists():
         raise PixelError(f"There is nothing at {path}.", hint="Give the path of a folder or a file.")
