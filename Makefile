@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := . $(VENV)/bin/activate &&
+PEERS := .venv-peers
+# Of `make bench`: one or several of the areas there are.
+AREA ?= lake
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint ui s3-down clean constraints
+.PHONY: help setup demo test lint ui bench bench-peers s3-down clean constraints
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,12 +32,24 @@ lint: $(STAMP) ## Ruff and mypy.
 ui: $(STAMP) ## Open the Dagster webserver and daemon on loopback (port 3000, or PORT=…).
 	@$(RUN) dagster dev --host 127.0.0.1 $(if $(PORT),--port $(PORT))
 
+bench: $(STAMP) $(PEERS)/.installed ## Measure beside the peers (AREA=lake; options in BENCH_ARGS, e.g. --json).
+	@$(RUN) for area in $(AREA); do python -m benchmarks.$$area $(BENCH_ARGS) || exit; done
+
+bench-peers: $(PEERS)/.installed ## Install what `make bench` measures against into .venv-peers.
+
+$(PEERS)/.installed: benchmarks/peers.txt | $(STAMP)
+	@echo "==> installing the peers into $(PEERS)"
+	@$(VENV)/bin/python -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	@touch $@
+
 s3-down: $(STAMP) ## Stop the embedded S3 server.
 	@$(RUN) pixel s3 down
 
 constraints: $(STAMP) ## Renew constraints.txt from what is installed.
 	@$(RUN) python scripts/constraints.py
 
-clean: ## Stop the embedded server and delete .pixel (the embedded lake with all its data) and .venv.
+clean: ## Stop the embedded server and delete .pixel (the embedded lake with all its data), .venv and .venv-peers.
 	@if [ -x $(VENV)/bin/pixel ]; then $(VENV)/bin/pixel s3 down; fi
-	rm -rf .pixel $(VENV)
+	rm -rf .pixel $(VENV) $(PEERS)

@@ -1,0 +1,391 @@
+"""The lake beside its peers: listing, streaming, tables. `make bench AREA=lake`; docs/benchmarks.md tells what is measured."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+import sys
+from typing import Any
+
+import obstore
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from benchmarks import data, listing_server, object_server
+from benchmarks.harness import (
+    MB,
+    BenchmarkError,
+    Figure,
+    Options,
+    Run,
+    Worker,
+    against_limit,
+    against_peer,
+    alternate,
+    run_area,
+)
+from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.lake import embedded, keys
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.settings import Settings, get_settings
+
+BUCKET = "pixel-bench"
+LISTED_OBJECTS = 20_000
+MANY_OBJECTS = 1_000_000
+MANY_SECONDS = 20.0
+MANY_MEMORY = 1_000 * MB
+LINES_BYTES = 400 * MB
+LARGE_BYTES = (100 * MB, 10_000 * MB)
+LARGE_LIMIT = 300 * MB
+ELEMENTS_BYTES = 200 * MB
+TABLE_BYTES = 1_000 * MB
+FOLDERS = (
+    "CoT_Reasoning",
+    "Edge Cases/crisis",
+    "Priority 1/wave 2",
+    "Voice/transcripts",
+    "Long running therapy",
+)
+MATERIAL = xxhash.xxh3_64_hexdigest(Path(data.__file__).read_bytes())
+"""In the names of generated objects, which are kept from run to run: other code, other objects."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all sections work with: the options, a bucket of their own, and how workers find it."""
+
+    options: Options
+    lake: Lake
+    home: Path
+    env: dict[str, str]
+
+    def ours(self, job: str, **arguments: Any) -> Worker:
+        """A job of `lake_ours.py`."""
+        return Worker(Path(sys.executable), "benchmarks.lake_ours", job, arguments, self.env)
+
+    def peer(self, job: str, **arguments: Any) -> Worker:
+        """A job of `lake_peers.py`."""
+        return Worker(self.options.peers_python, "benchmarks.lake_peers", job, arguments, self.env)
+
+    def elsewhere(self, endpoint: str) -> "Bench":
+        """The same, with workers that find a server of generated objects in place of the lake."""
+        return replace(self, env=self.env | _endpoint(endpoint))
+
+
+@contextmanager
+def prepare(options: Options) -> Iterator[Bench]:
+    """The bucket `pixel-bench`: on an embedded server of its own, or, where an endpoint is configured, there."""
+    settings = get_settings()
+    settings = settings.model_copy(update={"bucket": BUCKET, "home": settings.home / "bench"})
+    lake = Lake.open(settings)
+    lake.data.check()
+    try:
+        yield Bench(options=options, lake=lake, home=settings.home, env=_environment(lake, settings))
+    finally:
+        embedded.stop(settings.home)
+
+
+def _environment(lake: Lake, settings: Settings) -> dict[str, str]:
+    target = lake.target
+    env = {
+        "PIXEL_HOME": str(settings.home),
+        "PIXEL_BUCKET": BUCKET,
+        "AWS_ACCESS_KEY_ID": target.access_key,
+        "AWS_SECRET_ACCESS_KEY": target.secret_key,
+        "AWS_REGION": target.region,
+        "AWS_DEFAULT_REGION": target.region,
+        # Servers other than AWS may not know newer checksums.
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+    }
+    if target.ca_bundle is not None:
+        env |= {"AWS_CA_BUNDLE": str(target.ca_bundle), "SSL_CERT_FILE": str(target.ca_bundle)}
+    if target.session_token is not None:
+        env["AWS_SESSION_TOKEN"] = target.session_token
+    return env | _endpoint(target.endpoint or f"https://s3.{target.region}.amazonaws.com")
+
+
+def _endpoint(url: str) -> dict[str, str]:
+    return {"AWS_ENDPOINT_URL": url, "PIXEL_S3_ENDPOINT": url}
+
+
+def wall(run: Run) -> float:
+    return run.wall
+
+
+def cpu(run: Run) -> float:
+    return run.cpu
+
+
+def count_per_cpu_second(run: Run) -> float:
+    return run.count / run.cpu
+
+
+def memory(run: Run) -> float:
+    """Megabytes."""
+    return run.peak_rss / MB
+
+
+def check_count(run: Run, expected: int) -> None:
+    """Raises BenchmarkError where something else was done than asked."""
+    if run.count != expected:
+        raise BenchmarkError(f"Expected a count of {expected:,}; it was {run.count:,}.")
+
+
+def listing(bench: Bench) -> Iterator[Figure]:
+    """The raw tier of today's bucket."""
+    count = bench.options.scaled(LISTED_OBJECTS)
+    _put_raw(bench.lake, count)
+    pairs = alternate(
+        bench.ours("list_inventory").run,
+        bench.peer("list_boto3", bucket=BUCKET, prefix=f"{keys.RAW}/").run,
+        repeats=bench.options.repeats,
+    )
+    name = f"list {count:,} objects"
+    yield against_peer(f"{name}, time", pairs, unit="s", measure=wall, library="boto3", goal=4)
+    yield against_peer(f"{name}, CPU", pairs, unit="CPU-s", measure=cpu, library="boto3", goal=10)
+
+
+def _put_raw(lake: Lake, count: int) -> None:
+    wanted = {
+        f"{keys.RAW}/{FOLDERS[number % len(FOLDERS)]}/part {number // 500:03}/conversations_{number:06}.json"
+        for number in range(count)
+    }
+    there = {item.key for item in lake.data.list(keys.RAW)}
+    lake.data.delete(sorted(there - wanted))
+
+    async def put_missing() -> None:
+        at_once = asyncio.Semaphore(32)
+
+        async def put(key: str) -> None:
+            async with at_once:
+                await obstore.put_async(lake.data.store, key, b'[{"messages": []}]')
+
+        await asyncio.gather(*(put(key) for key in sorted(wanted - there)))
+
+    asyncio.run(put_missing())
+
+
+def million(bench: Bench) -> Iterator[Figure]:
+    """A bucket of a million objects, of which one in a hundred changes. The listing is generated; the tables are real."""
+    count = bench.options.scaled(MANY_OBJECTS)
+    changed = max(1, count // 100)
+    name = f"{count:,} objects, {changed:,} changed"
+    with listing_server.spawned(count) as before, listing_server.spawned(count, changed=changed) as after:
+        for tables in (keys.INVENTORY, keys.INVENTORY_CHANGES):
+            bench.lake.data.delete([item.key for item in bench.lake.data.list(tables)])
+        # Taken from an empty table, so that the first commit of the log has all objects in it.
+        check_count(bench.ours("refresh", listed_at=before).run(), count)
+        runs = [
+            bench.ours("refresh", listed_at=(after, before)[number % 2]).run()
+            for number in range(bench.options.repeats)
+        ]
+        for run in runs:
+            check_count(run, changed)
+        yield from _within_limits(f"refresh {name}", runs)
+        # One commit behind, as after a usual refresh, and behind by all since there was nothing.
+        for commits, changes in ((1, changed), (len(runs) + 1, count + changed * len(runs))):
+            tick = bench.ours("tick", commits=commits).run()
+            if (tick.count == 1) is not (commits == 1):
+                raise BenchmarkError(f"The sensor asked for {tick.count} runs after {commits} commits.")
+            yield from _within_limits(f"sensor tick, {changes:,} changes", [tick])
+        # The peer would need minutes for all; an eighth of the folders says how fast it goes.
+        ours = bench.elsewhere(before).ours("list_inventory").run()
+        peer = (
+            bench.elsewhere(before)
+            .peer("list_boto3", bucket=BUCKET, prefix="gdrive/raw/crisis_support/")
+            .run()
+        )
+        yield against_peer(
+            f"list {count:,} objects",
+            [(ours, peer)],
+            unit="objects/s",
+            measure=lambda run: run.count / run.wall,
+            library="boto3",
+        )
+
+
+def _within_limits(name: str, runs: Sequence[Run]) -> Iterator[Figure]:
+    yield against_limit(f"{name}: time", runs, unit="s", measure=wall, limit=MANY_SECONDS)
+    yield against_limit(f"{name}: memory", runs, unit="MB", measure=memory, limit=MANY_MEMORY / MB)
+
+
+def json_lines(bench: Bench) -> Iterator[Figure]:
+    """Records of a JSON Lines object."""
+    file = data.json_lines(bench.options.scaled(LINES_BYTES))
+    key = _put_once(bench.lake, f"bench/{MATERIAL}-{file.size}.jsonl", file)
+    for job, library, goal in (
+        ("lines_boto3", "boto3 + json", 3.0),
+        ("lines_s3fs", "s3fs + orjson", 1.5),
+        ("lines_s3fs_buffered", "s3fs in a buffer + orjson", None),
+        ("lines_obstore", "obstore + orjson", 0.8),
+    ):
+        pairs = alternate(
+            bench.ours("lines", uri=bench.lake.data.uri(key)).run,
+            bench.peer(job, bucket=BUCKET, key=key).run,
+            repeats=bench.options.repeats,
+        )
+        yield against_peer(
+            f"stream JSONL, {file.size / MB:,.0f} MB",
+            pairs,
+            unit="records/CPU-s",
+            measure=count_per_cpu_second,
+            library=library,
+            goal=goal,
+        )
+
+
+def elements(bench: Bench) -> Iterator[Figure]:
+    """Elements of one large JSON array."""
+    file = data.json_array(bench.options.scaled(ELEMENTS_BYTES))
+    key = _put_once(bench.lake, f"bench/{MATERIAL}-{file.size}.json", file)
+    pairs = alternate(
+        bench.ours("elements", uri=bench.lake.data.uri(key)).run,
+        bench.peer("elements_ijson", bucket=BUCKET, key=key).run,
+        repeats=bench.options.repeats,
+    )
+    yield against_peer(
+        f"stream a JSON array, {file.size / MB:,.0f} MB",
+        pairs,
+        unit="records/CPU-s",
+        measure=count_per_cpu_second,
+        library="ijson + boto3",
+    )
+
+
+def _put_once(lake: Lake, key: str, file: data.Repeated) -> str:
+    if not lake.data.exists(key):
+        obstore.put(lake.data.store, key, file.chunks())
+    return key
+
+
+def large(bench: Bench) -> Iterator[Figure]:
+    """Memory while objects of growing size go by; they are generated, for no disk has to hold them."""
+    sizes = [bench.options.scaled(size) for size in LARGE_BYTES]
+    wanted = {
+        f"{size}{suffix}": (maker, size)
+        for size in sizes
+        for suffix, maker in ((".jsonl", "json_lines"), (".json", "json_array"))
+    }
+    with object_server.serving(wanted) as server:
+        there = bench.elsewhere(f"http://127.0.0.1:{server['port']}")
+        for key, told in server["objects"].items():
+            job = "lines" if key.endswith(".jsonl") else "elements"
+            run = there.ours(job, uri=f"s3://{BUCKET}/{key}").run()
+            check_count(run, told["count"])
+            what = "JSONL" if job == "lines" else "a JSON array"
+            yield against_limit(
+                f"memory to stream {what}, {told['size'] / MB:,.0f} MB",
+                [run],
+                unit="MB",
+                measure=memory,
+                limit=LARGE_LIMIT / MB,
+            )
+
+
+def table(bench: Bench) -> Iterator[Figure]:
+    """A canonical table through the IO manager, against its files on local disk and the bare GETs of their bytes."""
+    size = bench.options.scaled(TABLE_BYTES)
+    stored = _table_once(bench.lake, size)
+    files = [uri.removeprefix(bench.lake.data.uri()) for uri in stored.open().file_uris()]
+    copies = [_copy(bench, key) for key in files]
+    get, read = bench.peer("get_files", bucket=BUCKET, keys=files), bench.peer("read_parquet", paths=copies)
+    pairs = alternate(
+        bench.ours("load_table", table=stored.key).run,
+        lambda: _together(get.run(), read.run()),
+        repeats=bench.options.repeats,
+    )
+    megabytes = sum(Path(copy).stat().st_size for copy in copies) / MB
+    yield against_peer(
+        f"load a table, {megabytes:,.0f} MB of Parquet",
+        pairs,
+        unit="MB/s",
+        measure=lambda run: megabytes / run.wall,
+        library="pyarrow + obstore",
+        goal=0.9,
+    )
+
+
+def _together(get: Run, read: Run) -> Run:
+    versions = {**read.versions, **get.versions}
+    return replace(read, wall=get.wall + read.wall, cpu=get.cpu + read.cpu, versions=versions)
+
+
+def _copy(bench: Bench, key: str) -> str:
+    path = bench.home / "copies" / key
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bench.lake.data.download(key, path)
+    return str(path)
+
+
+def _table_once(lake: Lake, size: int) -> Table:
+    """A table of conversations, of about `size` bytes of Parquet."""
+    stored = Table(lake, f"bench/table-{MATERIAL}-{size}")
+    if stored.exists():
+        return stored
+    batch = _conversations()
+    probe = pa.BufferOutputStream()
+    pq.write_table(pa.table(batch), probe, compression="zstd", use_dictionary=False)
+    rows = max(1, round(size * batch.num_rows / probe.tell()))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, rows, batch.num_rows):
+            some = batch.slice(0, rows - start)
+            for name in ("id", "content_hash"):
+                names = [
+                    xxhash.xxh3_128_hexdigest(f"{name}{start + row}".encode()) for row in range(some.num_rows)
+                ]
+                some = some.set_column(
+                    some.schema.get_field_index(name), CONVERSATION_SCHEMA.field(name), pa.array(names)
+                )
+            yield some
+
+    stored.overwrite(pa.RecordBatchReader.from_batches(CONVERSATION_SCHEMA, batches()))
+    return stored
+
+
+def _conversations() -> pa.RecordBatch:
+    source = {
+        "bucket": BUCKET,
+        "key": "bench/records.jsonl",
+        "etag": "0" * 32,
+        "position_kind": "byte",
+        "format": "chatml",
+    }
+    return pa.RecordBatch.from_pylist(
+        [
+            {
+                "id": "",
+                "messages": record["messages"],
+                "category": "priority",
+                "family": "bench",
+                "dataset": "records",
+                "source": {**source, "position": number * 2_500},
+                "content_hash": "",
+                "tags": [],
+                "metadata": orjson.dumps({"quality": record["quality"]}).decode(),
+            }
+            for number, record in enumerate(data.records())
+        ],
+        schema=CONVERSATION_SCHEMA,
+    )
+
+
+if __name__ == "__main__":
+    run_area(
+        "The lake beside its peers.",
+        prepare,
+        {
+            "listing": listing,
+            "million": million,
+            "json_lines": json_lines,
+            "large": large,
+            "elements": elements,
+            "table": table,
+        },
+    )
