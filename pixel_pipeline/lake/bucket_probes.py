@@ -145,12 +145,7 @@ def conditional_create(access: Access) -> Finding:
             verdict: Verdict = "honoured" if won == 1 else "ignored" if won else "refused"
             bucket.conditional.remember(bucket, verdict)
     told = ", ".join(f"{won or 'none'} won in {name}" for name, won in winners.items())
-    if not all(winners.values()):
-        return fail(
-            f"of {RACING_WRITERS} racing creates {told}: the server refuses If-None-Match, without which tables cannot be committed",
-            "Use a server with conditional writes: AWS, MinIO, Ceph, SeaweedFS, R2.",
-        )
-    unsound = any(won > 1 for won in winners.values())
+    unsound = any(won != 1 for won in winners.values())
     if unsound and setting == "on":
         return fail(
             f"of {RACING_WRITERS} racing creates {told}, and PIXEL_S3_CONDITIONAL_WRITES=on says that one would",
@@ -158,8 +153,8 @@ def conditional_create(access: Access) -> Finding:
         )
     if unsound:
         return warn(
-            f"SINGLE-WRITER MODE: of {RACING_WRITERS} racing creates {told}. The server ignores If-None-Match: two machines that "
-            "write at once can overwrite each other's commits without an error",
+            f"SINGLE-WRITER MODE: of {RACING_WRITERS} racing creates {told}. The server ignores or refuses If-None-Match: two "
+            "machines that write at once can overwrite each other's commits without an error",
             "Write to this lake from one machine at a time; on it, processes wait for each other's lock. Or use a server "
             "with conditional writes.",
         )

@@ -25,7 +25,6 @@ from pixel_pipeline.lake.errors import (
     LakeConflictError,
     LakeInterruptedError,
     LakeUnreachableError,
-    LakeUnsupportedError,
     LakeWriteError,
     ObjectCorruptError,
     ObjectExistsError,
@@ -358,19 +357,10 @@ class Lake:
 
         Does nothing where conditional writes make commits safe. In single-writer mode it waits for the other processes
         of this machine that write the table.
-
-        Raises:
-            LakeUnsupportedError: the store refuses conditional writes outright, and delta-rs does no other commits.
         """
         conditional = self.data.conditional
-        verdict = "honoured" if conditional is None else conditional.verdict(self.data)
-        if conditional is None or verdict == "honoured":
+        if conditional is None or not self.single_writer:
             return nullcontext()
-        if verdict == "refused":
-            raise LakeUnsupportedError(
-                f"{self.target.endpoint or 'This S3'} refuses conditional writes (If-None-Match), which commits to tables need.",
-                hint="Use a store that has them (AWS, MinIO, Ceph, SeaweedFS, R2, ...); `pixel doctor` tests one.",
-            )
         return conditional.alone(self.data, table)
 
     def storage_options(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.errors import LakeWriteError, ObjectNotFoundError
 from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.table_mirror import mirrored_log
 
 MAX_CONFLICTS = 50
 MAX_FAILURES = 3
@@ -61,18 +62,33 @@ class TableLog:
 
     def open(self, *, version: int | None = None) -> DeltaTable:
         """The table at its newest or a given version. Raises TableMissingError, VersionGoneError."""
-        with self.translated("open"):
-            table = DeltaTable(self._uri, storage_options=self._lake.storage_options())
+        table = self._open_at(self._uri, self._lake.storage_options())
         if version is not None and version != table.version():
             self._go_back(table, version)
         return table
 
     def newest(self) -> DeltaTable | None:
         """The table at its newest version, or None where there is none."""
+        return self._newest_at(self._uri, self._lake.storage_options())
+
+    def _newest_at(self, uri: str, options: dict[str, str]) -> DeltaTable | None:
         try:
-            return self.open()
+            return self._open_at(uri, options)
         except TableMissingError:
             return None
+
+    def _open_at(self, uri: str, options: dict[str, str]) -> DeltaTable:
+        with self.translated("open"):
+            return DeltaTable(uri, storage_options=options)
+
+    @contextmanager
+    def _log(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Where commits are made: URI and storage options."""
+        if not self._lake.single_writer:
+            yield self._uri, self._lake.storage_options()
+            return
+        with mirrored_log(self._lake.data, self._key) as folder:
+            yield str(folder), {}
 
     def entry(self, version: int) -> list[dict[str, Any]] | None:
         """The actions of one commit; None where the log does not hold it."""
@@ -119,19 +135,19 @@ class TableLog:
         once = CommitProperties(custom_metadata={"txnId": transaction, **note}, max_commit_retries=0)
         failures = conflicts = 0
         while True:
-            with self._lake.writing(self._key):
-                table = self.newest()
+            with self._lake.writing(self._key), self._log() as (uri, options):
+                table = self._newest_at(uri, options)
                 base = -1 if table is None else int(table.version())
                 try:
                     if table is None:
                         create_table_with_add_actions(
-                            self._uri,
+                            uri,
                             DeltaSchema.from_arrow(schema),
                             list(files),
                             mode="error",
                             partition_by=partition_by,
                             configuration=CONFIGURATION,
-                            storage_options=self._lake.storage_options(),
+                            storage_options=options,
                             commit_properties=once,
                         )
                         return 0

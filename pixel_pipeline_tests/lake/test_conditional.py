@@ -12,11 +12,12 @@ import sys
 import threading
 
 import orjson
+import pyarrow as pa
 import pytest
 
 from pixel_pipeline.lake import client, conditional, embedded
 from pixel_pipeline.lake.conditional import ask, race_creates, supports_conditional_create
-from pixel_pipeline.lake.errors import LakeAccessError, LakeUnsupportedError, ObjectExistsError
+from pixel_pipeline.lake.errors import LakeAccessError, ObjectExistsError
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline.settings import Settings
@@ -207,36 +208,46 @@ def test_a_killed_writer_lets_go(ignoring: FaultProxy, connect: Callable[..., La
 
 WRITER = """
 import sys
-from deltalake import write_deltalake
 import pyarrow as pa
+from pixel_pipeline.lake import client
+client.MAX_RETRIES = 1
 from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.tables import Table
 from pixel_pipeline.settings import get_settings
 
-lake = Lake.open(get_settings())
-for number in range(3):
-    with lake.writing("table"):
-        write_deltalake(
-            lake.data.uri("table"), pa.table({"n": [number]}), mode="append", storage_options=lake.storage_options()
-        )
+table = Table(Lake.open(get_settings()), "table")
+for number in range(6):
+    table.append(pa.table({"n": [number]}))
 """
 
 
+@pytest.mark.parametrize("kind", ["ignoring", "refusing"])
 def test_commits_of_two_processes_are_not_lost(
-    ignoring: FaultProxy, connect: Callable[..., Lake], own_home: Path, lake: Lake
+    kind: str, request: pytest.FixtureRequest, connect: Callable[..., Lake], own_home: Path, lake: Lake
 ) -> None:
-    connect(ignoring.endpoint)
+    """Twelve commits, so that there is a checkpoint among them."""
+    connect(request.getfixturevalue(kind).endpoint)
     writers = [subprocess.Popen([sys.executable, "-c", WRITER], stderr=subprocess.PIPE) for _ in range(2)]
     for writer in writers:
         _, said = writer.communicate()
         assert writer.returncode == 0, said
         assert said.count(b"SINGLE-WRITER MODE") == 1
-    assert Table(lake, "table").row_count() == 6
-    assert Table(lake, "table").version() == 5
+    table = Table(lake, "table")
+    assert sorted(table.read()["n"].to_pylist()) == sorted([*range(6)] * 2)
+    assert table.version() == 11
+    assert lake.data.exists("table/_delta_log/_last_checkpoint")
+    assert table.overwrite(pa.table({"n": [7]})).version == 12
+    assert table.read()["n"].to_pylist() == [7]
 
 
-def test_tables_are_not_written_where_commits_are_refused(
-    refusing: FaultProxy, connect: Callable[..., Lake], own_home: Path
+def test_a_commit_whose_upload_fails_is_none(
+    refusing: FaultProxy, connect: Callable[..., Lake], own_home: Path, lake: Lake
 ) -> None:
-    lake = connect(refusing.endpoint)
-    with pytest.raises(LakeUnsupportedError, match=r"refuses conditional writes(?s:.*)pixel doctor"):
-        lake.writing("table")
+    table = Table(connect(refusing.endpoint), "table")
+    table.append(pa.table({"n": [1]}))
+    refusing.always = Fault("status", status=403, code="AccessDenied", on=r"PUT .*/_delta_log/")
+    with pytest.raises(LakeAccessError):
+        table.append(pa.table({"n": [2]}))
+    refusing.always = REFUSAL
+    assert table.append(pa.table({"n": [3]})).version == 1
+    assert sorted(Table(lake, "table").read()["n"].to_pylist()) == [1, 3]
