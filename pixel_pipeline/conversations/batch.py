@@ -57,7 +57,9 @@ class BatchBuilder:
         self._languages: list[str | None] = []
         self._reasonings: list[str | None] = []
         self._metadata: list[str] = []
-        self._quarantine: list[tuple[int, str, bytes | None, int, str, str]] = []
+        self._members: list[str | None] = []
+        self._tags: list[tuple[str, ...]] = []
+        self._quarantine: list[tuple[int, str, str | None, bytes | None, int, str, str]] = []
 
     def add_conversation(
         self,
@@ -70,9 +72,14 @@ class BatchBuilder:
         language: str | None,
         reasoning: str | None,
         metadata: str,
+        tags: tuple[str, ...],
+        member: str | None,
     ) -> None:
         """Adds one valid conversation."""
-        self._ids.append(record_id(key=self._source.key, position=position, sub_index=sub_index))
+        self._ids.append(
+            record_id(key=self._source.key, position=position, sub_index=sub_index, member=member)
+        )
+        self._members.append(member)
         size = len(metadata) + len(reasoning or "")
         for role, content in messages:
             self._roles.append(role)
@@ -86,6 +93,7 @@ class BatchBuilder:
         self._languages.append(language)
         self._reasonings.append(reasoning)
         self._metadata.append(metadata)
+        self._tags.append(tags)
         self.rows += 1
         self.size += size
 
@@ -94,6 +102,7 @@ class BatchBuilder:
         *,
         position: int,
         position_kind: str,
+        member: str | None,
         raw: bytes | None,
         raw_size: int,
         error_class: str,
@@ -101,7 +110,7 @@ class BatchBuilder:
     ) -> None:
         """Adds one record that did not become a conversation."""
         kept = None if raw is None else raw[:QUARANTINE_RAW_BYTES]
-        self._quarantine.append((position, position_kind, kept, raw_size, error_class, reason))
+        self._quarantine.append((position, position_kind, member, kept, raw_size, error_class, reason))
         self.rows += 1
         self.size += len(kept or b"")
 
@@ -125,6 +134,7 @@ class BatchBuilder:
                 pa.array(self._positions, pa.int64()),
                 pa.array(self._kinds, pa.string()),
                 pa.array(self._formats, pa.string()),
+                pa.array(self._members, pa.string()),
             ],
             fields=list(SOURCE_TYPE),
         )
@@ -139,7 +149,7 @@ class BatchBuilder:
             "source": places,
             "content_hash": pa.array(self._hashes, pa.string()),
             "language": pa.array(self._languages, pa.string()),
-            "tags": pa.array([[]] * n, TAGS_TYPE),
+            "tags": pa.array(self._tags, TAGS_TYPE),
             "reasoning": pa.array(self._reasonings, pa.string()),
             "metadata": pa.array(self._metadata, pa.string()),
         }
@@ -149,12 +159,15 @@ class BatchBuilder:
 
     def _quarantined(self) -> pa.RecordBatch:
         source, rows = self._source, self._quarantine
-        positions, kinds, raws, sizes, classes, reasons = zip(*rows, strict=True) if rows else ((),) * 6
+        positions, kinds, members, raws, sizes, classes, reasons = (
+            zip(*rows, strict=True) if rows else ((),) * 7
+        )
         columns: dict[str, Any] = {
             "source_key": _repeat(source.key, len(rows)),
             "etag": _repeat(source.etag, len(rows)),
             "position": pa.array(positions, pa.int64()),
             "position_kind": pa.array(kinds, pa.string()),
+            "member": pa.array(members, pa.string()),
             "raw_bytes": pa.array(raws, pa.binary()),
             "raw_size": pa.array(sizes, pa.int64()),
             "error_class": pa.array(classes, pa.string()),

@@ -8,6 +8,7 @@ from pixel_pipeline.conversations.batch import BatchBuilder, ConvertedBatch
 from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.containers import open_container
+from pixel_pipeline.conversations.containers.opened import Opened
 from pixel_pipeline.conversations.formats import Format, find_format
 from pixel_pipeline.conversations.formats.fields import describe_keys
 from pixel_pipeline.conversations.ledger import LedgerEntry
@@ -47,6 +48,8 @@ class Conversion:
         self._entry = LedgerEntry(source)
         self._builder = BatchBuilder(source)
         self._kind = "object"
+        self._member: str | None = None
+        self._size = source.size
         self._state = "new"
 
     @property
@@ -75,9 +78,29 @@ class Conversion:
         self._state = "done"
 
     def _read(self) -> Iterator[ConvertedBatch]:
+        opened = open_container(self._source, self._stream, repaired=self._entry.repaired)
+        self._entry.container, self._entry.encoding = opened.name, opened.encoding
+        yield from self._read_members(opened) if opened.members is not None else self._read_opened(opened)
+
+    def _read_members(self, archive: Opened) -> Iterator[ConvertedBatch]:
+        """Reads the members of an archive, each as an object of its own: one that is bad does not end the others."""
+        outer, outer_size = self._member, self._size
+        for name, size, opened in archive.members or ():
+            self._member, self._size = name if outer is None else f"{outer}/{name}", size
+            try:
+                if isinstance(opened, ObjectError):
+                    raise opened
+                if opened.members is not None:
+                    yield from self._read_members(opened)
+                else:
+                    yield from self._read_opened(opened)
+            except ObjectError as error:
+                self._quarantine_object(error)
+            # The archive itself may turn out to be damaged behind this member.
+            self._member, self._size = outer, outer_size
+
+    def _read_opened(self, opened: Opened) -> Iterator[ConvertedBatch]:
         entry, builder = self._entry, self._builder
-        opened = open_container(self._source, self._stream, repaired=entry.repaired)
-        entry.container, entry.encoding = opened.name, opened.encoding
         if opened.dropped is not None:
             entry.records_in += 1
             entry.dropped[opened.dropped] += 1
@@ -93,7 +116,13 @@ class Conversion:
 
     def _convert_record(self, record: Record) -> None:
         source_format = find_format(record.value)
-        if source_format is None and (sessions := sessions_of(record.value)) is not None:
+        try:
+            sessions = sessions_of(record.value) if source_format is None else None
+        except RecordError as error:
+            self._entry.records_in += 1
+            self._quarantine_record(record, error)
+            return
+        if sessions is not None:
             for sub_index, value in enumerate(sessions.values):
                 context = sessions.context_of(sub_index, record.context)
                 # The record's own bytes hold all sessions; each is quarantined with its own.
@@ -107,10 +136,7 @@ class Conversion:
         try:
             self._convert(record, source_format, sub_index)
         except RecordError as error:
-            raw = record.raw
-            if raw is None and self._kind != "object":
-                raw = metadata.raw_json(record.value)
-            self._quarantine(position=record.position, raw=raw, raw_size=len(raw or b""), error=error)
+            self._quarantine_record(record, error)
 
     def _convert(self, record: Record, source_format: Format | None, sub_index: int | None) -> None:
         if source_format is None:
@@ -132,11 +158,19 @@ class Conversion:
             language=language,
             reasoning=clean(parsed.reasoning, repaired) if parsed.reasoning else None,
             metadata=metadata.dump(besides),
+            tags=parsed.tags,
+            member=self._member,
         )
         # Only now: a record that failed on the way has no repairs to report.
         self._entry.repaired.update(repaired)
         self._entry.records_out += 1
         self._entry.formats[source_format.name] += 1
+
+    def _quarantine_record(self, record: Record, error: RecordError) -> None:
+        raw = record.raw
+        if raw is None and self._kind != "object":
+            raw = metadata.raw_json(record.value)
+        self._quarantine(position=record.position, raw=raw, raw_size=len(raw or b""), error=error)
 
     def _quarantine_fault(self, fault: Fault) -> None:
         self._entry.records_in += 1
@@ -150,7 +184,7 @@ class Conversion:
     def _quarantine_object(self, error: ObjectError) -> None:
         self._entry.records_in += 1
         self._kind = "object"
-        self._quarantine(position=0, raw=None, raw_size=self._source.size, error=error)
+        self._quarantine(position=0, raw=None, raw_size=self._size, error=error)
 
     def _quarantine(self, *, position: int, raw: bytes | None, raw_size: int, error: RecordError) -> None:
         whole = self._kind == "object"
@@ -158,8 +192,9 @@ class Conversion:
         self._builder.add_quarantine(
             position=position,
             position_kind=self._kind,
+            member=self._member,
             raw=None if whole else raw,
-            raw_size=self._source.size if whole else raw_size,
+            raw_size=self._size if whole else raw_size,
             error_class=error.error_class,
             reason=error.reason,
         )

@@ -8,15 +8,18 @@ import xxhash
 from pixel_pipeline.conversations.records import Message
 
 
-def record_id(*, key: str, position: int, sub_index: int | None = None) -> str:
-    """Names a conversation by where it stands: xxh3-128, 32 hex digits, of `<key>#<position>[#<sub index>]`.
+def record_id(*, key: str, position: int, sub_index: int | None = None, member: str | None = None) -> str:
+    """Names a conversation by where it stands: xxh3-128, 32 hex digits, of `<key>[#!<member>]#<position>[#<sub index>]`.
 
-    `%` and `#` within the key are percent-escaped first, so that no two places share a name.
+    `%` and `#` within the key and the member are percent-escaped first, so that no two places share a name.
     """
-    if "#" in key or "%" in key:
-        key = key.replace("%", "%25").replace("#", "%23")
+    key = _escaped(key) if member is None else f"{_escaped(key)}#!{_escaped(member)}"
     place = f"{key}#{position}" if sub_index is None else f"{key}#{position}#{sub_index}"
     return xxhash.xxh3_128_hexdigest(place.encode("utf-8", "surrogatepass"))
+
+
+def _escaped(name: str) -> str:
+    return name.replace("%", "%25").replace("#", "%23") if "#" in name or "%" in name else name
 
 
 def content_hash(messages: Iterable[Message]) -> str:

@@ -1,6 +1,7 @@
 """What passes between containers, formats and the converter."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -10,6 +11,10 @@ Message = tuple[str, str]
 MAX_RECORD_BYTES = 64 << 20
 """A record larger than this (64 MiB) is quarantined: no session is, and a batch must stay far below Arrow's 2
 GiB."""
+
+
+PREFERENCE = "preference"
+"""Tag of a conversation that is one side of a comparison: kept for alignment, never for supervised training."""
 
 
 class Record(NamedTuple):
@@ -54,12 +59,14 @@ class Parsed(NamedTuple):
         metadata: What the record had besides its turns.
         reasoning: Chain of thought, kept apart.
         repaired: Changes made on the way, by kind.
+        tags: What later stages have to know, such as PREFERENCE.
     """
 
     messages: list[Message]
     metadata: dict[str, Any]
     reasoning: str | None = None
     repaired: Mapping[str, int] = MappingProxyType({})
+    tags: tuple[str, ...] = ()
 
 
 class RecordError(Exception):
@@ -79,3 +86,21 @@ class RecordError(Exception):
 class ObjectError(RecordError):
     """The rest of an object cannot be read; what was read before stays. It counts as one more record,
     quarantined."""
+
+
+def looked_at(
+    records: Iterator[Record | Fault], n: int
+) -> tuple[list[Record | Fault], Iterator[Record | Fault]]:
+    """Returns the first `n` records, and all of them. An ObjectError among the first is raised when reading gets there."""
+    first: list[Record | Fault] = []
+    try:
+        for record in islice(records, n):
+            first.append(record)
+    except ObjectError as error:
+        return first, _ending(first, error)
+    return first, chain(first, records)
+
+
+def _ending(records: list[Record | Fault], error: ObjectError) -> Iterator[Record | Fault]:
+    yield from records
+    raise error

@@ -1,5 +1,6 @@
 """The one table of how sources spell who speaks."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 import re
 
@@ -9,7 +10,7 @@ _SPELLINGS = {
     "system": "system developer sys 系统 系统提示",
     "user": """
         user human prompter usr client patient customer seeker help_seeker helpseeker supportee student caller
-        visitor questioner asker person interviewee patients guest_family gest_family guest_patient
+        visitor questioner asker person interviewee patients pattor guest_family gest_family guest_patient
         participant member 用户 来访者 求助者 咨询者 患者 病人 访客 提问者 人类 客户 學生 用戶 來訪者 求助者 사용자 내담자 환자 ユーザー 相談者 患者さん kullanıcı
         danışan usuario utilisateur benutzer
     """,
@@ -31,6 +32,29 @@ _AROUND = " \t*_#\"'“”「」-–—:："
 _BETWEEN = re.compile(r"[\s\-_./]+")
 _NUMBER_AT_END = re.compile(r"_?\d{1,2}$")
 _NAMEABLE = re.compile(r"[^\W\d][\w-]{0,23}")
+_NAME = re.compile(r"[^\W\d_][\w.'’-]{0,23}(?: [^\W\d_a-z][\w.'’-]{0,23})?")
+# Says that somebody speaks, not who: `A`, `2`, `Speaker 1`, `person_b`, a UUID.
+_NOBODY = frozenset(
+    [
+        "narrator",
+        "moderator",
+        "nobody",
+        "unknown",
+        "none",
+        "other",
+        "note",
+        "context",
+        "scene",
+        "observer",
+        "all",
+        "旁白",
+    ]
+)
+_NUMBERED = re.compile(
+    r"(?:speaker|person|participant|interlocutor|party|user|human|worker|turker|spk|spkr|说话人|发言人)[ _-]?(?:\d{1,4}|[a-z])",
+    re.IGNORECASE,
+)
+_BARE = re.compile(r"[a-z]|\d{1,9}|[0-9a-f]{8}[0-9a-f-]{4,32}", re.IGNORECASE)
 
 
 def normalised(spelling: str) -> str:
@@ -67,3 +91,52 @@ def required_role(spelling: object) -> str:
             "unknown_role", f"no canonical role is known for a spelling of {len(spelling)} characters"
         )
     raise RecordError("unknown_role", f"a role is text, found {type(spelling).__name__}")
+
+
+def assigned_roles(speakers: Sequence[object]) -> tuple[list[str], bool]:
+    """Returns the canonical roles of a conversation's turns, and whether they were concluded.
+
+    Of two speakers, one known and one with a name, the other one has the other role. Two speakers that are only numbered
+    or lettered are equals: the first to speak is the user. Nothing else is concluded.
+
+    Raises:
+        RecordError: `unknown_role`.
+    """
+    roles = [role_of(speaker) if isinstance(speaker, str) else None for speaker in speakers]
+    known = set(roles)
+    if None not in known and len(known) != 1:
+        return roles, False  # type: ignore[return-value]
+    found: dict[object, str | None] = {}
+    for speaker, role in zip(speakers, roles, strict=True):
+        found[speaker if _is_spelling(speaker) else required_role(speaker)] = role
+    sides = known & {"user", "assistant"}
+    strangers = [speaker for speaker, role in found.items() if role is None]
+    if len(strangers) == 1 and len(sides) == 1 and _is_name(str(strangers[0])):
+        found[strangers[0]] = "assistant" if "user" in sides else "user"
+    elif len(found) == 2 and len(known) == 1 and all(map(_is_anonymous, found)):
+        found = dict(zip(found, ("user", "assistant"), strict=True))
+    elif len(found) == 1 and strangers and _is_anonymous(strangers[0]):
+        raise RecordError("one_sided", f"one speaker only, in {len(speakers)} turns")
+    elif strangers:
+        required_role(strangers[0])
+    else:
+        return roles, False  # type: ignore[return-value]
+    return [found[speaker] for speaker in speakers], True  # type: ignore[index,misc]
+
+
+def is_numbered(spelling: str) -> bool:
+    """Whether a speaker is only told from others: `Speaker 1`, `person_b`."""
+    return _NUMBERED.fullmatch(spelling.strip()) is not None
+
+
+def _is_anonymous(spelling: object) -> bool:
+    text = str(spelling).strip()
+    return is_numbered(text) or _BARE.fullmatch(text) is not None
+
+
+def _is_name(spelling: str) -> bool:
+    return _NAME.fullmatch(spelling) is not None and spelling.casefold() not in _NOBODY
+
+
+def _is_spelling(speaker: object) -> bool:
+    return isinstance(speaker, str | int) and not isinstance(speaker, bool)

@@ -1,7 +1,7 @@
 """Arrow schemas of what a conversion writes: conversations, quarantine, ledger.
 
 CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
-    id             xxh3-128, 32 hex digits, of `<raw key>#<position>[#<sub index>]` (`identity.record_id`):
+    id             xxh3-128, 32 hex digits, of `<raw key>[#!<member>]#<position>[#<sub index>]` (`identity.record_id`):
     stable when the
                    same object is uploaded again.
     messages       turns in order; `role` is system, user, assistant or tool; `content` is text, never blank.
@@ -20,6 +20,7 @@ CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
                             a JSON document.
                             "object": the whole object is the record.
         format              name of the source format (`formats.FORMATS`).
+        member              nullable; name of the archive's member, or of the workbook's sheet, that position counts in.
     content_hash   xxh3-128, 32 hex digits, over roles and contents, the contents in NFC with whitespace
     collapsed and
                    stripped (`identity.content_hash`). Exact duplicates have equal hashes.
@@ -32,6 +33,7 @@ QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null
     source_key, etag   the raw object's version.
     position           as above; 0 where `position_kind` is "object".
     position_kind      as above.
+    member             as above.
     raw_bytes          nullable; the record's bytes, at most QUARANTINE_RAW_BYTES of them. Null for a whole
     object. Records of
                        JSON documents and Parquet are written back as JSON; other records are as they stand in
@@ -45,7 +47,7 @@ LEDGER_SCHEMA, one row an object. Not null.
     source_key, etag, family, code_version   as above.
     container      name of the container (`containers.CONTAINERS`), or "other" for what is none.
     formats        JSON object: conversations by format name.
-    encoding       "utf-8", "utf-16" or "cp1252"; "binary" where text is no question.
+    encoding       Python's name of it (`text.detect_encoding`); "binary" where text is no question.
     bytes          size as stored, bytes.
     records_in     = records_out + quarantined + the sum of `dropped`. Always.
     records_out    conversations.
@@ -75,6 +77,7 @@ SOURCE_TYPE = pa.struct(
         _required("position", pa.int64()),
         _required("position_kind", pa.string()),
         _required("format", pa.string()),
+        pa.field("member", pa.string()),
     ]
 )
 
@@ -100,6 +103,7 @@ QUARANTINE_SCHEMA = pa.schema(
         _required("etag", pa.string()),
         _required("position", pa.int64()),
         _required("position_kind", pa.string()),
+        pa.field("member", pa.string()),
         pa.field("raw_bytes", pa.binary()),
         _required("raw_size", pa.int64()),
         _required("error_class", pa.string()),

@@ -3,13 +3,21 @@
 import codecs
 import re
 
+from pixel_pipeline.conversations.legacy_encodings import (
+    legacy_encoding,
+    utf16_without_mark,
+    western_encoding,
+)
+from pixel_pipeline.conversations.markup import without_markup, without_mojibake
 from pixel_pipeline.conversations.records import RecordError
 
 SAMPLE_BYTES = 4 << 20
 """The encoding is decided on this much of an object."""
 
 # \t and \n stay. \r is handled as a line end; \x80-\x9f are C1 controls, never text.
-_DIRTY = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_C0 = bytes(b for b in range(32) if b not in b"\t\n") + b"\x7f"
+# Joiners stay: they make emoji, and words in some languages.
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE_END = re.compile("\r\n?|\x85")
@@ -26,16 +34,42 @@ def clean(content: str, repaired: dict[str, int]) -> str:
 
     Args:
         content: Text of one turn.
-        repaired: Gets `line_ends` and `control_characters` and `lone_surrogates`: characters changed.
+        repaired: Gets `lone_surrogates`, `line_ends`, `control_characters` and `invisible_characters`: characters
+            changed; and what `markup` counts.
     """
-    if _DIRTY.search(content) is None:
+    # Text is nearly always clean. To know it takes a few scans at the speed of memory, where one regular expression
+    # over each character would take as long as parsing JSON does.
+    try:
+        encoded = content.encode()
+    except UnicodeEncodeError:
+        content, n = _SURROGATE.subn("\ufffd", content)
+        _count(repaired, "lone_surrogates", n)
+        encoded = content.encode()
+    if len(encoded.translate(None, _C0)) != len(encoded):
+        content, n = _LINE_END.subn("\n", content)
+        _count(repaired, "line_ends", n)
+        content, n = _CONTROL.subn("", content)
+        _count(repaired, "control_characters", n)
+    if len(encoded) != len(content):
+        content = _clean_beyond_ascii(content, encoded, repaired)
+    if "&" in content or "<" in content:
+        content = without_markup(content, repaired)
+    return content
+
+
+def _clean_beyond_ascii(content: str, encoded: bytes, repaired: dict[str, int]) -> str:
+    # UTF-8 of U+0080 to U+00BF starts with 0xc2: C1 controls and soft hyphens, and most of what mojibake consists of.
+    if b"\xc2" in encoded or "\u00c3" in content or ("\u00e2" in content and "\u20ac" in content):
+        # Mojibake first: its second characters may be C1 controls.
+        content = without_mojibake(content, repaired)
+        content, n = _LINE_END.subn("\n", content)
+        _count(repaired, "line_ends", n)
+        content, n = _CONTROL.subn("", content)
+        _count(repaired, "control_characters", n)
+    elif not ("\u200b" in content or "\ufeff" in content or "\u2060" in content):
         return content
-    content, n = _LINE_END.subn("\n", content)
-    _count(repaired, "line_ends", n)
-    content, n = _CONTROL.subn("", content)
-    _count(repaired, "control_characters", n)
-    content, n = _SURROGATE.subn("\ufffd", content)
-    _count(repaired, "lone_surrogates", n)
+    content, n = _INVISIBLE.subn("", content)
+    _count(repaired, "invisible_characters", n)
     return content
 
 
@@ -52,12 +86,15 @@ def detect_encoding(sample: bytes) -> str:
         sample: The first SAMPLE_BYTES of the object, or all of it.
 
     Returns:
-        "utf-8", "utf-16" or "cp1252".
+        Python's name of it: "utf-8", "utf-16" (with mark), "utf-16-le", "utf-16-be", "utf-32", "cp1252" or another of
+        `legacy_encodings`.
     """
-    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not sample.startswith(
-        codecs.BOM_UTF32_LE
-    ):
+    if sample.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    if (wide := utf16_without_mark(sample)) is not None:
+        return wide
     if sample.isascii() or _is_utf8(sample):
         return "utf-8"
     lines = [line for line in sample.split(b"\n") if line and not line.isspace()]
@@ -65,7 +102,14 @@ def detect_encoding(sample: bytes) -> str:
         lines.pop()  # cut by the sample's end, possibly within a character
     bad = sum(not _is_utf8(line) for line in lines)
     enough = bad >= 3 or bad > 0.5 * len(lines)
-    return "cp1252" if bad and enough and _looks_western(b"\n".join(lines)) else "utf-8"
+    if not bad or not enough:
+        return "utf-8"
+    text = b"\n".join(lines)
+    if _looks_western(text):
+        return western_encoding(text) or "utf-8"
+    # A few lines may be valid UTF-8 by accident, many are not.
+    strange = bad >= 0.5 * sum(not line.isascii() for line in lines)
+    return (legacy_encoding(text) if strange else None) or "utf-8"
 
 
 def decode_document(data: bytes, repaired: dict[str, int]) -> str:

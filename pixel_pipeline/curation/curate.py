@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pixel_pipeline.code_version import code_version
+from pixel_pipeline.conversations.records import PREFERENCE
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.curation.near_duplicates import NearDuplicate, NearDuplicateIndex
 from pixel_pipeline.curation.splits import split_of
@@ -25,7 +26,9 @@ DROPPED_SCHEMA = pa.schema(
         pa.field("similarity", pa.float64(), nullable=False),
     ]
 )
-"""One row a dropped conversation: why (`exact_duplicate`, `near_duplicate`), in favour of which, Jaccard similarity 0 to 1."""
+"""One row a dropped conversation: why (`exact_duplicate`, `near_duplicate`, `preference`), in favour of which, Jaccard
+similarity 0 to 1. A side of a comparison (`preference`) is no conversation to learn to say; it is dropped for none, so the
+id is its own."""
 
 CODE_VERSION = code_version("pixel_pipeline.curation")
 
@@ -74,6 +77,7 @@ def decide(conversations: ds.Dataset) -> Decision:
             "content_hash": ds.field("content_hash"),
             "family": ds.field("family"),
             "messages": ds.field("messages"),
+            "tags": ds.field("tags"),
         }
     )
     order = order.take(
@@ -90,9 +94,12 @@ def decide(conversations: ds.Dataset) -> Decision:
     dropped: list[tuple[str, str, str, str, float]] = []
     records_out: Counter[str] = Counter()
     texts = _texts(order["messages"])
-    for position, (content_hash, text) in enumerate(
-        zip(order["content_hash"].to_pylist(), texts, strict=True)
+    for position, (content_hash, text, tags) in enumerate(
+        zip(order["content_hash"].to_pylist(), texts, order["tags"].to_pylist(), strict=True)
     ):
+        if PREFERENCE in tags:
+            dropped.append((ids[position], families[position], PREFERENCE, ids[position], 0.0))
+            continue
         first = first_by_hash.setdefault(content_hash, position)
         # What equals a dropped near copy goes with it, in favour of the same one: `kept_id` names what is kept.
         twin = near.add(position, text) if first == position else twins.get(first)

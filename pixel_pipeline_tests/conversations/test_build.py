@@ -13,7 +13,7 @@ from pixel_pipeline.conversations.families import FamilyConfig
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, LEDGER_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.errors import ObjectChangedError, ObjectNotFoundError
-from pixel_pipeline.lake.inventory import list_raw
+from pixel_pipeline.lake.listing import list_raw
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline_tests.conversations.convert import lines, sharegpt
@@ -38,7 +38,9 @@ def raw(lake: Lake) -> Lake:
 
 def _convert(lake: Lake, *, workers: int = 1, inventory: pa.Table | None = None) -> dict[str, FamilyReport]:
     families = families_of(
-        list_raw(lake) if inventory is None else inventory, config=FamilyConfig(), bucket=lake.data.name
+        list_raw(lake).objects if inventory is None else inventory,
+        config=FamilyConfig(),
+        bucket=lake.data.name,
     )
     with LocalExecutor(workers=workers) as executor:
         return {
@@ -151,7 +153,7 @@ def test_an_object_that_changes_under_the_conversion_leaves_the_old_tables(raw: 
     _convert(raw)
     said, versions = _said(raw), _versions(raw)
     raw.data.put(f"{CALM}/0.jsonl", lines(sharegpt("Second version", "Yes.")))
-    inventory = list_raw(raw)
+    inventory = list_raw(raw).objects
     if event == "replaced":
         raw.data.put(f"{CALM}/3.jsonl", lines(sharegpt("Came in between", "Yes.")))
     else:
@@ -197,7 +199,7 @@ def test_one_worker_and_two_make_equal_tables(raw: Lake, monkeypatch: pytest.Mon
     alone = _convert(raw)["calm"]
     expected = [Table(raw, key).dataset().to_table() for key, _ in tables]
     raw.data.delete([item.key for item in raw.data.list(keys.MEMO)])
-    inventory = list_raw(raw)
+    inventory = list_raw(raw).objects
     calm = inventory.slice(0, 5)
     together = _convert(raw, workers=2, inventory=calm)["calm"]
     assert together == alone

@@ -20,7 +20,7 @@ def test_a_row_has_what_the_schema_promises() -> None:
     assert row["id"] == record_id(key="gdrive/raw/Folder/file", position=0)
     assert row["source"] == {
         "bucket": "b", "key": "gdrive/raw/Folder/file", "etag": "e", "position": 0, "position_kind": "byte",
-        "format": "sharegpt",
+        "format": "sharegpt", "member": None,
     }  # fmt: skip
     assert (row["category"], row["family"], row["dataset"]) == ("folder", "folder", "folder")
     assert row["language"] == "pt-br"

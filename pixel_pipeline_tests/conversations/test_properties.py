@@ -11,7 +11,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from pixel_pipeline_tests.conversations.containers.test_archives import tarred, zipped
 from pixel_pipeline_tests.conversations.convert import convert
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -46,6 +48,23 @@ tagged = st.lists(
     ).map("".join),
     max_size=6,
 )
+marked = st.lists(
+    st.sampled_from(["<|im_start|>user", "<|im_start|>assistant", "<|im_end|>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "### Instruction:",
+                     "### Response:", "<|user|>", "<|assistant|>", "\n\nHuman: ", "\n\nAssistant: ", "</s>", "\n", "<think>", "</think>", "[00:01] "]) | texts,
+    max_size=8,
+).map("".join)  # fmt: skip
+
+
+def _nested(text: str, author: str) -> st.SearchStrategy[Any]:
+    def message(replies: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        return st.fixed_dictionaries(
+            {text: contents, author: roles, "replies": st.lists(replies, max_size=2)},
+            optional={"score": scalars, "rank": scalars, "deleted": scalars},
+        )
+
+    return st.recursive(message(values), message, max_leaves=4)
+
+
 records = st.one_of(
     st.fixed_dictionaries({"messages": _turns("role", "content")}, optional={"system": contents}),
     st.fixed_dictionaries({"conversations": _turns("from", "value")}),
@@ -58,6 +77,31 @@ records = st.one_of(
     tagged,
     _turns("role", "content"),
     st.fixed_dictionaries({"sessions": st.lists(_turns("role", "content"), max_size=3)}),
+    st.fixed_dictionaries({"messages": st.lists(_turns("sender", "text"), max_size=3)}),
+    st.fixed_dictionaries(
+        {
+            "prompt": contents | _turns("role", "content"),
+            "chosen": contents | _turns("role", "content"),
+            "rejected": contents,
+        }
+    ),
+    _fields("prompt", "answer1", "answer2", optional={"winner": scalars}),
+    st.fixed_dictionaries(
+        {
+            "title": contents,
+            "selftext": contents,
+            "comments": st.lists(_nested("body", "author"), max_size=3),
+        },
+        optional={"author": roles},
+    ),
+    st.fixed_dictionaries({"prompt": _nested("text", "role")}),
+    _nested("text", "role"),
+    st.fixed_dictionaries({"id": scalars, "parent_id": scalars, "role": roles, "text": contents}),
+    st.fixed_dictionaries({"dialogue_id": scalars, "turn": scalars, "speaker": roles, "utterance": contents}),
+    st.fixed_dictionaries({"text": marked}),
+    st.fixed_dictionaries(
+        {"instruction": texts, "instances": st.lists(_fields("input", "output"), max_size=2)}
+    ),
     values,
 )
 
@@ -81,7 +125,11 @@ def mutated(draw: st.DrawFn, data: bytes) -> bytes:
 @st.composite
 def objects(draw: st.DrawFn) -> bytes:
     found = draw(st.lists(records, max_size=6))
-    kind = draw(st.sampled_from(["lines", "array", "object", "csv", "text", "parquet"]))
+    kind = draw(
+        st.sampled_from(
+            ["lines", "array", "object", "csv", "text", "parquet", "yaml", "zip", "tar", "subtitles"]
+        )
+    )
     if kind == "lines":
         data = b"\n".join(map(_json, found))
     elif kind == "array":
@@ -95,6 +143,15 @@ def objects(draw: st.DrawFn) -> bytes:
         cells = texts | tagged.map("\n".join)
         writer.writerows([names, *draw(st.lists(st.tuples(cells, cells), max_size=6))])
         data = table.getvalue().encode()
+    elif kind == "yaml":
+        data = yaml.safe_dump({"conversations": found}, allow_unicode=True).encode("utf-8", "replace")
+    elif kind == "zip":
+        data = zipped({f"{n}.json": _json(record) for n, record in enumerate(found)})
+    elif kind == "tar":
+        data = tarred({f"{n}.json": _json(record) for n, record in enumerate(found)})
+    elif kind == "subtitles":
+        cues = draw(st.lists(tagged.map("\n".join), max_size=4))
+        data = "\n\n".join(["WEBVTT", *(f"00:01.000 --> 00:02.000\n{cue}" for cue in cues)]).encode()
     elif kind == "text":
         data = "\n".join(draw(tagged)).encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])))
     else:
@@ -119,6 +176,9 @@ def _check(data: bytes, key: str) -> None:
             "csv_table",
             "json_lines",
             "parquet_table",
+            "yaml_document",
+            "zip",
+            "tar",
         )
 
 

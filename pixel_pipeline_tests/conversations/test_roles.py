@@ -1,7 +1,7 @@
 import pytest
 
 from pixel_pipeline.conversations.records import RecordError
-from pixel_pipeline.conversations.roles import ROLE_OF, normalised, required_role, role_of
+from pixel_pipeline.conversations.roles import ROLE_OF, assigned_roles, normalised, required_role, role_of
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,39 @@ def test_a_stranger_is_named_only_when_short(spelling: object, named: bool) -> N
         required_role(spelling)
     assert caught.value.error_class == "unknown_role"
     assert (str(spelling) in caught.value.reason) == named
+
+
+@pytest.mark.parametrize(
+    ("speakers", "roles"),
+    [
+        (["Therapist", "Sarah", "Therapist"], ["assistant", "user", "assistant"]),
+        (["user", "Mixer-7b"], ["user", "assistant"]),
+        ([0, 1, 0], ["user", "assistant", "user"]),
+        (["B", "A"], ["user", "assistant"]),
+        (["User 1", "User 2"], ["user", "assistant"]),
+    ],
+)
+def test_the_other_of_two_speakers_is_concluded(speakers: list[object], roles: list[str]) -> None:
+    assert assigned_roles(speakers) == (roles, True)
+
+
+@pytest.mark.parametrize(
+    "speakers",
+    [
+        ["Ann", "Ben"],
+        ["Therapist", "Ann", "Ben"],
+        ["user", "narrator"],
+        ["user", "assistant", "Ann"],
+        [1, 2, 3],
+        [True, False],
+        ["user", "he said this"],
+    ],
+)
+def test_nothing_else_is_concluded(speakers: list[object]) -> None:
+    with pytest.raises(RecordError, match="unknown_role"):
+        assigned_roles(speakers)
+
+
+def test_known_speakers_are_what_they_are() -> None:
+    assert assigned_roles(["client", "client"]) == (["user", "user"], False)
+    assert assigned_roles(["system", "user", "gpt"]) == (["system", "user", "assistant"], False)

@@ -16,7 +16,7 @@ from pixel_pipeline.conversations.families import FamilyConfig
 from pixel_pipeline.curation.accounts import read_accounts, unaccounted_objects
 from pixel_pipeline.curation.curate import curated_batches, decide
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.inventory import list_raw
+from pixel_pipeline.lake.listing import list_raw
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline.settings import get_settings
@@ -41,7 +41,7 @@ RAW = {
 
 
 def take_inventory(lake: Lake) -> pa.Table:
-    inventory = list_raw(lake)
+    inventory = list_raw(lake).objects
     Table(lake, keys.INVENTORY).overwrite(inventory)
     return inventory
 

@@ -130,3 +130,11 @@ def test_nothing_in_nothing_out() -> None:
     assert decision.kept == set()
     assert _dropped(decision) == []
     assert curated_batches(dataset([]), decision).read_all().num_rows == 0
+
+
+def test_a_side_of_a_comparison_is_never_trained_on() -> None:
+    rows = [_conversation(1, position=0), _conversation(1, position=1), _conversation(2, position=2)]
+    rows[0]["tags"] = ["preference"]
+    decision = decide(dataset(rows))
+    assert decision.kept == {rows[1]["id"], rows[2]["id"]}
+    assert [(row["reason"], row["kept_id"]) for row in _dropped(decision)] == [("preference", rows[0]["id"])]

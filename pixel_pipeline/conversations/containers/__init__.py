@@ -2,38 +2,57 @@
 
 A container is a module with `NAME`, `POSITION_KIND`, `IS_TEXT`, `matches(Input) -> bool` and `read(Input) ->
 records`. CONTAINERS is asked in order; the last takes any text. To add one: write its module, add it here,
-write its test.
+write its test. Around them, packings (`unpacking`) are taken off, and archives hand out members that are opened in turn.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pixel_pipeline.conversations.containers import (
+    arrow_table,
     csv_table,
     json_document,
     json_lines,
     other,
     parquet_table,
     text_document,
+    word_document,
+    yaml_document,
 )
+from pixel_pipeline.conversations.containers.archives import TAR, ZIP, ZIP_MAGIC, Archive
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Container, Input, Opened
+from pixel_pipeline.conversations.containers.random_access import spooled
 from pixel_pipeline.conversations.containers.streams import (
-    GunzipStream,
     PeekableStream,
     TranscodedStream,
-    cp1252_to_utf8,
-    is_gzip,
     returns_to_feeds,
-    utf16_to_utf8,
+    to_utf8,
 )
+from pixel_pipeline.conversations.containers.unpacking import packing_of
+from pixel_pipeline.conversations.containers.workbook import WORKBOOK
+from pixel_pipeline.conversations.records import ObjectError
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.text import SAMPLE_BYTES, detect_encoding
+from pixel_pipeline.conversations.threads import joined
 
 CONTAINERS: tuple[Container, ...] = tuple(
     Container(module.NAME, module.POSITION_KIND, module.IS_TEXT, module.matches, module.read)
-    for module in (parquet_table, json_lines, json_document, csv_table, text_document)
+    for module in (
+        parquet_table,
+        arrow_table,
+        word_document,
+        json_lines,
+        json_document,
+        yaml_document,
+        csv_table,
+        text_document,
+    )
 )
+ARCHIVES: tuple[Archive, ...] = (WORKBOOK, ZIP, TAR)
+MAX_DEPTH = 2
+"""Archives within archives, and packings within packings."""
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -44,16 +63,29 @@ def open_container(source: SourceObject, stream: BinaryIO, *, repaired: Counter[
     Raises:
         ObjectError: It is an archive or a table of a kind that is not read here.
     """
+    return _open(PurePosixPath(source.key).name.lower(), stream, repaired=repaired, depth=0)
+
+
+def _open(name: str, stream: BinaryIO, *, repaired: Counter[str], depth: int) -> Opened:
     content, original = PeekableStream(stream), stream if _seekable(stream) else None
-    name = PurePosixPath(source.key).name.lower()
-    if is_gzip(content.peek(PROBE_BYTES)):
-        content, original = PeekableStream(GunzipStream(content)), None
-        name = name.removesuffix(".gz")
+    for _ in range(MAX_DEPTH):
+        if (packing := packing_of(content.peek(PROBE_BYTES))) is None:
+            break
+        content, original = PeekableStream(packing.unpack(content)), None
+        name = name.removesuffix(packing.suffix)
     head = content.peek(PROBE_BYTES)
+    if head.startswith(ZIP_MAGIC) and original is None:
+        original = spooled(content)
+        content = PeekableStream(original)
     given = Input(name, content, original, 0, repaired)
     for container in CONTAINERS:
         if not container.is_text and container.matches(given):
-            return Opened(container.name, "binary", container.position_kind, container.read(given))
+            return Opened(container.name, "binary", container.position_kind, joined(container.read(given)))
+    if (archive := next((kind for kind in ARCHIVES if kind.matches(given)), None)) is not None:
+        if depth >= MAX_DEPTH:
+            raise ObjectError("nesting_too_deep", f"more than {MAX_DEPTH} archives within each other")
+        members = _members(archive, given, depth=depth + 1)
+        return Opened(archive.name, "binary", "object", iter(()), members=members)
     if reason := other.not_a_dataset(name, head):
         content.raise_fault()
         return Opened("other", "binary", "object", iter(()), reason)
@@ -61,8 +93,7 @@ def open_container(source: SourceObject, stream: BinaryIO, *, repaired: Counter[
 
     encoding = detect_encoding(content.peek(SAMPLE_BYTES))
     if encoding != "utf-8":
-        convert = cp1252_to_utf8 if encoding == "cp1252" else utf16_to_utf8(repaired)
-        content = PeekableStream(TranscodedStream(content, convert))
+        content = PeekableStream(TranscodedStream(content, to_utf8(encoding, repaired)))
     head = content.peek(PROBE_BYTES)
     if b"\r" in head and b"\n" not in head:
         content = PeekableStream(TranscodedStream(content, returns_to_feeds(repaired)))
@@ -73,7 +104,25 @@ def open_container(source: SourceObject, stream: BinaryIO, *, repaired: Counter[
         repaired["byte_order_mark"] += 1
     given = Input(name, content, None, start, repaired)
     container = next(kind for kind in CONTAINERS if kind.is_text and kind.matches(given))
-    return Opened(container.name, encoding, container.position_kind, container.read(given))
+    return Opened(container.name, encoding, container.position_kind, joined(container.read(given)))
+
+
+def _members(
+    archive: Archive, given: Input, *, depth: int
+) -> Iterator[tuple[str, int, Opened | ObjectError]]:
+    for member in archive.members(given):
+        opened: Opened | ObjectError
+        if member.error is not None:
+            opened = member.error
+        elif member.content is None:
+            opened = member.opened or Opened("other", "binary", "object", iter(()), member.dropped)
+        else:
+            base = PurePosixPath(member.name).name.lower()
+            try:
+                opened = _open(base, cast(BinaryIO, member.content), repaired=given.repaired, depth=depth)
+            except ObjectError as error:
+                opened = error
+        yield member.name, member.size, opened
 
 
 def _seekable(stream: BinaryIO) -> bool:

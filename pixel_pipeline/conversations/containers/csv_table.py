@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Iterator
 import csv
 from itertools import islice
-import re
 import sys
 
+from pixel_pipeline.conversations.containers.header import is_header, unique_names
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Input
 from pixel_pipeline.conversations.containers.streams import Line, iter_lines
 from pixel_pipeline.conversations.formats.transcript import speaker_share
@@ -22,8 +22,6 @@ POSITION_KIND = "row"
 IS_TEXT = True
 _DELIMITERS = ",;\t|"
 _SAMPLE_ROWS = 50
-_COLUMN = re.compile(r"[^\W\d][\w .()/#%&?+:-]{0,63}")
-_SINGLE_COLUMNS = frozenset(["dialogue", "dialog", "conversation", "transcript", "text", "chat", "content"])
 _LEAST_BUDGET = 16 << 20
 _MOST_BUDGET = 64 << 20
 
@@ -41,7 +39,7 @@ def read(given: Input) -> Iterator[Record | Fault]:
     position = 0
     for row, raw, error in rows:
         if header is None and error is None:
-            header = _unique_names(row)
+            header = unique_names(row)
             continue
         width = len(header or ())
         if error is None and len(row) > width and not any(row[width:]):
@@ -163,7 +161,7 @@ def _delimiter(given: Input) -> str | None:
     best: tuple[float, int, str] | None = None
     for delimiter in _DELIMITERS:
         rows = _sample_rows(head, delimiter)
-        if not rows or not _is_header(rows[0]) or (len(rows) < 2 and not named):
+        if not rows or not is_header(rows[0]) or (len(rows) < 2 and not named):
             continue
         width, body = len(rows[0]), rows[1:]
         share = sum(len(row) == width for row in body) / max(1, len(body))
@@ -175,28 +173,3 @@ def _delimiter(given: Input) -> str | None:
         if best is None or (share, width) > best[:2]:
             best = (share, width, delimiter)
     return best[2] if best else None
-
-
-def _is_header(row: list[str]) -> bool:
-    names = [name.strip() for name in row]
-    if len(names) == 1:
-        return names[0].lower() in _SINGLE_COLUMNS
-    named = [name for name in names if name]
-    return len(named) >= len(names) - 1 and all(
-        _COLUMN.fullmatch(name) and len(name.split()) <= 6 for name in named
-    )
-
-
-def _unique_names(row: list[str]) -> list[str]:
-    """Returns the header with a name for each column: `column_1` where it has none, a number behind one that
-    comes again."""
-    names: list[str] = []
-    seen: set[str] = set()
-    for index, cell in enumerate(row):
-        base = cell.strip() or f"column_{index + 1}"
-        name, n = base, 2
-        while name in seen:
-            name, n = f"{base}_{n}", n + 1
-        seen.add(name)
-        names.append(name)
-    return names

@@ -1,24 +1,36 @@
 """A JSON document: an array of records, an object with a list of sessions, an object keyed by id, or a single
 record.
 
-Positions are indices. Records have no bytes of their own; quarantine gets them written back as JSON.
+Positions are indices. Arrays are cut into their elements as they are read, so that neither their size nor a damaged
+element matters; so are large objects. Other objects are read whole.
 """
 
 from collections.abc import Iterator
+from itertools import chain, islice
+import json
+import re
 from typing import Any
 
 from pixel_pipeline.conversations.bundles import sessions_of
-from pixel_pipeline.conversations.containers.json_values import parse_json, parse_json_text
+from pixel_pipeline.conversations.containers.json_streams import (
+    LOOKED_AT,
+    Tail,
+    array_records,
+    keyed_records,
+    object_records,
+)
+from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats import find_format
-from pixel_pipeline.conversations.records import Fault, ObjectError, Record, RecordError
+from pixel_pipeline.conversations.records import Fault, ObjectError, Record, RecordError, looked_at
 
 NAME = "json_document"
 POSITION_KIND = "record"
 IS_TEXT = True
-MAX_DOCUMENT_BYTES = 1 << 30
-"""A document is parsed whole, in several times its size of memory."""
-_LOOKED_AT = 50
+MAX_WHOLE_BYTES = 16 << 20
+"""An object up to this size is read whole, in several times its size of memory."""
+_NOT_SPACE = re.compile(r"[^ \t\r\n]")
 
 
 def matches(given: Input) -> bool:
@@ -31,41 +43,67 @@ def matches(given: Input) -> bool:
 
 
 def read(given: Input) -> Iterator[Record | Fault]:
-    data = given.content.read_all(MAX_DOCUMENT_BYTES)
-    broken = False
-    try:
-        document = parse_json(data, given.repaired)
-    except RecordError as error:
-        if error.error_class != "bad_encoding":
-            raise ObjectError(error.error_class, error.reason) from None
-        # Each bad byte becomes a lone surrogate, so that only the records that hold one are lost.
-        broken = True
-        try:
-            document = parse_json_text(data.decode("utf-8", "surrogateescape"), given.repaired)
-        except RecordError:
-            raise ObjectError("undecodable", error.reason) from None
-    for position, (value, context) in enumerate(_records(document)):
-        if broken and _has_bad_bytes(value):
-            yield Fault(position, None, 0, "bad_encoding", "the record holds bytes that are not valid UTF-8")
-        else:
-            yield Record(position, value, None, context)
+    chunks = iter(lambda: given.content.read(CHUNK), b"")
+    if given.head.lstrip()[:1] == b"[":
+        yield from array_records(Tail(chunks, closing=b"]"), repaired=given.repaired)
+        return
+    # Only before the first read.
+    head = given.head
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        if size > MAX_WHOLE_BYTES:
+            yield from object_records(chain(held, chunks), head=head, repaired=given.repaired)
+            return
+    yield from _object(given, head, b"".join(held))
 
 
-def _records(document: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
+def records_of(document: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
     """Takes a document apart into records, each with what its metadata gets from around it."""
+    try:
+        sessions = sessions_of(document)
+    except RecordError:
+        # It is one record, and the converter says what is wrong with it.
+        sessions = None
     if find_format(document) is not None:
         yield document, None
     elif isinstance(document, list):
         for value in document:
             yield value, None
-    elif (sessions := sessions_of(document)) is not None:
+    elif sessions is not None:
         for index, value in enumerate(sessions.values):
             yield value, sessions.context_of(index)
     elif _is_keyed_by_id(document):
-        for key, value in document.items():
-            yield value, {"record_key": key}
+        yield from keyed_records(document)
     else:
         yield document, None
+
+
+def _object(given: Input, head: bytes, data: bytes) -> Iterator[Record | Fault]:
+    try:
+        document = parse_json(data, given.repaired)
+        records = enumerate(records_of(document))
+    except RecordError as error:
+        yield from _damaged_object(given, head, data, ObjectError(error.error_class, error.reason))
+        return
+    for position, (value, context) in records:
+        yield Record(position, value, None, context)
+
+
+def _damaged_object(given: Input, head: bytes, data: bytes, error: ObjectError) -> Iterator[Record | Fault]:
+    """Saves what can be: of objects one after another each, of a list of sessions or an object keyed by id the members that
+    are whole."""
+    if len(values := _concatenated(data)) > 1:
+        given.repaired["concatenated_documents"] += 1
+        for position, value in enumerate(values):
+            yield Record(position, value, None)
+        return
+    first, records = looked_at(object_records([data], head=head, repaired=given.repaired), LOOKED_AT)
+    if not any(isinstance(record, Record) and find_format(record.value) for record in first):
+        raise error
+    yield from records
 
 
 def _is_keyed_by_id(document: Any) -> bool:
@@ -75,21 +113,25 @@ def _is_keyed_by_id(document: Any) -> bool:
         return False
     if not all(isinstance(value, dict | list) for value in document.values()):
         return False
-    first = list(document.values())[:_LOOKED_AT]
+    first = [value for value, _ in islice(keyed_records(document), LOOKED_AT)]
     return any(find_format(value) for value in first) or (
         len(document) > 1 and all(isinstance(v, dict) for v in first)
     )
 
 
-def _has_bad_bytes(value: Any) -> bool:
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            pending += item.keys()
-            pending += item.values()
-        elif isinstance(item, list):
-            pending += item
-        elif isinstance(item, str) and any("\ud800" <= letter <= "\udfff" for letter in item):
-            return True
-    return False
+def _concatenated(data: bytes) -> list[Any]:
+    """Returns the values of a text that is one JSON object after another; none where it is anything else."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return []
+    values: list[Any] = []
+    decoder = json.JSONDecoder()
+    position = 0
+    try:
+        while (start := _NOT_SPACE.search(text, position)) is not None:
+            value, position = decoder.raw_decode(text, start.start())
+            values.append(value)
+    except (json.JSONDecodeError, RecursionError):
+        return []
+    return values if all(isinstance(value, dict) for value in values) else []

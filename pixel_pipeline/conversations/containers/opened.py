@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from pixel_pipeline.conversations.containers.streams import PeekableStream
-from pixel_pipeline.conversations.records import Fault, Record
+from pixel_pipeline.conversations.records import Fault, ObjectError, Record
 
 PROBE_BYTES = 256 << 10
 
@@ -61,6 +61,8 @@ class Opened(NamedTuple):
         position_kind: Unit of the records' positions.
         records: The records, to be consumed once.
         dropped: Why the object is no dataset, None where it is one.
+        members: Of an archive, name, size in bytes and content of each member, to be consumed in order; then there are no
+            records beside.
     """
 
     name: str
@@ -68,3 +70,4 @@ class Opened(NamedTuple):
     position_kind: str
     records: Iterator[Record | Fault]
     dropped: str | None = None
+    members: "Iterator[tuple[str, int, Opened | ObjectError]] | None" = None

@@ -11,16 +11,13 @@ _NOT_A_DATASET = (
     b"\x00\x01\x00\x00\x00",
 )  # fmt: skip
 _UNSUPPORTED = {
-    b"PK\x03\x04": "a zip archive (also .xlsx and .docx)",
-    b"PK\x05\x06": "an empty zip archive",
-    b"\x1f\x8b\x08": "a gzip object within a gzip object",
-    b"BZh": "a bzip2 archive",
+    b"\x1f\x8b\x08": "a gzip object within others",
+    b"BZh": "a bzip2 archive within others",
     b"\xfd7zXZ\x00": "an xz archive",
-    b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"\x28\xb5\x2f\xfd": "a zstd object within others",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"Rar!\x1a\x07": "a rar archive",
     b"SQLite format 3\x00": "an SQLite database",
-    b"ARROW1": "an Arrow file",
     b"\xd0\xcf\x11\xe0": "an old Office document",
     b"PAR1": "a Parquet file without its end",
     b"\x89HDF": "an HDF5 file",
@@ -32,6 +29,7 @@ _NAMES = re.compile(
     |   thumbs\.db | desktop\.ini
     |   (dataset_infos?|config|tokenizer|tokenizer_config|special_tokens_map|generation_config|package|
          package-lock|adapter_config|training_args|croissant|datapackage|kaggle|manifest)\.json
+    |   (.*[-_.])?(config|configs|settings|dataset_info|metadata|environment|docker-compose|mkdocs|workflow|ci)\.ya?ml
     |   requirements[a-z0-9_-]*\.txt | constraints\.txt | makefile | dockerfile
     |   .*\.(py|pyc|sh|bat|ps1|js|ts|css|html?|ipynb|toml|cfg|ini|lock|r|rmd|java|c|cpp|h|rs|go|tex|
          bib|svg|crc|md5|sha1|sha256)
@@ -50,10 +48,14 @@ def not_a_dataset(name: str, head: bytes) -> str | None:
         head: First bytes of the content.
     """
     encoding = detect_encoding(head)
-    blank = not head.strip(b" \t\r\n\x00\xef\xbb\xbf") if encoding != "utf-16" else len(head) <= 2
+    blank = (
+        not head.strip(b" \t\r\n\x00\xef\xbb\xbf")
+        if not encoding.startswith(("utf-16", "utf-32"))
+        else len(head) <= 4
+    )
     if blank or (head.startswith(_NOT_A_DATASET) and not _is_text(head)) or _is_named_so(name, head):
         return "not_a_dataset"
-    if encoding == "utf-16" or head.startswith(tuple(_UNSUPPORTED)) or _is_tar(head):
+    if encoding.startswith(("utf-16", "utf-32")) or head.startswith(tuple(_UNSUPPORTED)):
         return None
     return None if _is_text(head) else "not_a_dataset"
 
@@ -70,14 +72,8 @@ def refuse_unsupported(head: bytes) -> None:
         ObjectError: `unsupported_container`.
     """
     kind = next((kind for magic, kind in _UNSUPPORTED.items() if head.startswith(magic)), None)
-    if kind is None and _is_tar(head):
-        kind = "a tar archive"
-    if kind is not None and not (head.startswith((b"BZh", b"ARROW1", b"PAR1")) and _is_text(head)):
+    if kind is not None and not (head.startswith((b"BZh", b"PAR1")) and _is_text(head)):
         raise ObjectError("unsupported_container", f"{kind}: unpack it or convert it to JSON lines")
-
-
-def _is_tar(head: bytes) -> bool:
-    return head[257:262] == b"ustar"
 
 
 def _is_text(head: bytes) -> bool:

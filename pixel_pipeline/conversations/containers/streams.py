@@ -5,16 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 import io
 from typing import BinaryIO, NamedTuple
-import zlib
 
 from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, ObjectError
 from pixel_pipeline.conversations.text import decode_cp1252
 
 CHUNK = 1 << 20
-_GZIP_MAGIC = b"\x1f\x8b"
-_BOMB_FLOOR = 64 << 20
-_BOMB_RATIO = 200
-"""Text packs 3 to 20 times, zeros 1,000 times. More than this, once _BOMB_FLOOR came out, is a bomb."""
 
 
 class PeekableStream(io.RawIOBase):
@@ -84,67 +79,6 @@ class PeekableStream(io.RawIOBase):
         return b"".join(chunks)
 
 
-def is_gzip(head: bytes) -> bool:
-    """Whether bytes start as a gzip member does."""
-    return head.startswith(_GZIP_MAGIC + b"\x08")
-
-
-class GunzipStream(io.RawIOBase):
-    """What a gzip object holds; members follow each other, zeros may pad the end.
-
-    Raises:
-        ObjectError: `corrupt_gzip` or `gzip_bomb`, when reading gets there; what was unpacked before is
-        handed out first.
-    """
-
-    def __init__(self, stream: PeekableStream) -> None:
-        self._stream = stream
-        self._inflater = zlib.decompressobj(wbits=31)
-        self._input = b""
-        self._packed = 0
-        self._unpacked = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while True:
-            if self._inflater.eof:
-                self._input = (self._inflater.unused_data or self._input).lstrip(b"\0")
-                self._inflater = zlib.decompressobj(wbits=31)
-                if not self._fill():
-                    return 0
-            elif not self._fill():
-                raise ObjectError(
-                    "corrupt_gzip", f"the gzip data ends early, after {self._unpacked} bytes unpacked"
-                )
-            try:
-                part = self._inflater.decompress(self._input, len(buffer))
-            except zlib.error:
-                where = f"after {self._unpacked} bytes unpacked"
-                raise ObjectError("corrupt_gzip", f"the gzip data is damaged {where}") from None
-            self._input = self._inflater.unconsumed_tail
-            if part:
-                break
-        self._unpacked += len(part)
-        if self._unpacked > _BOMB_FLOOR and self._unpacked > _BOMB_RATIO * self._packed:
-            raise ObjectError(
-                "gzip_bomb", f"{self._packed} bytes unpack to more than {_BOMB_RATIO} times as many"
-            )
-        buffer[: len(part)] = part
-        return len(part)
-
-    def _fill(self) -> bool:
-        """Whether there is input to unpack, reading on where it is used up; zeros between members are
-        padding."""
-        while not self._input:
-            self._input = self._stream.read(CHUNK) or b""
-            if not self._input:
-                return False
-            self._packed += len(self._input)
-        return True
-
-
 class TranscodedStream(io.RawIOBase):
     """Another stream with its bytes converted piece by piece.
 
@@ -171,19 +105,16 @@ class TranscodedStream(io.RawIOBase):
         return len(part)
 
 
-def cp1252_to_utf8(chunk: bytes, last: bool) -> bytes:
-    """Converts cp1252 to UTF-8, for TranscodedStream."""
-    return decode_cp1252(chunk).encode()
-
-
-def utf16_to_utf8(repaired: Counter[str]) -> Callable[[bytes, bool], bytes]:
-    """Returns a converter from UTF-16 with byte order mark; what is no UTF-16 becomes U+FFFD, counted."""
-    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+def to_utf8(encoding: str, repaired: Counter[str]) -> Callable[[bytes, bool], bytes]:
+    """Returns a converter to UTF-8, for TranscodedStream; what cannot be decoded becomes U+FFFD, counted (`undecodable`)."""
+    if encoding == "cp1252":
+        return lambda chunk, last: decode_cp1252(chunk).encode()
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
 
     def convert(chunk: bytes, last: bool) -> bytes:
         text = decoder.decode(chunk, final=last)
-        repaired["undecodable_utf16"] += text.count("\ufffd")
-        return text.encode()
+        repaired["undecodable"] += text.count("\ufffd")
+        return text.encode("utf-8", "replace")
 
     return convert
 

@@ -14,11 +14,17 @@ from pixel_pipeline.conversations.formats import (
     alternating,
     chain_of_thought,
     chatml,
+    inline_tags,
+    message_groups,
     pair,
+    posts,
+    preference,
     sharegpt,
+    subtitles,
     transcript,
     turns,
 )
+from pixel_pipeline.conversations.formats.thoughts import apart
 from pixel_pipeline.conversations.records import Parsed
 
 
@@ -31,14 +37,19 @@ class Format(NamedTuple):
 
 
 FORMATS: tuple[Format, ...] = tuple(
-    Format(module.NAME, module.matches, module.convert)
+    Format(module.NAME, module.matches, apart(module.convert))
     for module in (
         sharegpt,
         chatml,
         turns,
+        message_groups,
+        preference,  # before all that have a prompt
         chain_of_thought,  # before pair: it has a question and an answer too
         alpaca,  # before pair: `input` and `output` are part of it
         pair,
+        posts,
+        inline_tags,  # before transcript: an answer may quote a dialogue
+        subtitles,
         transcript,
         alternating,
     )

@@ -1,5 +1,5 @@
-"""Turns without a speaker: `{"messages": [{"message": …}, …]}`. Speakers take turns, and the first is the
-user."""
+"""Turns without a speaker: `{"messages": [{"message": …}, …]}` or `{"dialog": ["…", "…"]}`. Speakers take turns, and the
+first is the user."""
 
 from typing import Any
 
@@ -12,12 +12,6 @@ _CONTENTS = ("message", "utterance", "text", "content")
 _SPEAKERS = ("role", "from", "speaker", "sender", "author", "name", "id", "user")
 
 
-def _content_key(turn: Any) -> str | None:
-    if not isinstance(turn, dict) or any(key in turn for key in _SPEAKERS):
-        return None
-    return next((key for key in _CONTENTS if isinstance(turn.get(key), str)), None)
-
-
 def matches(record: Any) -> bool:
     if not isinstance(record, dict):
         return False
@@ -25,7 +19,7 @@ def matches(record: Any) -> bool:
     turns = record[key] if key is not None else None
     if not isinstance(turns, list) or len(turns) < 2:
         return False
-    return _content_key(turns[0]) is not None and _content_key(turns[1]) is not None
+    return _has_content(turns[0]) and _has_content(turns[1])
 
 
 def convert(record: Any) -> Parsed:
@@ -34,12 +28,22 @@ def convert(record: Any) -> Parsed:
     messages: list[Message] = []
     extras: list[dict[str, Any] | None] = []
     for index, turn in enumerate(turns):
-        content = _content_key(turn)
-        if content is None:
+        if not _has_content(turn):
             raise RecordError("bad_turn", f"turn {index} of {len(turns)} is {describe_keys(turn)}")
-        messages.append(("assistant" if index % 2 else "user", turn[content]))
-        extras.append(besides(turn, (content,)) or None)
+        content = _content_key(turn)
+        messages.append(("assistant" if index % 2 else "user", turn if content is None else turn[content]))
+        extras.append(None if content is None else besides(turn, (content,)) or None)
     metadata = besides(record, (key,))
     if any(extras):
         metadata["turn_extras"] = extras
     return Parsed(messages, metadata, repaired={"assumed_roles": 1})
+
+
+def _has_content(turn: Any) -> bool:
+    return isinstance(turn, str) or _content_key(turn) is not None
+
+
+def _content_key(turn: Any) -> str | None:
+    if not isinstance(turn, dict) or any(key in turn for key in _SPEAKERS):
+        return None
+    return next((key for key in _CONTENTS if isinstance(turn.get(key), str)), None)

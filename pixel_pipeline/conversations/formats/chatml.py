@@ -54,4 +54,5 @@ def convert(record: Any) -> Parsed:
     system_key = first_key(key_names(record), ("system", "system_prompt"))
     system = optional_text(record, system_key)
     messages = [("system", system), *parsed.messages] if system else parsed.messages
-    return Parsed(messages, {**besides(record, (key, system_key)), **parsed.metadata})
+    metadata = {**besides(record, (key, system_key)), **parsed.metadata}
+    return Parsed(messages, metadata, repaired=parsed.repaired)

@@ -1,13 +1,15 @@
 """Turns given as a list of objects, each with a speaker and a text: shared by the formats that have such a
 list."""
 
+import re
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import describe_keys
-from pixel_pipeline.conversations.records import Message, Parsed, RecordError
-from pixel_pipeline.conversations.roles import required_role
+from pixel_pipeline.conversations.records import Parsed, RecordError
+from pixel_pipeline.conversations.roles import assigned_roles, role_of
 
 _LOOKED_AT = 8
+_GLUED = re.compile(r"(?<=[。！？!?～…”」）])[ \u3000]*([\u4e00-\u9fff]{1,5}[者师])：")
 
 
 def has_turns(value: Any, role_keys: tuple[str, ...], content_keys: tuple[str, ...]) -> bool:
@@ -27,7 +29,8 @@ def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: t
     Raises:
         RecordError: `bad_turn`, `unknown_role`, `not_text`.
     """
-    messages: list[Message] = []
+    speakers: list[Any] = []
+    contents: list[str] = []
     extras: list[dict[str, Any] | None] = []
     some = False
     role_key, content_key = role_keys[0], content_keys[0]
@@ -43,13 +46,29 @@ def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: t
         content = turn[content_key]
         if not isinstance(content, str):
             content = _joined_parts(content, f"turn {index} of {len(turns)}")
-        messages.append((required_role(turn[role_key]), content))
+        speakers.append(turn[role_key])
+        contents.append(content)
         if len(turn) > 2:
             some = True
             extras.append({key: item for key, item in turn.items() if key not in (role_key, content_key)})
         else:
             extras.append(None)
-    return Parsed(messages, {"turn_extras": extras} if some else {})
+    roles, concluded = assigned_roles(speakers)
+    named = dict(zip(map(str, speakers), roles, strict=True)) if concluded else {}
+    cuts = (
+        _cut_glued(roles, contents, extras)
+        if any("者：" in text or "师：" in text for text in contents)
+        else 0
+    )
+    metadata: dict[str, Any] = {"turn_extras": extras} if some else {}
+    repaired = {}
+    if concluded:
+        # Who it was that got which role.
+        metadata["speakers"] = named
+        repaired["assumed_roles"] = 1
+    if cuts:
+        repaired["inline_speakers"] = cuts
+    return Parsed(list(zip(roles, contents, strict=True)), metadata, repaired=repaired)
 
 
 def _key(turn: dict[str, Any], spellings: tuple[str, ...]) -> str | None:
@@ -68,3 +87,26 @@ def _joined_parts(content: Any, where: str) -> str:
         if all(isinstance(text, str) for text in texts):
             return "\n".join(map(str, texts))
     raise RecordError("not_text", f"the content of {where} is {describe_keys(content)}, expected text")
+
+
+def _cut_glued(roles: list[str], contents: list[str], extras: list[dict[str, Any] | None]) -> int:
+    """Cuts turns within which the other side goes on to speak, in place; returns the number of cuts.
+
+    Only where a sentence ends and a tag follows on the same line: on a line of its own it may be quoted.
+    """
+    cuts = 0
+    for index in range(len(contents) - 1, -1, -1):
+        start, role = 0, roles[index]
+        parts: list[tuple[str, str]] = []
+        for tag in _GLUED.finditer(contents[index]):
+            said = role_of(tag[1])
+            if said is not None and said != role:
+                parts.append((role, contents[index][start : tag.start()]))
+                start, role = tag.end(), said
+        if parts:
+            parts.append((role, contents[index][start:]))
+            roles[index : index + 1] = [role for role, _ in parts]
+            contents[index : index + 1] = [text for _, text in parts]
+            extras[index + 1 : index + 1] = [None] * (len(parts) - 1)
+            cuts += len(parts) - 1
+    return cuts

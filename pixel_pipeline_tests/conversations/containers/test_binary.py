@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixel_pipeline.conversations.containers import streams
+from pixel_pipeline.conversations.containers import unpacking
+from pixel_pipeline_tests.conversations.containers.test_archives import zipped
 from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
 
 GOOD = sharegpt("hello", "hi")
@@ -83,7 +84,7 @@ def test_damaged_gzip_keeps_the_records_before(size: int) -> None:
 
 
 def test_a_gzip_bomb_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_BOMB_FLOOR", 1 << 20)
+    monkeypatch.setattr(unpacking, "_BOMB_FLOOR", 1 << 20)
     got = convert(gzip.compress(lines(*[GOOD] * 10) + b"\n" * (8 << 20)))
     assert (got.ledger.records_out, got.error_classes) == (10, ["gzip_bomb"])
 
@@ -116,6 +117,8 @@ def test_a_text_document_is_one_record() -> None:
         ("license.txt", b"MIT"),
         ("config.json", b'{"a": 1}'),
         (".gitattributes", b"*.json filter=lfs"),
+        (".pre-commit-config.yaml", b"repos:\n- repo: x\n"),
+        ("explore.ipynb", b'{"cells": []}'),
         ("load.py", b"import json\n"),
         ("x.json", b"\x89PNG\r\n\x1a\n" + bytes(range(256))),
         ("x.bin", bytes(range(256)) * 10),
@@ -134,13 +137,13 @@ def test_what_is_no_dataset_is_dropped_and_counted(name: str, data: bytes) -> No
 @pytest.mark.parametrize(
     "data",
     [
-        b"PK\x03\x04" + b"\x00" * 90,
-        gzip.compress(gzip.compress(b"x", mtime=0), mtime=0),
+        gzip.compress(gzip.compress(gzip.compress(b"x", mtime=0), mtime=0), mtime=0),
         b"BZh91AY\x00\x01\x02" * 20,
         b"PAR1" + bytes(range(7)),
+        zipped({"[Content_Types].xml": b"<Types/>", "ppt/presentation.xml": b"<p/>"}),
     ],
     # Spelled out: a gzip header holds the time, and two test processes must agree on the tests' names.
-    ids=["zip", "gzip-in-gzip", "bzip2", "parquet-cut-off"],
+    ids=["gzip-in-gzip-in-gzip", "bzip2", "parquet-cut-off", "slides"],
 )
 def test_what_may_be_data_but_is_not_read_here_is_quarantined(data: bytes) -> None:
     got = convert(data)

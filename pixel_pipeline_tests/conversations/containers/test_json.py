@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from pixel_pipeline.conversations import containers
-from pixel_pipeline.conversations.containers import json_document, json_lines, streams
+from pixel_pipeline.conversations.containers import json_document, json_lines, json_streams, streams
 from pixel_pipeline.conversations.identity import record_id
 from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
 
@@ -152,7 +152,7 @@ def test_a_bad_byte_costs_its_record_only() -> None:
     assert (got.ledger.records_out, got.error_classes) == (2, ["bad_encoding"])
 
 
-@pytest.mark.parametrize("data", [b'{"a": [1, 2', b'[{"a": 1}] trailing', b"[1 2]", b'{"a": }'])
+@pytest.mark.parametrize("data", [b'{"a": [1, 2', b'{"a": }', b'{"a": 1} {"b"'])
 def test_a_broken_document_is_one_quarantined_object(data: bytes) -> None:
     got = convert(data, "gdrive/raw/F/x.json")
     assert (got.ledger.records_in, got.ledger.quarantined) == (1, 1)
@@ -163,9 +163,71 @@ def test_a_broken_document_is_one_quarantined_object(data: bytes) -> None:
     )
 
 
-def test_a_document_too_large_to_be_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_document, "MAX_DOCUMENT_BYTES", 100)
-    assert convert(orjson.dumps([GOOD] * 10)).error_classes == ["too_large"]
+@pytest.mark.parametrize(
+    ("middle", "end", "errors"),
+    [
+        (b'{"prompt": }', b"]", ["bad_json"]),
+        (b'{"prompt": "\xff", "response": "b"}', b"]", ["bad_encoding"]),
+        (b"[" * 3000 + b"]" * 3000, b"]", ["nesting_too_deep"]),
+        (b"{}", b"", ["unrecognised_schema", "bad_json"]),
+        (b"{}", b"] and more", ["unrecognised_schema", "bad_json"]),
+        (b"{}", b',{"prompt": "a", "resp', ["unrecognised_schema", "bad_json"]),
+    ],
+    ids=["bad-element", "bad-byte", "deep", "no-end", "text-behind", "cut-off"],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_is_whole_in_a_damaged_array_is_converted(
+    middle: bytes, end: bytes, errors: list[str], wrapped: bool
+) -> None:
+    good = orjson.dumps(GOOD)
+    data = b"[\n" + good + b" ,\n" + middle + b",\n" + good + end
+    if wrapped:
+        data = b'{"version": 1, "conversations": ' + data + (b"}" if end == b"]" else b"")
+    got = convert(data)
+    # Within an object nobody can tell the end of the last element from the end of everything.
+    assert got.ledger.records_out == (1 if wrapped and not end else 2)
+    assert sorted(got.error_classes) == sorted(errors)
+
+
+def test_a_comma_behind_the_last_element_is_repaired() -> None:
+    got = convert(b"[" + orjson.dumps(GOOD) + b",\n]\n")
+    assert (got.ledger.records_out, got.ledger.quarantined, got.ledger.repaired) == (
+        1,
+        0,
+        {"trailing_commas": 1},
+    )
+
+
+def test_a_comma_too_many_in_the_middle_is_not_taken_for_the_end() -> None:
+    good = orjson.dumps(GOOD)
+    got = convert(b"[" + good + b",," + good + b",]")
+    assert (got.ledger.records_out, got.error_classes) == (1, ["bad_json"])
+
+
+def test_documents_one_after_another() -> None:
+    got = convert(b"\n".join(orjson.dumps(GOOD, option=orjson.OPT_INDENT_2) for _ in range(3)))
+    assert (got.ledger.records_out, got.ledger.repaired) == (3, {"concatenated_documents": 1})
+
+
+@pytest.mark.parametrize("largest", [10, 1 << 24])
+def test_large_objects_are_cut_into_their_members(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_document, "MAX_WHOLE_BYTES", largest)
+    monkeypatch.setattr(json_document, "CHUNK", 7)
+    got = convert(orjson.dumps({f"case {n}": GOOD if n % 2 else {"no": n} for n in range(6)}) + b"\n")
+    assert (got.ledger.records_out, got.error_classes) == (3, ["unrecognised_schema"] * 3)
+    assert orjson.loads(got.rows[0]["metadata"]) == {"record_key": "case 1"}
+    assert [row["source"]["position"] for row in got.rows] == [1, 3, 5]
+    got = convert(orjson.dumps({"info": {"n": 2}, "conversations": [GOOD, GOOD]}))
+    assert got.ledger.records_out == 2
+    got = convert(orjson.dumps({"train": [GOOD, GOOD], "test": [GOOD]}))
+    assert [orjson.loads(row["metadata"])["record_key"] for row in got.rows] == ["train", "train", "test"]
+
+
+def test_a_session_of_any_length_is_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = [{"role": "assistant" if n % 2 else "user", "content": f"{n}"} for n in range(500)]
+    assert len(convert(orjson.dumps(turns)).messages[0]) == 500
+    monkeypatch.setattr(json_streams, "MAX_RECORD_BYTES", 100)
+    assert convert(orjson.dumps(turns)).error_classes == ["too_large"]
 
 
 def test_mixed_schemas_record_by_record() -> None:

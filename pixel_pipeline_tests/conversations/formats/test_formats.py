@@ -36,12 +36,26 @@ SHARED = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
         ("Therapist: a\nClient: b", "transcript"),
         (["求助者：a", "支持者：b"], "transcript"),
         ({"messages": [{"message": "a"}, {"message": "b", "attrs": []}]}, "alternating"),
-        ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}, None),
+        (
+            {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"},
+            "preference",
+        ),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference"),
+        ({"prompt": "a", "completion": "b", "label": False}, "preference"),
+        ({"prompt": "a", "completion": "b", "label": "x"}, "pair"),
+        ({"messages": [[{"sender": "x", "text": "a"}], [{"sender": "y", "text": "b"}]]}, "message_groups"),
+        ({"messages": [[{"sender": "x", "text": "a"}, {"sender": "y", "text": "b"}]]}, None),
+        ({"text": "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>"}, "inline_tags"),
+        ("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Therapist>a", "subtitles"),
+        ({"title": "a", "selftext": "b", "top_comment": "c"}, "posts"),
+        ({"title": "a", "content": "b"}, None),
+        ({"dialog": ["a", "b", "c"], "emotion": [0, 0, 1]}, "alternating"),
+        ({"dialogue": ["Client: a", "Therapist: b"]}, "transcript"),
         ({"text": "He said:\nHuman: a\nHuman: b\nand\nthen\nmore\nand\nmore"}, None),
         ({"text": "User: a\nAgent: b"}, "transcript"),
         ({"text": "User: a\nAgent: b", "role": "prompter"}, None),
         ({"prompt": TURNS, "response": "b"}, None),
-        ({"prompt": "a", "answer1": "b", "answer2": "c"}, None),
+        ({"prompt": "a", "answer1": "b", "answer2": "c"}, "preference"),
         ({"turns": ["a", "b"]}, None),
         ([{"role": "user", "text": "a", "parent_message_id": None}], None),
         ([{"author": "Jane Roe", "text": "a"}, {"author": "John Doe", "text": "b"}], None),
@@ -59,7 +73,7 @@ def test_find_format(record: Any, name: str | None) -> None:
 
 
 def test_names_are_unique() -> None:
-    assert len({source_format.name for source_format in FORMATS}) == len(FORMATS) == 8
+    assert len({source_format.name for source_format in FORMATS}) == len(FORMATS) == 13
 
 
 json_values = st.recursive(

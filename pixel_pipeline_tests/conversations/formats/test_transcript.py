@@ -60,3 +60,63 @@ def test_a_dialogue_on_one_line_is_cut_at_its_speakers(parse: Parse) -> None:
 def test_a_list_of_tagged_strings(parse: Parse, refuse: Refuse) -> None:
     assert parse(["求助者：a", "支持者：b", "more"]).messages == [("user", "a"), ("assistant", "b\nmore")]
     assert refuse(["Client: a", "Therapist: b", 3]).error_class == "bad_turn"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("[00:01:02] Therapist: ", "[00:01:09] Client: "),
+        ("00:01 - Therapist: ", "00:02 - Client: "),
+        ("(12:03:04.5) THERAPIST: ", "(12:03:09.1) CLIENT: "),
+        ("12/05/2023, 10:03 - Therapist: ", "12/05/2023, 10:04 - Client: "),
+        ("[2023-05-12 10:03 AM] Therapist: ", "[2023-05-12 10:04 AM] Client: "),
+        ("Therapist [00:12]: ", "Client [00:15]: "),
+        ("Therapist  0:03\n", "Client  0:12\n"),
+        ("## Therapist\n", "## Client\n"),
+        ("**Therapist:**\n", "**Client:**\n"),
+        ("> Therapist: ", "> Client: "),
+    ],
+)
+def test_times_and_headings(parse: Parse, first: str, second: str) -> None:
+    got = parse(f"{first}at 10:30: yes\n{second}c\n\n{first}d\n")
+    assert got.messages == [("assistant", "at 10:30: yes"), ("user", "c"), ("assistant", "d")]
+    assert got.repaired.get("timestamps", 0) == (
+        3 if ":0" in first or "[00" in first or " 0:" in first else 0
+    )
+
+
+def test_a_time_in_what_is_said_stays(parse: Parse) -> None:
+    got = parse("Client: Up at 6:00, then\n7:30 was late: for me\nTherapist: At 23:15?")
+    assert got.messages == [("user", "Up at 6:00, then\n7:30 was late: for me"), ("assistant", "At 23:15?")]
+
+
+@pytest.mark.parametrize(
+    ("user", "assistant"), [("Q", "A"), ("C", "T"), ("问", "答"), ("Question", "Answer"), ("P", "T")]
+)
+def test_speakers_by_a_letter(parse: Parse, user: str, assistant: str) -> None:
+    got = parse(f"{user}: a\n{assistant}: b\n{user}: c\n{assistant}: d")
+    assert got.messages == [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+
+
+def test_letters_in_a_talk_of_named_speakers_are_a_list(parse: Parse) -> None:
+    got = parse("Client: which\nTherapist: two ways\nA: stay\nB: go\nClient: go")
+    assert got.messages[1] == ("assistant", "two ways\nA: stay\nB: go")
+
+
+def test_of_two_speakers_one_known_the_other_is_the_other_side(parse: Parse) -> None:
+    got = parse("Therapist: a\nSarah: b\nTherapist: c\nSarah: d")
+    assert got.messages == [("assistant", "a"), ("user", "b"), ("assistant", "c"), ("user", "d")]
+    assert (got.metadata, got.repaired) == (
+        {"speakers": {"Therapist": "assistant", "Sarah": "user"}},
+        {"assumed_roles": 1},
+    )
+
+
+def test_numbered_speakers_take_turns(parse: Parse) -> None:
+    got = parse("Speaker 1: a\nSpeaker 2: b\nSpeaker 1: c")
+    assert got.messages == [("user", "a"), ("assistant", "b"), ("user", "c")]
+
+
+def test_a_stranger_in_a_dialogue_on_one_line_is_not_glued(parse: Parse, refuse: Refuse) -> None:
+    text = "Doctor: How is it? Patient: Bad. Doctor: Why? Mum: He fell. Doctor: Oh. Mum: Yes."
+    assert refuse({"dialogue": text}).error_class == "unknown_role"

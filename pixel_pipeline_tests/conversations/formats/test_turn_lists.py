@@ -52,7 +52,7 @@ def test_sharegpt(parse: Parse) -> None:
     [
         ("text", "bad_turn"),
         ({"from": "gpt"}, "bad_turn"),
-        ({"from": "nobody", "value": "x"}, "unknown_role"),
+        ({"from": "narrator", "value": "x"}, "unknown_role"),
         ({"from": None, "value": "x"}, "unknown_role"),
         ({"from": "gpt", "value": 7}, "not_text"),
         ({"from": "gpt", "value": {"a": 1}}, "not_text"),
@@ -87,3 +87,55 @@ def test_alternating_says_that_roles_are_assumed(parse: Parse) -> None:
     assert got.messages == [("user", "a"), ("assistant", "b"), ("user", "c")]
     assert got.repaired == {"assumed_roles": 1}
     assert got.metadata == {"name": "x", "turn_extras": [None, {"attrs": [1]}, None]}
+
+
+def test_groups_of_messages_are_one_talk(parse: Parse) -> None:
+    groups = [
+        [{"sender": "7ab3c-1", "text": "a"}, {"sender": "7ab3c-1", "text": ""}],
+        [{"sender": "person 2", "text": "b"}],
+    ]
+    groups[0][0]["sender"] = groups[0][1]["sender"] = "person 1"
+    got = parse({"messages": groups, "topic": "x"})
+    assert got.messages == [("user", "a"), ("assistant", "b")]
+    assert got.metadata["topic"] == "x"
+    assert got.metadata["speakers"] == {"person 1": "user", "person 2": "assistant"}
+
+
+def test_two_anonymous_speakers_take_turns(parse: Parse, refuse: Refuse) -> None:
+    turns = [{"speaker": n % 2, "text": f"{n}"} for n in range(3)]
+    got = parse({"turns": turns})
+    assert (got.messages, got.repaired) == (
+        [("user", "0"), ("assistant", "1"), ("user", "2")],
+        {"assumed_roles": 1},
+    )
+    assert (
+        parse({"turns": [{"speaker": f"User {n}", "text": "x"} for n in (1, 2)]}).messages[1][0]
+        == "assistant"
+    )
+    assert refuse({"turns": [{"speaker": n, "text": "x"} for n in range(3)]}).error_class == "unknown_role"
+    assert (
+        refuse({"turns": [{"speaker": name, "text": "x"} for name in ("Ann", "Ben")]}).error_class
+        == "unknown_role"
+    )
+    assert refuse({"turns": [{"speaker": 1, "text": "x"}]}).error_class == "one_sided"
+
+
+def test_a_model_by_its_name_answers(parse: Parse) -> None:
+    got = parse({"conversations": [{"from": "human", "value": "a"}, {"from": "Mixer-7b", "value": "b"}]})
+    assert got.messages == [("user", "a"), ("assistant", "b")]
+
+
+def test_a_turn_into_which_the_other_side_is_glued_is_cut(parse: Parse) -> None:
+    turns = [
+        {"role": "client", "content": "我很累。支持者：多久了？求助者：两周。", "mood": "low"},
+        {"role": "counselor", "content": "她说：\n求助者：例子"},
+    ]
+    got = parse(turns)
+    assert got.messages == [
+        ("user", "我很累。"),
+        ("assistant", "多久了？"),
+        ("user", "两周。"),
+        ("assistant", "她说：\n求助者：例子"),
+    ]
+    assert got.metadata == {"turn_extras": [{"mood": "low"}, None, None, None]}
+    assert got.repaired == {"inline_speakers": 2}

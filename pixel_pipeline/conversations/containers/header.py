@@ -1,0 +1,32 @@
+"""What makes a row of cells the header of a table."""
+
+import re
+
+_COLUMN = re.compile(r"[^\W\d][\w .()/#%&?+:-]{0,63}")
+_SINGLE_COLUMNS = frozenset(["dialogue", "dialog", "conversation", "transcript", "text", "chat", "content"])
+
+
+def is_header(row: list[str]) -> bool:
+    """Whether cells are names of columns: short, and hardly one of them empty."""
+    names = [name.strip() for name in row]
+    if len(names) == 1:
+        return names[0].lower() in _SINGLE_COLUMNS
+    named = [name for name in names if name]
+    return len(named) >= len(names) - 1 and all(
+        _COLUMN.fullmatch(name) and len(name.split()) <= 6 for name in named
+    )
+
+
+def unique_names(row: list[str]) -> list[str]:
+    """Returns the header with a name for each column: `column_1` where it has none, a number behind one that
+    comes again."""
+    names: list[str] = []
+    seen: set[str] = set()
+    for index, cell in enumerate(row):
+        base = cell.strip() or f"column_{index + 1}"
+        name, n = base, 2
+        while name in seen:
+            name, n = f"{base}_{n}", n + 1
+        seen.add(name)
+        names.append(name)
+    return names

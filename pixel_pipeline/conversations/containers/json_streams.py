@@ -1,0 +1,183 @@
+"""Records cut out of a JSON text as it is read: an array's elements, an object's members.
+
+Neither the size of the text nor a damaged element matters: memory is bounded by the largest element, and each is parsed
+alone.
+"""
+
+from collections.abc import Iterable, Iterator
+import re
+from typing import Any
+
+from pixel_pipeline.conversations.bundles import SESSION_KEYS
+from pixel_pipeline.conversations.containers.json_values import parse_json
+from pixel_pipeline.conversations.formats import find_format
+from pixel_pipeline.conversations.records import (
+    MAX_RECORD_BYTES,
+    Fault,
+    ObjectError,
+    Record,
+    RecordError,
+    looked_at,
+)
+from pixel_pipeline.lake.json_elements import Element, JsonStructureError, json_elements
+
+LOOKED_AT = 50
+_TURNS_LOOKED_AT = 8
+_TOKEN = re.compile(
+    rb'"((?:[^"\\]|\\.)*+)"[ \t\r\n]*:[ \t\r\n]*(?=\[[ \t\r\n]*[\[{])|"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL
+)
+_LAST_BYTES = 4096
+_TRAILING_COMMA = re.compile(rb",[ \t\r\n]*(\][ \t\r\n}]*)\Z")
+_OFFSET = re.compile(r" at byte ([\d,]+)")
+
+
+class Tail:
+    """Chunks of a text, remembering the last bytes.
+
+    Args:
+        closing: What the text should end with; it is added where it does not, so that the last element is handed out.
+
+    Attributes:
+        size: Bytes so far.
+        last: The last of them.
+        added: Whether the closing was added.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], *, closing: bytes = b"") -> None:
+        self._chunks = chunks
+        self._closing = closing
+        self.size = 0
+        self.last = b""
+        self.added = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.size += len(chunk)
+            self.last = (self.last + chunk)[-_LAST_BYTES:]
+            yield chunk
+        if not self.last.rstrip().endswith(self._closing):
+            self.added = True
+            yield self._closing
+
+
+def array_records(
+    tail: Tail, *, repaired: dict[str, int], field: str | None = None
+) -> Iterator[Record | Fault]:
+    """Hands out the elements of an array, or of an object's member; turns of one conversation as the one that they are."""
+    first, records = looked_at(_elements(tail, repaired, field), _TURNS_LOOKED_AT)
+    values = [record.value for record in first if isinstance(record, Record)]
+    if field is not None or not values or find_format(values) is None:
+        yield from records
+        return
+    turns: list[Any] = []
+    size = 0
+    for record in records:
+        if isinstance(record, Fault):
+            yield record
+            continue
+        turns.append(record.value)
+        size += len(record.raw or b"")
+        if size > MAX_RECORD_BYTES:
+            raise ObjectError("too_large", f"one conversation of more than {MAX_RECORD_BYTES >> 20} MiB")
+    yield Record(0, turns, None)
+
+
+def _elements(
+    tail: Tail, repaired: dict[str, int], field: str | None, *, member: bool = False
+) -> Iterator[Record | Fault]:
+    elements = json_elements(tail, field=field, max_element_bytes=MAX_RECORD_BYTES, name="the document")
+    position = 0
+    try:
+        for element in elements:
+            yield _parsed(element, position, repaired, member=member)
+            position += 1
+    except JsonStructureError as error:
+        comma, at = _TRAILING_COMMA.search(tail.last), _OFFSET.search(error.message)
+        # Only where the text is to end: a comma too many in its middle ends the reading there.
+        if comma is None or at is None or int(at[1].replace(",", "")) != tail.size - len(comma[1]):
+            raise ObjectError("bad_json", error.message) from None
+        repaired["trailing_commas"] = repaired.get("trailing_commas", 0) + 1
+    if tail.added:
+        raise ObjectError("bad_json", f"the text ends within the array, after {position} elements")
+
+
+def _parsed(element: Element, position: int, repaired: dict[str, int], *, member: bool) -> Record | Fault:
+    if element.size > MAX_RECORD_BYTES:
+        reason = f"a record of {element.size} bytes, more than {MAX_RECORD_BYTES >> 20} MiB"
+        return Fault(position, None, element.size, "too_large", reason)
+    raw = element.data.rstrip()
+    try:
+        return Record(position, parse_json(b"{%b}" % raw if member else raw, repaired), raw)
+    except RecordError as error:
+        return Fault(position, raw, len(raw), error.error_class, error.reason)
+
+
+def object_records(
+    chunks: Iterable[bytes], *, head: bytes, repaired: dict[str, int]
+) -> Iterator[Record | Fault]:
+    """Hands out the sessions of an object that is a list of them with something beside, or its members as records keyed by id.
+
+    Args:
+        head: The first bytes of the text: the list has to open within them.
+    """
+    field = _session_list(head)
+    if field is not None:
+        return array_records(Tail(chunks), repaired=repaired, field=field)
+    return _members(Tail(_as_array(chunks)), repaired)
+
+
+def _session_list(head: bytes) -> str | None:
+    """Returns the key under which an object holds a list of sessions."""
+    depth = 0
+    for token in _TOKEN.finditer(head):
+        if token[0] in b"{[":
+            depth += 1
+        elif token[0] in b"}]":
+            depth -= 1
+        elif depth == 1 and token[1] is not None and token[1].decode("ascii", "replace") in SESSION_KEYS:
+            return token[1].decode()
+    return None
+
+
+def _members(tail: Tail, repaired: dict[str, int]) -> Iterator[Record | Fault]:
+    """Hands out the members of an object as records keyed by id."""
+    position = 0
+    for member in _elements(tail, repaired, None, member=True):
+        if isinstance(member, Fault):
+            yield member._replace(position=position)
+            position += 1
+            continue
+        for value, context in keyed_records(member.value):
+            yield Record(position, value, None, context)
+            position += 1
+
+
+def _as_array(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Gives an object the brackets of an array, so that it is cut into its members."""
+    held = b""
+    opened = False
+    for chunk in chunks:
+        data = held + chunk
+        if not opened:
+            data = data.lstrip()
+            opened = bool(data)
+            data = b"[" + data[1:] if data else data
+        held = data[len(data.rstrip()) - 1 :] if data.strip() else data
+        yield data[: len(data) - len(held)]
+    yield b"]" + held[1:] if held[:1] == b"}" else held
+
+
+def keyed_records(document: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Hands out the values of an object keyed by id, each with its key for the metadata."""
+    for key, value in document.items():
+        context = {"record_key": key}
+        # Not a record, but a list of them: `{"train": [...], "test": [...]}`.
+        if (
+            isinstance(value, list)
+            and find_format(value) is None
+            and any(map(find_format, value[:LOOKED_AT]))
+        ):
+            for item in value:
+                yield item, context
+        else:
+            yield value, context

@@ -1,0 +1,70 @@
+"""Thoughts within answers: `<think>…</think>` in front of what is said, or a field of the turn. They are kept apart.
+
+A thought of the last answer becomes the conversation's `reasoning`; those of earlier answers go to the metadata
+`earlier_reasoning`, by the number of the turn.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+import re
+from typing import Any
+
+from pixel_pipeline.conversations.records import Message, Parsed
+
+_THOUGHT = re.compile(
+    r"\s*(?:<(think|thinking|thought|reasoning)>)?(.*?)</(?(1)\1|think)>\s*(?:<(answer|response)>)?(.*?)(?(3)</\3>\s*\Z|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+_CLOSINGS = ("</think", "</reasoning>", "</thought>")
+_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought")
+
+
+def apart(convert: Callable[[Any], Parsed]) -> Callable[[Any], Parsed]:
+    """Returns a format's conversion that keeps thoughts apart."""
+
+    @wraps(convert)
+    def converted(record: Any) -> Parsed:
+        parsed = convert(record)
+        for role, content in parsed.messages:
+            if "</" in content and role == "assistant" and any(closing in content for closing in _CLOSINGS):
+                break
+        else:
+            if "turn_extras" not in parsed.metadata:
+                return parsed
+        return _split(parsed)
+
+    return converted
+
+
+def _split(parsed: Parsed) -> Parsed:
+    messages: list[Message] = []
+    thoughts: dict[int, str] = {}
+    extras = parsed.metadata.get("turn_extras") or [None] * len(parsed.messages)
+    extras = list(extras) if len(extras) == len(parsed.messages) else [None] * len(parsed.messages)
+    for index, (role, content) in enumerate(parsed.messages):
+        found = _THOUGHT.match(content) if role == "assistant" and "</" in content else None
+        field = _field(extras[index]) if role == "assistant" else None
+        if found is not None and found[4].strip():
+            thoughts[index], content = found[2].strip(), found[4].strip()
+        elif field is not None:
+            thoughts[index] = extras[index][field]
+            extras[index] = {key: value for key, value in extras[index].items() if key != field} or None
+        messages.append((role, content))
+    if not thoughts:
+        return parsed
+    metadata = dict(parsed.metadata)
+    if "turn_extras" in metadata:
+        metadata["turn_extras"] = extras
+        if not any(extras):
+            del metadata["turn_extras"]
+    last = max(index for index, (role, _) in enumerate(messages) if role == "assistant")
+    reasoning = parsed.reasoning or thoughts.pop(last, "") or None
+    if thoughts:
+        metadata["earlier_reasoning"] = {str(index): thought for index, thought in thoughts.items()}
+    return parsed._replace(messages=messages, metadata=metadata, reasoning=reasoning)
+
+
+def _field(extra: Any) -> str | None:
+    if not isinstance(extra, dict):
+        return None
+    return next((key for key in _FIELDS if isinstance(extra.get(key), str) and extra[key].strip()), None)

@@ -1,0 +1,40 @@
+"""Thoughts in front of answers are kept apart, in whatever format they come."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pixel_pipeline.conversations.records import Parsed
+
+Parse = Callable[[Any], Parsed]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["<think>\nhm\n</think>\n\nYes.", "hm</think>Yes.", "<thinking>hm</thinking> Yes.", "<reasoning>hm</reasoning><answer>Yes.</answer>"],
+)  # fmt: skip
+def test_a_thought_in_an_answer(parse: Parse, answer: str) -> None:
+    got = parse({"prompt": "q", "response": answer})
+    assert (got.messages, got.reasoning) == ([("user", "q"), ("assistant", "Yes.")], "hm")
+
+
+@pytest.mark.parametrize(
+    "answer", ["<think>only this</think>", "a < b", "<think>no end", "He wrote </reasoning> there"]
+)
+def test_what_is_no_thought(parse: Parse, answer: str) -> None:
+    got = parse({"prompt": "q", "response": answer})
+    assert (got.messages[1][1], got.reasoning) == (answer, None)
+
+
+def test_thoughts_of_earlier_answers_keep_their_place(parse: Parse) -> None:
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "<think>one</think>b"},
+        {"role": "user", "content": "<think>mine</think>c"},
+        {"role": "assistant", "content": "d", "reasoning_content": "two", "n": 1},
+    ]
+    got = parse({"messages": turns})
+    assert [content for _, content in got.messages] == ["a", "b", "<think>mine</think>c", "d"]
+    assert got.reasoning == "two"
+    assert got.metadata == {"earlier_reasoning": {"1": "one"}, "turn_extras": [None, None, None, {"n": 1}]}
