@@ -60,22 +60,24 @@ def _document(report: "SyncReport", *, dry_run: bool) -> dict[str, Any]:
 
 
 def _show(report: "SyncReport", *, dry_run: bool) -> None:
-    from pixel_pipeline.sync.report import ARRIVED
+    from rich.filesize import decimal
 
     counts = report.counts()
-    arriving = [row for row in report.rows.to_pylist() if row["action"] in ARRIVED]
-    size = f"{report.copied_bytes() / 1e6:,.1f} MB"
-    would = "would be copied" if dry_run else "copied"
-    err.print(
-        f"{len(arriving):,} files {would} from {report.source} to {report.destination} ({size}; {counts['copied']:,} new, "
-        f"{counts['replaced']:,} changed), {counts['unchanged']:,} unchanged, {counts['kept']:,} kept that are gone from there",
-        markup=False,
-    )
+    told = [
+        f"{counts['copied']:,} new and {counts['replaced']:,} changed files {'would be ' * dry_run}copied "
+        f"({decimal(report.copied_bytes())})",
+        f"{counts['unchanged']:,} unchanged",
+    ]
+    if counts["kept"]:
+        told.append(f"{counts['kept']:,} only in raw, which are kept")
+    err.print(f"{report.source} → {report.destination}: {', '.join(told)}", markup=False, soft_wrap=True)
     if dry_run:
-        _list([f"{row['action']:>9}  {row['path']}" for row in arriving])
-    _list([f"{row['reason']:>18}  {row['path']}" for row in report.problems().to_pylist()])
+        rows = report.rows.to_pylist()
+        _list([f"     new  {row['path']}" for row in rows if row["action"] == "copied"])
+        _list([f" changed  {row['path']}" for row in rows if row["action"] == "replaced"])
+    _list([f"{row['reason']}  {row['path']}" for row in report.problems().to_pylist()])
     if not dry_run:
-        err.print(report.verdict(), style=None if report.complete else "red", markup=False)
+        err.print(report.verdict(), style=None if report.complete else "red", markup=False, soft_wrap=True)
         err.print("Next: [bold]dagster job execute -j prepare_data[/bold]")
 
 

@@ -194,6 +194,9 @@ class Cache:
 class CachedCatalogue:
     """What a cache holds of a bucket: objects as they were when they were fetched, no tables."""
 
+    kind = "local copy of a dataset"
+    advice = "Load it once with cache_local=True and without PIXEL_OFFLINE."
+
     def __init__(self, cache: Cache, *, bucket: str) -> None:
         self._cache = cache
         self.bucket = bucket
@@ -211,13 +214,6 @@ class CachedCatalogue:
 
     def processed_keys(self) -> list[str]:
         return self._keys([keys.PROCESSED])
-
-    def check(self) -> None:
-        if not any(bucket == self.bucket for bucket, _ in self._cache.names()):
-            raise CacheError(
-                f"The cache {self._cache.folder} holds nothing of s3://{self.bucket}, and S3 is not asked.",
-                hint="Load it once with cache_local=True and without PIXEL_OFFLINE.",
-            )
 
     def _keys(self, tiers: Iterable[str]) -> list[str]:
         known = sorted(key for bucket, key in self._cache.names() if bucket == self.bucket)

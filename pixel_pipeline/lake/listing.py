@@ -57,9 +57,10 @@ class Listing:
 def list_raw(lake: Lake) -> Listing:
     """List `gdrive/raw` and `acquired`.
 
+    Keys that the client cannot spell make it refuse the whole listing; such folders are listed again by a slower one.
+
     Warning:
-        The client's listing spells `a//b` as `a/b`. Where both lie in the lake, or a key cannot be spelled at all, the
-        folder is listed again exactly, by a slower client. `a//b` alone is listed as `a/b`; reading it then fails with
+        An object with content whose key ends in a slash is listed without the slash. Reading it then fails with
         ObjectNotFoundError. rclone and the S3 consoles write no such key.
     """
     return list_prefixes(lake.data, keys.RAW_TIERS)
@@ -198,13 +199,10 @@ def _settled(bucket: Bucket, parts: list[_Part], pool: ThreadPoolExecutor) -> Li
         are_real = [*pool.map(partial(_is_there, bucket), rows)]
         kept = [row for row, is_real in zip(rows, are_real, strict=True) if is_real]
         gone = [row for row, is_real in zip(rows, are_real, strict=True) if not is_real]
-        # A marker and an empty object of its name are listed alike.
-        unique = {row["key"]: row for row in kept}
-        markers += len(kept) - len(unique) + sum(row["size"] == 0 for row in gone)
+        markers += sum(row["size"] == 0 for row in gone)
         unreadable += [row["key"] for row in gone if row["size"] != 0]
         rest = objects.filter(pc.invert(doubtful))
-        objects = pa.concat_tables([rest, pa.Table.from_pylist([*unique.values()], INVENTORY_SCHEMA)])
-        objects = objects.sort_by("key")
+        objects = pa.concat_tables([rest, pa.Table.from_pylist(kept, INVENTORY_SCHEMA)]).sort_by("key")
     return Listing(objects, sorted(unreadable), markers)
 
 

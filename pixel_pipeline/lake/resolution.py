@@ -64,7 +64,15 @@ class Location:
 
 
 class Catalogue(Protocol):
-    """What there is in one bucket: the lake itself, or what a cache holds of it."""
+    """What there is in one bucket: the lake itself, or what a cache holds of it.
+
+    Attributes:
+        kind: What it is that a missing name is none of.
+        advice: What to do about a missing name that is like no other.
+    """
+
+    kind: str
+    advice: str
 
     @property
     def bucket(self) -> str: ...
@@ -81,12 +89,12 @@ class Catalogue(Protocol):
     def processed_keys(self) -> list[str]:
         """Objects and tables directly in the categories."""
 
-    def check(self) -> None:
-        """Fail readably where the bucket cannot be listed, and a name is found missing for that reason alone."""
-
 
 class BucketCatalogue:
     """What lies in a bucket now."""
+
+    kind = "dataset"
+    advice = "List what there is by S3DatasetLoader().list_datasets()."
 
     def __init__(self, lake: Lake, *, bucket: Bucket | None = None) -> None:
         self._lake = lake
@@ -126,9 +134,6 @@ class BucketCatalogue:
         folders = [f"{keys.PROCESSED}/{category}" for category in self.categories()]
         with ThreadPoolExecutor(THREADS) as pool:
             return [key for objects, tables in pool.map(self._level, folders) for key in (*objects, *tables)]
-
-    def check(self) -> None:
-        self._bucket.check()
 
     def _level(self, folder: str) -> tuple[list[str], list[str]]:
         """Objects and folders directly in a folder."""
@@ -212,8 +217,8 @@ def checked_name(name: str, *, what: str = "name of a dataset") -> str:
 
 def local_path(name: str | Path) -> Location | None:
     """A local file, for a name that is one. Raises DatasetNotFoundError for a local path with no file."""
-    path = Path(name).expanduser()
-    # Unlike Path.is_file this takes a name too long for a file as one that is none.
+    # Unlike the methods of Path, these take an unknown user or a name too long for a file as names like any other.
+    path = Path(os.path.expanduser(name))
     if os.path.isfile(path):
         return Location(str(path), path=path)
     if isinstance(name, Path) or name.startswith(LOCAL_PREFIXES):
@@ -260,11 +265,10 @@ def _only(found: list[Location], *, name: str) -> Location:
 
 
 def _missing(name: str, catalogue: Catalogue, *, tried: list[str], suggest: bool) -> NoReturn:
-    catalogue.check()
-    message = f"There is no dataset {shown(name)}. Looked at:" + "".join(
+    message = f"There is no {catalogue.kind} {shown(name)}. Looked at:" + "".join(
         f"\n  s3://{catalogue.bucket}/{shown(key)[1:-1]}" for key in tried
     )
-    hint = "List what there is by S3DatasetLoader().list_datasets()."
+    hint = catalogue.advice
     if suggest:
         *_, raw = catalogue.raw_keys()
         if closest := closest_names(name, [*catalogue.processed_keys(), *raw]):

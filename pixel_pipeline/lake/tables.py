@@ -213,7 +213,7 @@ class Table:
         Args:
             data: All rows of the table or, with `partition`, all rows of these partitions. A stream is read once and never
                 held as a whole. An error of the stream is raised as it is, and nothing changes.
-            partition_by: Column of strings by whose values files are laid out; the same for the life of a table.
+            partition_by: Column of strings by whose values files are laid out, for the life of the table.
             partition: `{column: value}` or `{column: values}` of the rows to replace. One that no row comes for is emptied.
             note: Kept in the commit's metadata, names beginning with "pixel.". No conversation text, no secrets.
             schema: "evolve" keeps the table's columns and adds new ones (`table_schema.evolved`); "replace" takes those of
@@ -250,13 +250,11 @@ class Table:
         Raises:
             SchemaMismatchError: columns that the table cannot have.
         """
-        table = self.log.newest()
 
         def change(table: DeltaTable, written: pa.Schema) -> Change:
             return Change(schema=evolved(_schema(table), written), mode="append")
 
-        layout = None if table is None else _layout(table)
-        return self._write(rows, layout=layout, evolve=True, change=change, note=note)
+        return self._write(rows, layout=None, evolve=True, change=change, note=note)
 
     def _write(
         self,
@@ -270,6 +268,8 @@ class Table:
         """Files first, then the commit that names them."""
         offered = storable(data.schema)
         table = self.log.newest()
+        if table is not None:
+            layout = layout or _layout(table)
         if table is not None and evolve:
             target = evolved(_schema(table), offered)
             offered = pa.schema([field for field in target if field.name in offered.names])

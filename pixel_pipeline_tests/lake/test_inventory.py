@@ -90,6 +90,11 @@ def test_versions_are_equal_where_the_objects_are(one: dict[str, Any], other: di
     assert same == (one == other)
 
 
+def test_versions_tell_where_one_key_ends_and_the_next_begins() -> None:
+    one, other = (objects_of(dict.fromkeys(names, (1, "x"))) for names in (("a", "bb"), ("ab", "b")))
+    assert inventory_version(one) != inventory_version(other)
+
+
 @given(CONTENTS, st.lists(st.integers(0, 6)))
 def test_versions_know_neither_times_nor_chunks(contents: dict[str, Any], cuts: list[int]) -> None:
     objects = objects_of(contents)

@@ -25,7 +25,7 @@ import pixel_pipeline
 from pixel_pipeline import S3DatasetLoader, get_s3_dataset_path, load_dataset_from_s3
 from pixel_pipeline.lake import embedded, stream
 from pixel_pipeline.lake import loader as module
-from pixel_pipeline.lake.cache import Cache, CacheError
+from pixel_pipeline.lake.cache import Cache
 from pixel_pipeline.lake.errors import ObjectChangedError, ObjectCorruptError
 from pixel_pipeline.lake.json_elements import JsonStructureError
 from pixel_pipeline.lake.json_records import JsonRecordError
@@ -339,7 +339,7 @@ def test_offline_asks_nobody(settings: Settings, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PIXEL_OFFLINE", "1")
     monkeypatch.setenv("PIXEL_HOME", str(tmp_path))
     loader = S3DatasetLoader()
-    with pytest.raises(CacheError, match="holds nothing"):
+    with pytest.raises(DatasetNotFoundError, match="no local copy of a dataset"):
         loader.load_json("d.json")
     with loader.cache.open(settings.bucket, "gdrive/raw/d.json", etag="e", fetch=lambda: [b"[1]"]):
         assert loader.load_json("d.json") == [1]
@@ -376,7 +376,7 @@ def test_other_processes_read_or_are_told(loader: S3DatasetLoader) -> None:
     for method, expected in (("spawn", [1]), ("fork", "S3 was read before this process was forked")):
         context: Any = multiprocessing.get_context(method)
         results = context.SimpleQueue()
-        child = context.Process(target=read_in_child, args=(loader, results))
+        child = context.Process(target=read_in_child, args=(loader, results), daemon=True)
         child.start()
         found = results.get()
         child.join()

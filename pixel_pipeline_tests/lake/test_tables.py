@@ -175,14 +175,17 @@ def test_append_adds_rows_and_columns(lake: Lake) -> None:
         log.append(pa.table({"n": ["4"]}))
 
 
-def test_append_keeps_the_layout(lake: Lake) -> None:
+def test_a_table_keeps_its_layout(lake: Lake) -> None:
     table = Table(lake, "table")
     write_part(table, "a", 1)
     table.append(pa.concat_tables([rows("b", 2), rows("a", 3)]))
     write_part(table, "a", 4)
     assert content(table) == [("a", 4), ("b", 2)]
-    with pytest.raises(SchemaMismatchError, match=r"laid out by part, not by none"):
-        table.overwrite(rows("a", 5))
+    table.overwrite(pa.concat_tables([rows("b", 2), rows("a", 3)]))
+    write_part(table, "a", 5)
+    assert content(table) == [("a", 5), ("b", 2)]
+    with pytest.raises(SchemaMismatchError, match=r"laid out by part, not by n\."):
+        table.overwrite(pa.table({"n": ["x"]}), partition_by="n")
     with pytest.raises(SchemaMismatchError, match=r"n, which has to be a column of strings"):
         Table(lake, "other").overwrite(rows("a", 5), partition_by="n")
 

@@ -1,5 +1,6 @@
 """A folder into the lake: all of it, or an error that names what is missing."""
 
+from collections.abc import Callable
 import os
 from pathlib import Path
 import socket
@@ -11,8 +12,11 @@ import pytest
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.settings import get_settings
+from pixel_pipeline.sync import rclone
 from pixel_pipeline.sync.ingest import CopyReport, copy_to_lake
+from pixel_pipeline.sync.options import SyncOptions
 from pixel_pipeline.sync.rclone import SyncError
+from pixel_pipeline_tests.faults import Fault, FaultProxy
 from pixel_pipeline_tests.sync.conftest import FILES
 
 PREFIX = "gdrive/raw"
@@ -144,6 +148,21 @@ def test_a_lake_that_cannot_be_written(
         fault
     ] in said
     assert in_raw(lake) == {}
+
+
+def test_a_second_attempt_counts_each_file_once(
+    drive: Path,
+    lake: Lake,
+    proxy: FaultProxy,
+    lake_behind: Callable[[FaultProxy], Lake],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rclone, "REQUEST_TRIES", 1)
+    reached = lake_behind(proxy)
+    proxy.faults = [Fault("status", status=503, code="SlowDown", on=r"^PUT .*deep/er")]
+    report = copy_to_lake(drive, lake=reached, prefix=PREFIX, options=SyncOptions(pause_seconds=0))
+    assert (report.copied, report.checked) == (len(FILES), len(FILES))
+    assert in_raw(lake) == FILES
 
 
 def test_statistics_are_reported(drive: Path, lake: Lake) -> None:

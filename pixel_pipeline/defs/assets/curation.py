@@ -14,6 +14,13 @@ from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import Memo, fingerprint
 from pixel_pipeline.lake.tables import Table
 
+DROPPED = {
+    "exact duplicates": "exact_duplicate",
+    "near duplicates": "near_duplicate",
+    "preference pairs": "preference",
+}
+"""Reasons as they are shown."""
+
 
 @dg.asset(
     kinds={"s3", "deltalake"},
@@ -23,6 +30,8 @@ from pixel_pipeline.lake.tables import Table
     metadata={
         "table": keys.CURATED,
         "partition_by": "family",
+        # Written whole from the conversations each time: their columns are its columns.
+        "schema": "replace",
         "dagster/column_schema": column_schema(CURATED_SCHEMA),
     },
     description=(
@@ -65,19 +74,19 @@ def curated(
                 {
                     "family": family,
                     "conversations": decision.records_in[family],
-                    "exact duplicates": by_family.get(family, {}).get("exact_duplicate", 0),
-                    "near duplicates": by_family.get(family, {}).get("near_duplicate", 0),
+                    **{shown: by_family.get(family, {}).get(reason, 0) for shown, reason in DROPPED.items()},
                     "curated": decision.records_out[family],
                 }
                 for family in sorted(decision.records_in)
             ],
         }
         memo.remember(version, counts)
-    exact = sum(row["exact duplicates"] for row in counts["families"])
-    near = sum(row["near duplicates"] for row in counts["families"])
+    dropped_by_reason = {
+        reason: n for reason in DROPPED if (n := sum(row[reason] for row in counts["families"]))
+    }
     context.log.info(
-        f"{counts['records_in']:,} conversations → {counts['records_out']:,} curated; "
-        f"dropped: {exact:,} exact duplicates, {near:,} near duplicates"
+        f"{counts['records_in']:,} conversations → {counts['records_out']:,} curated; dropped: "
+        + (", ".join(f"{n:,} {reason}" for reason, n in dropped_by_reason.items()) or "none")
     )
     return dg.MaterializeResult(
         value=curated_batches(conversations, decision),
