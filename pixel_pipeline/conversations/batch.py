@@ -1,12 +1,19 @@
-"""Columns of a batch in the making: plain lists while records come, Arrow arrays once the batch is full."""
+"""Columns of a batch in the making: plain lists while records come, looked at and turned into Arrow arrays once it is full."""
 
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from pixel_pipeline.conversations import metadata
 from pixel_pipeline.conversations.code_version import CODE_VERSION
-from pixel_pipeline.conversations.identity import content_hash, record_id
-from pixel_pipeline.conversations.records import Message
+from pixel_pipeline.conversations.columns import Flags, Ints, Texts, blank, dirty, texts_of
+from pixel_pipeline.conversations.identity import ROLE_CODES, content_hashes, record_id
+from pixel_pipeline.conversations.ledger import LedgerEntry
+from pixel_pipeline.conversations.records import Record, RecordError
 from pixel_pipeline.conversations.schema import (
     CONVERSATION_SCHEMA,
     MESSAGE_TYPE,
@@ -17,6 +24,12 @@ from pixel_pipeline.conversations.schema import (
     TAGS_TYPE,
 )
 from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.text import clean
+from pixel_pipeline.conversations.validation import validated
+
+_NO_QUARANTINE = pa.RecordBatch.from_pylist([], schema=QUARANTINE_SCHEMA)
+_ROLE_NAMES = pa.array(list(ROLE_CODES), pa.string())
+_SYSTEM, _USER, _ASSISTANT = ROLE_CODES["system"], ROLE_CODES["user"], ROLE_CODES["assistant"]
 
 
 class ConvertedBatch(NamedTuple):
@@ -31,154 +44,298 @@ class ConvertedBatch(NamedTuple):
     quarantine: pa.RecordBatch
 
 
-class BatchBuilder:
-    """Collects rows of one object and turns them into a ConvertedBatch.
+class Conversation(NamedTuple):
+    """A conversation but for its turns.
 
     Attributes:
+        record: The record it came from.
+        sub_index: Its place among several conversations of one record.
+        reasoning: Chain of thought as it stands in the source.
+        metadata: JSON object.
+        repaired: Changes made so far, by kind.
+    """
+
+    record: Record
+    sub_index: int | None
+    format_name: str
+    language: str | None
+    reasoning: str | None
+    metadata: str
+    repaired: Mapping[str, int]
+    tags: tuple[str, ...]
+
+
+class BatchBuilder:
+    """Collects what the records of one object say, and settles it a batch at a time.
+
+    Texts are cleaned and conversations validated only here: most need neither, and which do is found out for the whole
+    batch at once (`columns`).
+
+    Attributes:
+        position_kind: Unit of the records' positions.
+        member: Of an archive, what is read at present. None where the object is no archive.
+        whole_size: Size in bytes of the object or member.
         rows: Conversations and quarantine rows collected since the last `take`.
         size: Characters and raw bytes collected since then: bounds memory, and keeps each column below 2 GiB.
     """
 
-    def __init__(self, source: SourceObject) -> None:
+    def __init__(self, source: SourceObject, entry: LedgerEntry) -> None:
+        self.position_kind = "object"
+        self.member: str | None = None
+        self.whole_size = source.size
         self._source = source
+        self._entry = entry
         self._clear()
 
     def _clear(self) -> None:
         self.rows = 0
         self.size = 0
-        self._ids: list[str] = []
-        self._offsets: list[int] = [0]
+        self._conversations: list[Conversation] = []
+        self._lengths: list[int] = []
         self._roles: list[str] = []
         self._contents: list[str] = []
-        self._positions: list[int] = []
-        self._kinds: list[str] = []
-        self._formats: list[str] = []
-        self._hashes: list[str] = []
-        self._languages: list[str | None] = []
-        self._reasonings: list[str | None] = []
-        self._metadata: list[str] = []
-        self._members: list[str | None] = []
-        self._tags: list[tuple[str, ...]] = []
-        self._quarantine: list[tuple[int, str, str | None, bytes | None, int, str, str]] = []
+        self._quarantine: list[dict[str, Any]] = []
 
     def add_conversation(
-        self,
-        messages: list[Message],
-        *,
-        position: int,
-        position_kind: str,
-        sub_index: int | None,
-        format_name: str,
-        language: str | None,
-        reasoning: str | None,
-        metadata: str,
-        tags: tuple[str, ...],
-        member: str | None,
+        self, conversation: Conversation, *, roles: Sequence[str], contents: Sequence[str]
     ) -> None:
-        """Adds one valid conversation."""
-        self._ids.append(
-            record_id(key=self._source.key, position=position, sub_index=sub_index, member=member)
-        )
-        self._members.append(member)
-        size = len(metadata) + len(reasoning or "")
-        for role, content in messages:
-            self._roles.append(role)
-            self._contents.append(content)
-            size += len(content)
-        self._offsets.append(len(self._roles))
-        self._positions.append(position)
-        self._kinds.append(position_kind)
-        self._formats.append(format_name)
-        self._hashes.append(content_hash(messages))
-        self._languages.append(language)
-        self._reasonings.append(reasoning)
-        self._metadata.append(metadata)
-        self._tags.append(tags)
+        """Adds a conversation: one canonical role and one text a turn."""
+        self._conversations.append(conversation)
+        self._lengths.append(len(roles))
+        self._roles += roles
+        self._contents += contents
         self.rows += 1
-        self.size += size
+        self.size += sum(map(len, contents)) + len(conversation.metadata) + len(conversation.reasoning or "")
 
-    def add_quarantine(
-        self,
-        *,
-        position: int,
-        position_kind: str,
-        member: str | None,
-        raw: bytes | None,
-        raw_size: int,
-        error_class: str,
-        reason: str,
-    ) -> None:
-        """Adds one record that did not become a conversation."""
-        kept = None if raw is None else raw[:QUARANTINE_RAW_BYTES]
-        self._quarantine.append((position, position_kind, member, kept, raw_size, error_class, reason))
+    def quarantine_record(self, record: Record, error: RecordError) -> None:
+        """Adds a record that cannot become a conversation."""
+        raw = record.raw
+        if raw is None and self.position_kind != "object":
+            raw = metadata.raw_json(record.value)
+        self.quarantine(position=record.position, raw=raw, raw_size=len(raw or b""), error=error)
+
+    def quarantine(self, *, position: int, raw: bytes | None, raw_size: int, error: RecordError) -> None:
+        """Adds a quarantine row."""
+        whole = self.position_kind == "object"
+        kept = None if whole or raw is None else raw[:QUARANTINE_RAW_BYTES]
+        self._entry.quarantined += 1
+        self._quarantine.append(
+            {
+                "position": position,
+                "position_kind": self.position_kind,
+                "member": self.member,
+                "raw_bytes": kept,
+                "raw_size": self.whole_size if whole else raw_size,
+                "error_class": error.error_class,
+                "reason": error.reason,
+            }
+        )
         self.rows += 1
         self.size += len(kept or b"")
 
     def take(self) -> ConvertedBatch:
-        """Returns what was collected, and starts anew."""
-        batch = ConvertedBatch(self._conversations(), self._quarantined())
+        """Settles what was collected and returns it; starts anew."""
+        texts = self._settled()
+        for conversation in self._conversations:
+            if conversation.repaired:
+                self._entry.repaired.update(conversation.repaired)
+        self._entry.records_out += len(self._conversations)
+        self._entry.formats.update(conversation.format_name for conversation in self._conversations)
+        batch = ConvertedBatch(self._conversation_rows(texts), self._quarantine_rows())
         self._clear()
         return batch
 
-    def _conversations(self) -> pa.RecordBatch:
-        source, n = self._source, len(self._ids)
-        turns = pa.StructArray.from_arrays(
-            [pa.array(self._roles, pa.string()), pa.array(self._contents, pa.string())],
-            fields=list(MESSAGE_TYPE),
-        )
-        places = pa.StructArray.from_arrays(
-            [
-                _repeat(source.bucket, n),
-                _repeat(source.key, n),
-                _repeat(source.etag, n),
-                pa.array(self._positions, pa.int64()),
-                pa.array(self._kinds, pa.string()),
-                pa.array(self._formats, pa.string()),
-                pa.array(self._members, pa.string()),
-            ],
-            fields=list(SOURCE_TYPE),
-        )
-        columns: dict[str, Any] = {
-            "id": pa.array(self._ids, pa.string()),
-            "messages": pa.ListArray.from_arrays(
-                pa.array(self._offsets, pa.int32()), turns, type=MESSAGES_TYPE
-            ),
-            "category": _repeat(source.category, n),
-            "family": _repeat(source.family, n),
-            "dataset": _repeat(source.dataset, n),
-            "source": places,
-            "content_hash": pa.array(self._hashes, pa.string()),
-            "language": pa.array(self._languages, pa.string()),
-            "tags": pa.array(self._tags, TAGS_TYPE),
-            "reasoning": pa.array(self._reasonings, pa.string()),
-            "metadata": pa.array(self._metadata, pa.string()),
+    def _settled(self) -> Texts:
+        """The texts of all turns, once every conversation is clean and valid."""
+        thoughts = {
+            index: conversation.reasoning
+            for index, conversation in enumerate(self._conversations)
+            if conversation.reasoning
         }
-        return pa.RecordBatch.from_arrays(
-            [columns[name] for name in CONVERSATION_SCHEMA.names], schema=CONVERSATION_SCHEMA
+        try:
+            texts = texts_of(self._contents)
+            flagged = flagged_conversations(self._role_codes(), texts, bounds=self._turn_bounds())
+            flagged[np.fromiter(thoughts, np.int64)[dirty(texts_of([*thoughts.values()]))]] = True
+        except UnicodeEncodeError:
+            # A lone surrogate somewhere.
+            flagged = np.ones(len(self._conversations), np.bool_)
+        if not flagged.any():
+            return texts
+        self._settle(np.flatnonzero(flagged).tolist())
+        return texts_of(self._contents)
+
+    def _settle(self, flagged: list[int]) -> None:
+        """Cleans and validates the flagged conversations one by one; those that fail go to quarantine."""
+        bounds = self._turn_bounds().tolist()
+        conversations, lengths, roles, contents = (
+            self._conversations,
+            self._lengths,
+            self._roles,
+            self._contents,
+        )
+        self._conversations, self._lengths, self._roles, self._contents = [], [], [], []
+        done = 0
+        for index in [*flagged, len(conversations)]:
+            self._conversations += conversations[done:index]
+            self._lengths += lengths[done:index]
+            self._roles += roles[bounds[done] : bounds[index]]
+            self._contents += contents[bounds[done] : bounds[index]]
+            done = index + 1
+            if index == len(conversations):
+                break
+            conversation, turns = conversations[index], slice(bounds[index], bounds[index + 1])
+            repaired = dict(conversation.repaired)
+            try:
+                messages = validated(
+                    [
+                        (role, clean(content, repaired))
+                        for role, content in zip(roles[turns], contents[turns], strict=True)
+                    ],
+                    repaired,
+                )
+            except RecordError as error:
+                self.quarantine_record(conversation.record, error)
+                continue
+            reasoning = clean(conversation.reasoning, repaired) if conversation.reasoning else None
+            self._conversations.append(conversation._replace(reasoning=reasoning, repaired=repaired))
+            self._lengths.append(len(messages))
+            self._roles += [role for role, _ in messages]
+            self._contents += [content for _, content in messages]
+
+    @property
+    def no_quarantine(self) -> pa.RecordBatch:
+        """A quarantine without rows."""
+        return _NO_QUARANTINE
+
+    def _turn_bounds(self) -> Ints:
+        """First turn of each conversation, and the number of turns."""
+        bounds = np.zeros(len(self._lengths) + 1, np.int64)
+        np.cumsum(self._lengths, out=bounds[1:])
+        return bounds
+
+    def _role_codes(self) -> npt.NDArray[np.uint8]:
+        return np.fromiter(map(ROLE_CODES.__getitem__, self._roles), np.uint8, len(self._roles))
+
+    def _conversation_rows(self, texts: Texts) -> pa.RecordBatch:
+        conversations = self._conversations
+        ids = [
+            record_id(
+                key=self._source.key,
+                position=conversation.record.position,
+                sub_index=conversation.sub_index,
+                member=self.member,
+            )
+            for conversation in conversations
+        ]
+        return conversation_rows(
+            self._source,
+            ids=ids,
+            positions=[conversation.record.position for conversation in conversations],
+            position_kind=self.position_kind,
+            member=self.member,
+            roles=self._role_codes(),
+            texts=texts,
+            bounds=self._turn_bounds(),
+            formats=pa.array([conversation.format_name for conversation in conversations], pa.string()),
+            languages=[conversation.language for conversation in conversations],
+            reasonings=[conversation.reasoning for conversation in conversations],
+            tags=pa.array([conversation.tags for conversation in conversations], TAGS_TYPE),
+            metadata=[conversation.metadata for conversation in conversations],
         )
 
-    def _quarantined(self) -> pa.RecordBatch:
-        source, rows = self._source, self._quarantine
-        positions, kinds, members, raws, sizes, classes, reasons = (
-            zip(*rows, strict=True) if rows else ((),) * 7
+    def _quarantine_rows(self) -> pa.RecordBatch:
+        # Refused while records came or when the batch was settled; a reader wants them in their order.
+        rows = (
+            sorted(self._quarantine, key=itemgetter("position"))
+            if self.position_kind != "object"
+            else self._quarantine
         )
-        columns: dict[str, Any] = {
-            "source_key": _repeat(source.key, len(rows)),
-            "etag": _repeat(source.etag, len(rows)),
-            "position": pa.array(positions, pa.int64()),
-            "position_kind": pa.array(kinds, pa.string()),
-            "member": pa.array(members, pa.string()),
-            "raw_bytes": pa.array(raws, pa.binary()),
-            "raw_size": pa.array(sizes, pa.int64()),
-            "error_class": pa.array(classes, pa.string()),
-            "reason": pa.array(reasons, pa.string()),
-            "family": _repeat(source.family, len(rows)),
-            "code_version": _repeat(CODE_VERSION, len(rows)),
+        same = {
+            "source_key": self._source.key,
+            "etag": self._source.etag,
+            "family": self._source.family,
+            "code_version": CODE_VERSION,
         }
-        return pa.RecordBatch.from_arrays(
-            [columns[name] for name in QUARANTINE_SCHEMA.names], schema=QUARANTINE_SCHEMA
-        )
+        return pa.RecordBatch.from_pylist([row | same for row in rows], schema=QUARANTINE_SCHEMA)
 
 
-def _repeat(value: str, n: int) -> pa.Array:
+def conversation_rows(
+    source: SourceObject,
+    *,
+    ids: Sequence[str],
+    positions: Sequence[int],
+    position_kind: str,
+    member: str | None,
+    roles: npt.NDArray[np.uint8],
+    texts: Texts,
+    bounds: Ints,
+    formats: pa.Array,
+    languages: Sequence[str | None],
+    reasonings: Sequence[str | None],
+    metadata: Sequence[str],
+    tags: pa.Array | None = None,
+) -> pa.RecordBatch:
+    """Rows of CONVERSATION_SCHEMA.
+
+    Args:
+        roles: ROLE_CODES of all turns.
+        texts: Contents of all turns.
+        bounds: First turn of each conversation, and the number of turns.
+    """
+    n = len(ids)
+    turns = pa.StructArray.from_arrays(
+        [_ROLE_NAMES.take(pa.array(roles)), texts.array], fields=list(MESSAGE_TYPE)
+    )
+    places = pa.StructArray.from_arrays(
+        [
+            repeated(source.bucket, n),
+            repeated(source.key, n),
+            repeated(source.etag, n),
+            pa.array(positions, pa.int64()),
+            repeated(position_kind, n),
+            formats,
+            pa.nulls(n, pa.string()) if member is None else repeated(member, n),
+        ],
+        fields=list(SOURCE_TYPE),
+    )
+    columns: dict[str, pa.Array] = {
+        "id": pa.array(ids, pa.string()),
+        "messages": pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), turns, type=MESSAGES_TYPE),
+        "category": repeated(source.category, n),
+        "family": repeated(source.family, n),
+        "dataset": repeated(source.dataset, n),
+        "source": places,
+        "content_hash": pa.array(content_hashes(roles, texts, bounds=bounds), pa.string()),
+        "language": pa.array(languages, pa.string()),
+        "tags": tags if tags is not None else _no_tags(n),
+        "reasoning": pa.array(reasonings, pa.string()),
+        "metadata": pa.array(metadata, pa.string()),
+    }
+    return pa.RecordBatch.from_arrays(
+        [columns[name] for name in CONVERSATION_SCHEMA.names], schema=CONVERSATION_SCHEMA
+    )
+
+
+def flagged_conversations(roles: npt.NDArray[np.uint8], texts: Texts, *, bounds: Ints) -> Flags:
+    """Conversations that need cleaning, joining or refusing; arguments as of `conversation_rows`."""
+    opening = np.zeros(len(roles) + 1, np.bool_)
+    opening[bounds[:-1]] = True
+    wrong = dirty(texts) | blank(texts) | ((roles == _SYSTEM) & ~opening[:-1])
+    wrong[1:] |= (roles[1:] == roles[:-1]) & ~opening[1:-1]
+    flags = np.zeros(len(bounds) - 1, np.bool_)
+    flags[np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1] = True
+    for needed in (_USER, _ASSISTANT):
+        before = np.concatenate([[0], np.cumsum(roles == needed)])
+        flags |= before[bounds[1:]] == before[bounds[:-1]]
+    return flags
+
+
+def _no_tags(n: int) -> pa.Array:
+    return pa.ListArray.from_arrays(
+        pa.array(np.zeros(n + 1, np.int32)), pa.array([], pa.string()), type=TAGS_TYPE
+    )
+
+
+def repeated(value: str, n: int) -> pa.Array:
+    """One text n times."""
     return pa.repeat(pa.scalar(value, pa.string()), n)

@@ -3,24 +3,26 @@
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import numpy as np
+
 from pixel_pipeline.conversations import metadata
-from pixel_pipeline.conversations.batch import BatchBuilder, ConvertedBatch
+from pixel_pipeline.conversations.batch import BatchBuilder, Conversation, ConvertedBatch
 from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.containers import open_container
+from pixel_pipeline.conversations.containers.json_lines import line_record, line_records
 from pixel_pipeline.conversations.containers.opened import Opened
 from pixel_pipeline.conversations.formats import Format, find_format
 from pixel_pipeline.conversations.formats.fields import describe_keys
 from pixel_pipeline.conversations.ledger import LedgerEntry
-from pixel_pipeline.conversations.records import Fault, ObjectError, Record, RecordError
+from pixel_pipeline.conversations.records import Block, Fault, ObjectError, Record, RecordError
 from pixel_pipeline.conversations.source import SourceObject
-from pixel_pipeline.conversations.text import clean
-from pixel_pipeline.conversations.validation import validated
+from pixel_pipeline.conversations.turn_lane import TurnLanes
 
 __all__ = ["CODE_VERSION", "Conversion", "ConvertedBatch", "LedgerEntry", "convert_object"]
 
 BATCH_RECORDS = 2_000
-BATCH_SIZE = 64 << 20
+BATCH_SIZE = 1 << 20
 """Characters and raw bytes after which a batch is handed out before it has BATCH_RECORDS rows."""
 
 
@@ -46,10 +48,8 @@ class Conversion:
         self._source = source
         self._stream = stream
         self._entry = LedgerEntry(source)
-        self._builder = BatchBuilder(source)
-        self._kind = "object"
-        self._member: str | None = None
-        self._size = source.size
+        self._builder = BatchBuilder(source, self._entry)
+        self._lanes = TurnLanes(source)
         self._state = "new"
 
     @property
@@ -72,7 +72,7 @@ class Conversion:
         try:
             yield from self._read()
         except ObjectError as error:
-            self._quarantine_object(error)
+            yield from self._quarantine_object(error)
         if self._builder.rows:
             yield self._builder.take()
         self._state = "done"
@@ -84,9 +84,12 @@ class Conversion:
 
     def _read_members(self, archive: Opened) -> Iterator[ConvertedBatch]:
         """Reads the members of an archive, each as an object of its own: one that is bad does not end the others."""
-        outer, outer_size = self._member, self._size
+        builder = self._builder
+        outer, outer_size = builder.member, builder.whole_size
         for name, size, opened in archive.members or ():
-            self._member, self._size = name if outer is None else f"{outer}/{name}", size
+            yield from self._flush()
+            builder.member, builder.whole_size = name if outer is None else f"{outer}/{name}", size
+            self._lanes = TurnLanes(self._source)
             try:
                 if isinstance(opened, ObjectError):
                     raise opened
@@ -95,24 +98,65 @@ class Conversion:
                 else:
                     yield from self._read_opened(opened)
             except ObjectError as error:
-                self._quarantine_object(error)
+                yield from self._quarantine_object(error)
             # The archive itself may turn out to be damaged behind this member.
-            self._member, self._size = outer, outer_size
+            yield from self._flush()
+            builder.member, builder.whole_size = outer, outer_size
+
+    def _flush(self) -> Iterator[ConvertedBatch]:
+        """Rows of a batch are of one member, and positions in it of one kind."""
+        if self._builder.rows:
+            yield self._builder.take()
 
     def _read_opened(self, opened: Opened) -> Iterator[ConvertedBatch]:
-        entry, builder = self._entry, self._builder
+        entry = self._entry
         if opened.dropped is not None:
             entry.records_in += 1
             entry.dropped[opened.dropped] += 1
             return
-        self._kind = opened.position_kind
+        yield from self._flush()
+        self._builder.position_kind = opened.position_kind
         for item in opened.records:
-            if isinstance(item, Fault):
-                self._quarantine_fault(item)
+            if isinstance(item, Block):
+                yield from self._convert_block(item)
             else:
-                self._convert_record(item)
-            if builder.rows >= BATCH_RECORDS or builder.size >= BATCH_SIZE:
-                yield builder.take()
+                self._convert_item(item)
+            if self._is_full():
+                yield self._builder.take()
+
+    def _is_full(self) -> bool:
+        return self._builder.rows >= BATCH_RECORDS or self._builder.size >= BATCH_SIZE
+
+    def _convert_block(self, block: Block) -> Iterator[ConvertedBatch]:
+        lines = self._lanes.read(block, member=self._builder.member)
+        if lines is None:
+            for item in line_records(block, self._entry.repaired):
+                self._convert_item(item)
+                if self._is_full():
+                    yield self._builder.take()
+            return
+        # Runs of lines in the lane, and between them single lines that go the long way: rows keep the order of the lines.
+        done = taken = 0
+        for index in [*np.flatnonzero(~lines.in_lane).tolist(), len(lines.lines)]:
+            if index > done:
+                if self._builder.rows:
+                    yield self._builder.take()
+                rows = lines.rows.slice(taken, index - done)
+                self._entry.count_converted(rows.num_rows, lines.format_name)
+                yield ConvertedBatch(rows, self._builder.no_quarantine)
+                taken += rows.num_rows
+            done = index + 1
+            if index < len(lines.lines):
+                start, end = lines.lines[index]
+                self._convert_item(
+                    line_record(block.position + start, block.data[start:end], self._entry.repaired)
+                )
+
+    def _convert_item(self, item: Record | Fault) -> None:
+        if isinstance(item, Fault):
+            self._quarantine_fault(item)
+        else:
+            self._convert_record(item)
 
     def _convert_record(self, record: Record) -> None:
         source_format = find_format(record.value)
@@ -120,7 +164,7 @@ class Conversion:
             sessions = sessions_of(record.value) if source_format is None else None
         except RecordError as error:
             self._entry.records_in += 1
-            self._quarantine_record(record, error)
+            self._builder.quarantine_record(record, error)
             return
         if sessions is not None:
             for sub_index, value in enumerate(sessions.values):
@@ -134,67 +178,43 @@ class Conversion:
     def _convert_one(self, record: Record, source_format: Format | None, sub_index: int | None) -> None:
         self._entry.records_in += 1
         try:
-            self._convert(record, source_format, sub_index)
+            if source_format is None:
+                raise RecordError("unrecognised_schema", f"no format matches {describe_keys(record.value)}")
+            parsed = source_format.convert(record.value)
+            language, besides = metadata.split_language(parsed.metadata)
+            if record.context is not None:
+                besides = {**besides, **record.context}
+            described = metadata.dump(besides)
         except RecordError as error:
-            self._quarantine_record(record, error)
-
-    def _convert(self, record: Record, source_format: Format | None, sub_index: int | None) -> None:
-        if source_format is None:
-            raise RecordError("unrecognised_schema", f"no format matches {describe_keys(record.value)}")
-        parsed = source_format.convert(record.value)
-        repaired = dict(parsed.repaired)
-        messages = validated(
-            [(role, clean(content, repaired)) for role, content in parsed.messages], repaired
-        )
-        language, besides = metadata.split_language(parsed.metadata)
-        if record.context is not None:
-            besides = {**besides, **record.context}
+            self._builder.quarantine_record(record, error)
+            return
         self._builder.add_conversation(
-            messages,
-            position=record.position,
-            position_kind=self._kind,
-            sub_index=sub_index,
-            format_name=source_format.name,
-            language=language,
-            reasoning=clean(parsed.reasoning, repaired) if parsed.reasoning else None,
-            metadata=metadata.dump(besides),
-            tags=parsed.tags,
-            member=self._member,
+            Conversation(
+                record=record,
+                sub_index=sub_index,
+                format_name=source_format.name,
+                language=language,
+                reasoning=parsed.reasoning,
+                metadata=described,
+                repaired=parsed.repaired,
+                tags=parsed.tags,
+            ),
+            roles=[role for role, _ in parsed.messages],
+            contents=[content for _, content in parsed.messages],
         )
-        # Only now: a record that failed on the way has no repairs to report.
-        self._entry.repaired.update(repaired)
-        self._entry.records_out += 1
-        self._entry.formats[source_format.name] += 1
-
-    def _quarantine_record(self, record: Record, error: RecordError) -> None:
-        raw = record.raw
-        if raw is None and self._kind != "object":
-            raw = metadata.raw_json(record.value)
-        self._quarantine(position=record.position, raw=raw, raw_size=len(raw or b""), error=error)
 
     def _quarantine_fault(self, fault: Fault) -> None:
         self._entry.records_in += 1
-        self._quarantine(
+        self._builder.quarantine(
             position=fault.position,
             raw=fault.raw,
             raw_size=fault.raw_size,
             error=RecordError(fault.error_class, fault.reason),
         )
 
-    def _quarantine_object(self, error: ObjectError) -> None:
+    def _quarantine_object(self, error: ObjectError) -> Iterator[ConvertedBatch]:
+        """The rest of an object or member cannot be read."""
+        yield from self._flush()
         self._entry.records_in += 1
-        self._kind = "object"
-        self._quarantine(position=0, raw=None, raw_size=self._size, error=error)
-
-    def _quarantine(self, *, position: int, raw: bytes | None, raw_size: int, error: RecordError) -> None:
-        whole = self._kind == "object"
-        self._entry.quarantined += 1
-        self._builder.add_quarantine(
-            position=position,
-            position_kind=self._kind,
-            member=self._member,
-            raw=None if whole else raw,
-            raw_size=self._size if whole else raw_size,
-            error_class=error.error_class,
-            reason=error.reason,
-        )
+        self._builder.position_kind = "object"
+        self._builder.quarantine(position=0, raw=None, raw_size=self._builder.whole_size, error=error)

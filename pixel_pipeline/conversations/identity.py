@@ -1,11 +1,16 @@
 """What makes two rows the same: the id of a record, and the hash of what was said."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 import unicodedata
 
+import numpy as np
 import xxhash
 
+from pixel_pipeline.conversations.columns import Flags, Ints, Texts, texts_of, unsettled
 from pixel_pipeline.conversations.records import Message
+
+ENDS = " \t\n\r\x0b\x0c"
+ROLE_CODES = {"system": 0, "user": 1, "assistant": 2, "tool": 3}
 
 
 def record_id(*, key: str, position: int, sub_index: int | None = None, member: str | None = None) -> str:
@@ -13,25 +18,63 @@ def record_id(*, key: str, position: int, sub_index: int | None = None, member: 
 
     `%` and `#` within the key and the member are percent-escaped first, so that no two places share a name.
     """
-    key = _escaped(key) if member is None else f"{_escaped(key)}#!{_escaped(member)}"
-    place = f"{key}#{position}" if sub_index is None else f"{key}#{position}#{sub_index}"
+    place = f"{_place(key, member)}#{position}" + ("" if sub_index is None else f"#{sub_index}")
     return xxhash.xxh3_128_hexdigest(place.encode("utf-8", "surrogatepass"))
+
+
+def record_ids(*, key: str, positions: Sequence[int], member: str | None = None) -> list[str]:
+    """`record_id` of many conversations of one object."""
+    prefix = _place(key, member).encode("utf-8", "surrogatepass")
+    return [xxhash.xxh3_128_hexdigest(b"%b#%d" % (prefix, position)) for position in positions]
+
+
+def _place(key: str, member: str | None) -> str:
+    return _escaped(key) if member is None else f"{_escaped(key)}#!{_escaped(member)}"
 
 
 def _escaped(name: str) -> str:
     return name.replace("%", "%25").replace("#", "%23") if "#" in name or "%" in name else name
 
 
-def content_hash(messages: Iterable[Message]) -> str:
-    """Hashes what was said: xxh3-128, 32 hex digits.
+def content_hash(messages: Sequence[Message]) -> str:
+    """Hashes what was said: xxh3-128, 32 hex digits, over roles, sizes and contents.
 
-    Contents are brought to NFC, runs of whitespace become one space, ends are stripped. Each turn is framed
-    as `<role>:<length in code points>:<content>`, so that no two different conversations have one framing.
+    Contents are brought to NFC and stripped at both ends. Sizes (UTF-8 bytes, int32) frame them, so that no two different
+    conversations are hashed over the same bytes.
     """
-    framed = []
-    for role, content in messages:
-        if not content.isascii():
-            content = unicodedata.normalize("NFC", content)
-        content = " ".join(content.split())
-        framed.append(f"{role}:{len(content)}:{content}")
-    return xxhash.xxh3_128_hexdigest("".join(framed).encode())
+    roles = np.array([ROLE_CODES[role] for role, _ in messages], np.uint8)
+    return content_hashes(
+        roles, texts_of([content for _, content in messages]), bounds=np.array([0, len(messages)])
+    )[0]
+
+
+def content_hashes(roles: np.typing.NDArray[np.uint8], texts: Texts, *, bounds: Ints) -> list[str]:
+    """`content_hash` of many conversations.
+
+    Args:
+        roles: ROLE_CODES of all turns.
+        texts: Contents of all turns.
+        bounds: First turn of each conversation, and the number of turns.
+    """
+    sizes = np.diff(texts.offsets).astype("<i4").tobytes()
+    codes, content = roles.tobytes(), memoryview(texts.data.data)
+    odd: Flags = unsettled(texts)
+    odd_before = np.concatenate([[0], np.cumsum(odd)])[bounds]
+    edges = texts.offsets[bounds].tolist()
+    turns = bounds.tolist()
+    hashes = []
+    for index, plain in enumerate((odd_before[1:] == odd_before[:-1]).tolist()):
+        start, end = turns[index], turns[index + 1]
+        if plain:
+            said = content[edges[index] : edges[index + 1]]
+            framed = b"".join((codes[start:end], sizes[4 * start : 4 * end], said))
+        else:
+            contents = [_settled(text) for text in texts.array[start:end].to_pylist()]
+            lengths = np.array([len(text) for text in contents], "<i4").tobytes()
+            framed = b"".join((codes[start:end], lengths, *contents))
+        hashes.append(xxhash.xxh3_128_hexdigest(framed))
+    return hashes
+
+
+def _settled(content: str) -> bytes:
+    return unicodedata.normalize("NFC", content).strip(ENDS).encode()

@@ -38,6 +38,12 @@ class LedgerEntry:
     dropped: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
 
+    def count_converted(self, n: int, format_name: str) -> None:
+        """Counts records that came in and became conversations."""
+        self.records_in += n
+        self.records_out += n
+        self.formats[format_name] += n
+
     @property
     def conserved(self) -> bool:
         """Whether every record is accounted for."""

@@ -48,9 +48,9 @@ def split_language(metadata: dict[str, Any]) -> tuple[str | None, dict[str, Any]
 
 def _dumps(value: Any) -> bytes:
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:
-        return orjson.dumps(_plain(value, 0))
+        return orjson.dumps(_plain(value, 0), option=orjson.OPT_SORT_KEYS)
 
 
 def _plain(value: Any, depth: int) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 # (role, content). A plain tuple: one is made for every turn of the lake.
 Message = tuple[str, str]
@@ -31,6 +31,18 @@ class Record(NamedTuple):
     value: Any
     raw: bytes | None
     context: dict[str, Any] | None = None
+
+
+class Block(NamedTuple):
+    """Whole lines of JSON, not looked at yet: the converter may have a short way for many at once.
+
+    Attributes:
+        position: Offset of the first byte.
+        data: The lines.
+    """
+
+    position: int
+    data: bytes
 
 
 class Fault(NamedTuple):
@@ -88,19 +100,29 @@ class ObjectError(RecordError):
     quarantined."""
 
 
-def looked_at(
-    records: Iterator[Record | Fault], n: int
-) -> tuple[list[Record | Fault], Iterator[Record | Fault]]:
-    """Returns the first `n` records, and all of them. An ObjectError among the first is raised when reading gets there."""
-    first: list[Record | Fault] = []
+Item = Record | Fault | Block
+"""What a container hands out."""
+
+
+SomeItem = TypeVar("SomeItem", bound=Item)
+
+
+def looked_at(records: Iterator[SomeItem], n: int) -> tuple[list[SomeItem], Iterator[SomeItem]]:
+    """Returns the first `n` records, or the first block, and all of them.
+
+    An ObjectError among the first is raised when reading gets there.
+    """
+    first: list[SomeItem] = []
     try:
         for record in islice(records, n):
             first.append(record)
+            if isinstance(record, Block):
+                break
     except ObjectError as error:
         return first, _ending(first, error)
     return first, chain(first, records)
 
 
-def _ending(records: list[Record | Fault], error: ObjectError) -> Iterator[Record | Fault]:
+def _ending(records: list[SomeItem], error: ObjectError) -> Iterator[SomeItem]:
     yield from records
     raise error

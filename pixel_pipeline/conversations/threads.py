@@ -4,13 +4,15 @@
 and format, and costs nothing for objects whose first records are something else.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from pixel_pipeline.conversations.bundles import THREAD, link_keys
 from pixel_pipeline.conversations.formats import find_format
 from pixel_pipeline.conversations.formats.fields import first_key, key_names
-from pixel_pipeline.conversations.records import Fault, Record, looked_at
+from pixel_pipeline.conversations.records import Block, Fault, Item, Record, looked_at
 
 LOOKED_AT = 20
 MAX_PENDING = 64 << 20
@@ -35,6 +37,8 @@ _ORDERS = (
     "order",
     "index",
 )
+
+LinesOf = Callable[[Block, Counter[str]], Iterator[Record | Fault]]
 
 
 class Thread:
@@ -68,14 +72,33 @@ class Thread:
         return Record(self.first.position, value, raw, self.first.context)
 
 
-def joined(records: Iterator[Record | Fault]) -> Iterator[Record | Fault]:
+def joined(
+    records: Iterator[Item], *, lines_of: LinesOf | None = None, repaired: Counter[str] | None = None
+) -> Iterator[Item]:
     """Returns the records, messages of one conversation joined; what is no message passes as it is.
 
     A message of a conversation that was already handed out is a Fault, `scattered_conversation`: it comes too late.
+
+    Args:
+        lines_of: Takes a Block apart. Needed where there are any; they pass on whole where their lines are no messages.
+        repaired: What `lines_of` counts its repairs in.
     """
+    counts = Counter() if repaired is None else repaired
     first, rest = looked_at(records, LOOKED_AT)
-    messages = sum(isinstance(record, Record) and _is_message(record.value) for record in first)
-    return _joined(rest) if messages and 2 * messages >= len(first) else rest
+    looked = [record for item in first for record in islice(_apart(item, lines_of, Counter()), LOOKED_AT)][
+        :LOOKED_AT
+    ]
+    messages = sum(isinstance(record, Record) and _is_message(record.value) for record in looked)
+    if not messages or 2 * messages < len(looked):
+        return rest
+    return _joined(record for item in rest for record in _apart(item, lines_of, counts))
+
+
+def _apart(item: Item, lines_of: LinesOf | None, repaired: Counter[str]) -> Iterator[Record | Fault]:
+    if isinstance(item, Block):
+        assert lines_of is not None
+        return lines_of(item, repaired)
+    return iter((item,))
 
 
 def _joined(records: Iterator[Record | Fault]) -> Iterator[Record | Fault]:

@@ -1,15 +1,23 @@
+import unicodedata
+
 from hypothesis import given
 from hypothesis import strategies as st
+import numpy as np
+import xxhash
 
-from pixel_pipeline.conversations.identity import content_hash, record_id
+from pixel_pipeline.conversations.columns import texts_of
+from pixel_pipeline.conversations.identity import ENDS, ROLE_CODES, content_hash, content_hashes, record_id
 
 messages = st.lists(
     st.tuples(st.sampled_from(["user", "assistant"]), st.text("ab:1 \n", max_size=6)), max_size=4
 )
 
 
-def test_hash_ignores_whitespace_and_composition_only() -> None:
-    assert content_hash([("user", " caf\u00e9  au\nlait ")]) == content_hash([("user", "cafe\u0301 au lait")])
+def test_hash_ignores_composition_and_white_space_at_the_ends_only() -> None:
+    assert content_hash([("user", " caf\u00e9  au\nlait\n")]) == content_hash(
+        [("user", "cafe\u0301  au\nlait")]
+    )
+    assert content_hash([("user", "a b")]) != content_hash([("user", "a  b")])
     assert content_hash([("user", "a")]) != content_hash([("assistant", "a")])
     assert content_hash([("user", "a"), ("assistant", "b")]) != content_hash(
         [("user", "a"), ("assistant", "B")]
@@ -19,7 +27,7 @@ def test_hash_ignores_whitespace_and_composition_only() -> None:
 @given(messages, messages)
 def test_framing_is_unambiguous(first: list[tuple[str, str]], second: list[tuple[str, str]]) -> None:
     def spoken(said: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        return [(role, " ".join(content.split())) for role, content in said]
+        return [(role, content.strip(ENDS)) for role, content in said]
 
     assert (content_hash(first) == content_hash(second)) == (spoken(first) == spoken(second))
 
@@ -35,4 +43,32 @@ def test_ids_of_different_places_differ() -> None:
 
 def test_ids_are_stable() -> None:
     assert record_id(key="gdrive/raw/A/b.jsonl", position=7) == "67b2990ffc27cb7536d33088826b4c8d"
-    assert content_hash([("user", "hello"), ("assistant", "hi")]) == "34c5102e4f75f11d9f15ecdd95f779ce"
+    assert content_hash([("user", "hello"), ("assistant", "hi")]) == "3703f5deb884bf29aad97e4f4a7be732"
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text(max_size=12)), max_size=4))
+)
+def test_hashes_of_many_are_those_of_each(conversations: list[list[tuple[str, str]]]) -> None:
+    said = [message for conversation in conversations for message in conversation]
+    bounds = np.concatenate(
+        [[0], np.cumsum([len(conversation) for conversation in conversations], dtype=np.int64)]
+    )
+    try:
+        texts = texts_of([content for _, content in said])
+    except UnicodeEncodeError:
+        return
+    roles = np.array([ROLE_CODES[role] for role, _ in said], np.uint8)
+    expected = [
+        xxhash.xxh3_128_hexdigest(
+            bytes(ROLE_CODES[role] for role, _ in conversation)
+            + b"".join(len(settled(content)).to_bytes(4, "little") for _, content in conversation)
+            + b"".join(settled(content) for _, content in conversation)
+        )
+        for conversation in conversations
+    ]
+    assert content_hashes(roles, texts, bounds=bounds) == expected
+
+
+def settled(content: str) -> bytes:
+    return unicodedata.normalize("NFC", content).strip(ENDS).encode()

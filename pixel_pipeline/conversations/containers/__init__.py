@@ -104,7 +104,9 @@ def _open(name: str, stream: BinaryIO, *, repaired: Counter[str], depth: int) ->
         repaired["byte_order_mark"] += 1
     given = Input(name, content, None, start, repaired)
     container = next(kind for kind in CONTAINERS if kind.is_text and kind.matches(given))
-    return Opened(container.name, encoding, container.position_kind, joined(container.read(given)))
+
+    records = joined(container.read(given), lines_of=json_lines.line_records, repaired=repaired)
+    return Opened(container.name, encoding, container.position_kind, records)
 
 
 def _members(

@@ -1,14 +1,15 @@
 """JSON lines: one JSON value a line, positions are byte offsets. A bad line is quarantined alone, and reading
 goes on."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import orjson
 
 from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Input
-from pixel_pipeline.conversations.containers.streams import iter_lines
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Fault, Record, RecordError
+from pixel_pipeline.conversations.containers.streams import Line, iter_blocks
+from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Block, Fault, Record, RecordError
 
 NAME = "json_lines"
 POSITION_KIND = "byte"
@@ -34,28 +35,32 @@ def matches(given: Input) -> bool:
     return sum(_is_value(line) for line in lines) >= 0.5 * len(lines)
 
 
-def read(given: Input) -> Iterator[Record | Fault]:
-    for offset, line, size in iter_lines(given.content, offset=given.start):
-        if not line or line.isspace():
-            continue
-        if size > MAX_RECORD_BYTES:
-            yield Fault(
-                offset,
-                line,
-                size,
-                "too_large",
-                f"a line of {size} bytes, more than {MAX_RECORD_BYTES >> 20} MiB",
-            )
-            continue
-        try:
-            yield Record(offset, orjson.loads(line), line)
-        except orjson.JSONDecodeError:
-            yield _second_look(given, offset, line)
+def read(given: Input) -> Iterator[Record | Fault | Block]:
+    for item in iter_blocks(given.content, offset=given.start, limit=MAX_RECORD_BYTES):
+        if isinstance(item, Line):
+            reason = f"a line of {item.size} bytes, more than {MAX_RECORD_BYTES >> 20} MiB"
+            yield Fault(item.offset, item.data, item.size, "too_large", reason)
+        else:
+            yield Block(*item)
 
 
-def _second_look(given: Input, offset: int, line: bytes) -> Record | Fault:
+def line_records(block: Block, repaired: Counter[str]) -> Iterator[Record | Fault]:
+    """The lines of a block one by one."""
+    offset = block.position
+    for line in block.data.split(b"\n"):
+        if line and not line.isspace():
+            yield line_record(offset, line, repaired)
+        offset += len(line) + 1
+
+
+def line_record(offset: int, line: bytes, repaired: Counter[str]) -> Record | Fault:
+    """One line, which is not blank."""
     try:
-        return Record(offset, parse_json(line, given.repaired), line)
+        return Record(offset, orjson.loads(line), line)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return Record(offset, parse_json(line, repaired), line)
     except RecordError as error:
         return Fault(offset, line, len(line), error.error_class, error.reason)
 

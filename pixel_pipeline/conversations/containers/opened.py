@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from pixel_pipeline.conversations.containers.streams import PeekableStream
-from pixel_pipeline.conversations.records import Fault, ObjectError, Record
+from pixel_pipeline.conversations.records import Block, Fault, ObjectError, Record
 
 PROBE_BYTES = 256 << 10
 
@@ -49,7 +49,7 @@ class Container(NamedTuple):
     position_kind: str
     is_text: bool
     matches: Callable[[Input], bool]
-    read: Callable[[Input], Iterator[Record | Fault]]
+    read: Callable[[Input], Iterator[Record | Fault | Block]]
 
 
 class Opened(NamedTuple):
@@ -68,6 +68,6 @@ class Opened(NamedTuple):
     name: str
     encoding: str
     position_kind: str
-    records: Iterator[Record | Fault]
+    records: Iterator[Record | Fault | Block]
     dropped: str | None = None
     members: "Iterator[tuple[str, int, Opened | ObjectError]] | None" = None

@@ -10,6 +10,7 @@ from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, ObjectError
 from pixel_pipeline.conversations.text import decode_cp1252
 
 CHUNK = 1 << 20
+BLOCK = 512 << 10
 
 
 class PeekableStream(io.RawIOBase):
@@ -141,6 +142,38 @@ class Line(NamedTuple):
     offset: int
     data: bytes
     size: int
+
+
+def iter_blocks(
+    stream: PeekableStream, *, offset: int = 0, limit: int = MAX_RECORD_BYTES
+) -> Iterator[tuple[int, bytes] | Line]:
+    """Cuts a stream at line feeds into blocks of whole lines, in bounded memory.
+
+    Yields:
+        Offset and bytes of a block, its last line feed included where it has one; of a line over `limit` bytes a Line with
+        the first of them alone.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    while chunk := stream.read(min(BLOCK, limit)):
+        first = chunk.find(b"\n")
+        if first >= 0 and size + first > limit:
+            yield Line(offset, b"".join([*pieces, chunk[:first]])[: limit + 1], size + first)
+            offset += size + first + 1
+            pieces, size, chunk = [], 0, chunk[first + 1 :]
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            data = b"".join([*pieces, chunk[:cut]])
+            yield offset, data
+            offset += len(data)
+            pieces, size = [], 0
+        if size <= limit:
+            pieces.append(chunk[cut:])
+        size += len(chunk) - cut
+    if size > limit:
+        yield Line(offset, b"".join(pieces)[: limit + 1], size)
+    elif size:
+        yield offset, b"".join(pieces)
 
 
 def iter_lines(stream: PeekableStream, *, offset: int = 0, limit: int = MAX_RECORD_BYTES) -> Iterator[Line]:

@@ -17,8 +17,8 @@ _LISTS = (
     "session",
     "transcript", "log", "history",
 )  # fmt: skip
-_ROLES = ("role", "speaker", "sender", "author")
-_CONTENTS = ("content", "text", "value", "utterance", "message")
+ROLES = ("role", "speaker", "sender", "author")
+CONTENTS = ("content", "text", "value", "utterance", "message")
 # Beside these, `history` holds only what came before.
 _LAST_ANSWER = ("response", "output", "answer")
 # A flat list of messages of many conversations, each pointing to the one it answers, is not one conversation.
@@ -29,7 +29,7 @@ def _turns_key(record: dict[str, Any]) -> str | None:
     names = key_names(record)
     for spelling in _LISTS:
         key = names.get(spelling)
-        if key is not None and has_turns(record[key], _ROLES, _CONTENTS):
+        if key is not None and has_turns(record[key], ROLES, CONTENTS):
             return None if spelling == "history" and first_key(names, _LAST_ANSWER) else key
     return None
 
@@ -37,20 +37,20 @@ def _turns_key(record: dict[str, Any]) -> str | None:
 def matches(record: Any) -> bool:
     if isinstance(record, dict):
         return _turns_key(record) is not None
-    if not has_turns(record, _ROLES, _CONTENTS):
+    if not has_turns(record, ROLES, CONTENTS):
         return False
     first = [turn for turn in record[:8] if isinstance(turn, dict)]
     if any(key in turn for turn in first for key in _POINTERS):
         return False
     # A list of, say, articles with an author and a text is a list of records.
-    return any(isinstance(turn.get(key), str) and role_of(turn[key]) for turn in first for key in _ROLES)
+    return any(isinstance(turn.get(key), str) and role_of(turn[key]) for turn in first for key in ROLES)
 
 
 def convert(record: Any) -> Parsed:
     if isinstance(record, list):
-        return parse_turns(record, role_keys=_ROLES, content_keys=_CONTENTS)
+        return parse_turns(record, role_keys=ROLES, content_keys=CONTENTS)
     key = _turns_key(record) or ""
-    parsed = parse_turns(record[key], role_keys=_ROLES, content_keys=_CONTENTS)
+    parsed = parse_turns(record[key], role_keys=ROLES, content_keys=CONTENTS)
     system_key = first_key(key_names(record), ("system", "system_prompt"))
     system = optional_text(record, system_key)
     messages = [("system", system), *parsed.messages] if system else parsed.messages

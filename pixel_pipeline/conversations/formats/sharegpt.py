@@ -8,23 +8,23 @@ from pixel_pipeline.conversations.records import Parsed
 
 NAME = "sharegpt"
 _LISTS = ("conversations", "conversation", "messages", "dialogue", "dialog", "items")
-_ROLES = ("from",)
-_CONTENTS = ("value", "content", "text")
+ROLES = ("from",)
+CONTENTS = ("value", "content", "text")
 
 
 def matches(record: Any) -> bool:
     if isinstance(record, dict):
         key = first_key(key_names(record), _LISTS)
-        return key is not None and has_turns(record[key], _ROLES, _CONTENTS)
-    return has_turns(record, _ROLES, _CONTENTS)
+        return key is not None and has_turns(record[key], ROLES, CONTENTS)
+    return has_turns(record, ROLES, CONTENTS)
 
 
 def convert(record: Any) -> Parsed:
     if isinstance(record, list):
-        return parse_turns(record, role_keys=_ROLES, content_keys=_CONTENTS)
+        return parse_turns(record, role_keys=ROLES, content_keys=CONTENTS)
     names = key_names(record)
     key = first_key(names, _LISTS)
-    parsed = parse_turns(record[key], role_keys=_ROLES, content_keys=_CONTENTS)
+    parsed = parse_turns(record[key], role_keys=ROLES, content_keys=CONTENTS)
     system_key = first_key(names, ("system", "system_prompt"))
     system = optional_text(record, system_key)
     messages = [("system", system), *parsed.messages] if system else parsed.messages

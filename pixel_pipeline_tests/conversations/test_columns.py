@@ -1,0 +1,55 @@
+"""Whole columns looked at at once find what one look at each text finds."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+import numpy as np
+
+from pixel_pipeline.conversations.columns import blank, dirty, holds, texts_of, unsettled
+from pixel_pipeline.conversations.identity import _settled
+from pixel_pipeline.conversations.text import clean
+
+# Every kind of character that cleaning, blankness or composition turns on, and plain ones between them.
+odd = st.sampled_from(
+    [
+        *"ab \n\t\r\x00\x0b\x1f\x7f\x80\x85\x9f\xa0\xad&<>;#",
+        *"\u200b\u200d\u2000\u2028\u3000\ufeff\u2060\u20ac\u2026",
+        *"\u00e9\u0301\u00c3\u00a9\u00e2\u0080\u0099\u2126\u212b\u1100\u1161\uf900\u4e2d\u3042\u3099",
+        "&amp;", "<br>", "<p>", "</p>", "\u00c3\u00a9", "\u00e2\u20ac\u2122", "\U0001f600",
+    ]
+)  # fmt: skip
+texts = st.lists(
+    st.lists(odd | st.characters(exclude_categories=["Cs"]), max_size=6).map("".join), max_size=8
+)
+
+
+@given(texts)
+def test_no_text_that_cleaning_changes_is_missed(values: list[str]) -> None:
+    flags = dirty(texts_of(values))
+    for value, flag in zip(values, flags, strict=True):
+        assert flag or clean(value, {}) == value
+
+
+@given(texts)
+def test_blank_texts_are_those_that_are_empty_or_white_space(values: list[str]) -> None:
+    assert blank(texts_of(values)).tolist() == [not value or value.isspace() for value in values]
+
+
+@given(texts)
+def test_what_is_hashed_as_it_stands_is_settled(values: list[str]) -> None:
+    for value, flag in zip(values, unsettled(texts_of(values)), strict=True):
+        assert flag or _settled(value) == value.encode()
+
+
+def test_plain_texts_are_not_looked_at_again() -> None:
+    values = ["How are you?\n\nFine.", "caf\u00e9 \u201cnon\u201d \u2014 oui", "\u6211\u5f88\u597d\u3002", ""]
+    laid = texts_of(values)
+    assert not dirty(laid).any()
+    assert not unsettled(laid).any()
+    assert blank(laid).tolist() == [False, False, False, True]
+
+
+@given(texts, st.sampled_from([b"a", b"ab", b"\xe4\xb8"]))
+def test_holds(values: list[str], needle: bytes) -> None:
+    # A needle may also lie across the border of two texts: the look is a closer one then, never a missed one.
+    flags = holds(texts_of(values), needle)
+    assert all(flags[[needle in value.encode() for value in values]]) if values else not np.any(flags)
