@@ -149,3 +149,10 @@ def test_the_webserver_and_daemon_come_up_in_the_activated_environment(tmp_path:
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
+
+
+def test_runs_that_must_not_meet_share_a_pool(asset_graph) -> None:
+    """In production several runs go at once: one changes the lake, one trains."""
+    pools = {key.to_user_string(): asset_graph.get(key).pools for key in asset_graph.get_all_asset_keys()}
+    assert {name for name, pool in pools.items() if pool == {"gpu"}} == {"moe_checkpoint", "evaluation"}
+    assert all(pool == {"lake-writer"} for name, pool in pools.items() if name not in JOBS["train_moe"])

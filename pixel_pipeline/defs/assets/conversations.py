@@ -21,6 +21,7 @@ from pixel_pipeline.lake import keys
 @dg.asset(
     kinds={"s3", "deltalake"},
     owners=["team:data"],
+    pool="lake-writer",
     group_name="data",
     partitions_def=FAMILIES,
     backfill_policy=dg.BackfillPolicy.single_run(),

@@ -25,6 +25,7 @@ DROPPED = {
 @dg.asset(
     kinds={"s3", "deltalake"},
     owners=["team:data"],
+    pool="lake-writer",
     group_name="data",
     automation_condition=FOLLOW_UPSTREAM,
     metadata={

@@ -26,6 +26,7 @@ class EmptyLakeError(PixelError):
 @dg.asset(
     kinds={"s3", "deltalake"},
     owners=["team:data"],
+    pool="lake-writer",
     group_name="lake",
     deps=[gdrive_sync],
     metadata={"table": keys.INVENTORY, "dagster/column_schema": column_schema(INVENTORY_SCHEMA)},

@@ -19,6 +19,7 @@ from pixel_pipeline.registry.dataset_registry import build
 @dg.asset(
     kinds={"s3", "json"},
     owners=["team:data"],
+    pool="lake-writer",
     group_name="data",
     automation_condition=FOLLOW_UPSTREAM,
     freshness_policy=DATASET_REGISTRY,

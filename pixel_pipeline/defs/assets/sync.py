@@ -20,6 +20,7 @@ SHOWN_PROBLEMS = 50
 @dg.asset(
     kinds={"googledrive", "s3"},
     owners=["team:data"],
+    pool="lake-writer",
     group_name="lake",
     freshness_policy=GDRIVE_SYNC,
     # For a Drive or a lake that cannot be reached at all. Files that fail are tried again within the sync.
@@ -52,6 +53,7 @@ def gdrive_sync(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Mat
 @dg.asset(
     kinds={"s3", "deltalake"},
     owners=["team:data"],
+    pool="lake-writer",
     group_name="lake",
     deps=[gdrive_sync],
     metadata={"table": keys.SYNC_REPORT, "dagster/column_schema": column_schema(SYNC_REPORT_SCHEMA)},

@@ -18,6 +18,7 @@ from pixel_pipeline.tokens.shards import ShardManifest
 @dg.asset(
     kinds={"s3", "safetensors"},
     owners=["team:training"],
+    pool="lake-writer",
     group_name="training",
     deps=[dataset_registry],
     description=(

@@ -28,6 +28,7 @@ EXIT_INTERRUPTED = 130
 @dg.asset(
     kinds={"pytorch", "safetensors"},
     owners=["team:training"],
+    pool="gpu",
     group_name="training",
     deps=[token_shards],
     freshness_policy=MOE_CHECKPOINT,
@@ -56,6 +57,7 @@ def moe_checkpoint(context: dg.AssetExecutionContext, lake: LakeResource) -> Any
 @dg.asset(
     kinds={"pytorch", "matplotlib"},
     owners=["team:training"],
+    pool="gpu",
     group_name="training",
     deps=[moe_checkpoint],
     description="Held-out perplexity by family and load of every expert, for the newest checkpoint.",
