@@ -14,6 +14,8 @@ import pyarrow as pa
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+# ASCII controls and blanks.
+WHITE = bytes(range(0x21))
 # First bytes of characters that NFC never changes: ASCII, continuation bytes, Latin-1 letters, general punctuation, ideographs.
 # General punctuation (E2) holds a few that it does; what follows tells.
 _NFC_SETTLED = np.zeros(256, np.bool_)
@@ -101,13 +103,16 @@ def blank(texts: Texts) -> Flags:
     return flags
 
 
+def black_sizes(texts: Texts) -> Ints:
+    """Bytes of each text that are not WHITE."""
+    white = np.searchsorted(np.flatnonzero(texts.data <= 0x20), texts.offsets)
+    return np.diff(texts.offsets) - np.diff(white)
+
+
 def unsettled(texts: Texts) -> Flags:
-    """Texts whose hashed form may not be their own bytes: white space at an end, or perhaps not in NFC."""
-    data, offsets = texts.data, texts.offsets
+    """Texts that hold white space beyond ASCII, or are perhaps not in NFC."""
+    data = texts.data
     flags = np.zeros(len(texts.array), np.bool_)
-    rows = np.flatnonzero(np.diff(offsets))
-    first, last = data[offsets[rows]], data[offsets[rows + 1] - 1]
-    flags[rows[(first <= 0x20) | (last <= 0x20)]] = True
     leads = np.flatnonzero(data >= 0xC2)
     if len(leads):
         first, second = data[leads], data[leads + 1]
@@ -115,12 +120,15 @@ def unsettled(texts: Texts) -> Flags:
         # Full-width forms; of the ideographs' punctuation all but the tone marks.
         odd &= ~((first == 0xEF) & ((second == 0xBC) | (second == 0xBD)))
         punctuation = np.flatnonzero((first == 0xE3) & (second == 0x80))
-        odd[punctuation] = data[leads[punctuation] + 2] >= 0xAA
-        # U+2000 and U+2001; U+2126, U+212A and U+212B; U+2329 and U+232A; U+2ADC.
+        third = data[leads[punctuation] + 2]
+        odd[punctuation] = (third == 0x80) | (third >= 0xAA)
+        odd |= (first == 0xC2) & ((second == 0x85) | (second == 0xA0))
+        # White space: U+2000 to U+200A, U+2028, U+2029, U+202F, U+205F. Not NFC: U+2000 and U+2001; U+2126, U+212A and U+212B; U+2329 and U+232A; U+2ADC.
         general = np.flatnonzero(first == 0xE2)
         second, third = second[general], data[leads[general] + 2]
         odd[general] = (
-            (second == 0x80) & (third <= 0x81)
+            (second == 0x80) & ((third <= 0x8A) | (third == 0xA8) | (third == 0xA9) | (third == 0xAF))
+            | (second == 0x81) & (third == 0x9F)
             | (second == 0x84) & (third >= 0xA6)
             | (second == 0x8C)
             | (second == 0xAB)

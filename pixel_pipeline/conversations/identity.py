@@ -6,10 +6,9 @@ import unicodedata
 import numpy as np
 import xxhash
 
-from pixel_pipeline.conversations.columns import Flags, Ints, Texts, texts_of, unsettled
+from pixel_pipeline.conversations.columns import WHITE, Flags, Ints, Texts, black_sizes, texts_of, unsettled
 from pixel_pipeline.conversations.records import Message
 
-ENDS = " \t\n\r\x0b\x0c"
 ROLE_CODES = {"system": 0, "user": 1, "assistant": 2, "tool": 3}
 
 
@@ -39,7 +38,7 @@ def _escaped(name: str) -> str:
 def content_hash(messages: Sequence[Message]) -> str:
     """Hashes what was said: xxh3-128, 32 hex digits, over roles, sizes and contents.
 
-    Contents are brought to NFC and stripped at both ends. Sizes (UTF-8 bytes, int32) frame them, so that no two different
+    Contents are brought to NFC and lose their white space. Sizes (UTF-8 bytes, int32) frame them, so that no two different
     conversations are hashed over the same bytes.
     """
     roles = np.array([ROLE_CODES[role] for role, _ in messages], np.uint8)
@@ -56,8 +55,8 @@ def content_hashes(roles: np.typing.NDArray[np.uint8], texts: Texts, *, bounds: 
         texts: Contents of all turns.
         bounds: First turn of each conversation, and the number of turns.
     """
-    sizes = np.diff(texts.offsets).astype("<i4").tobytes()
-    codes, content = roles.tobytes(), memoryview(texts.data.data)
+    sizes = black_sizes(texts).astype("<i4").tobytes()
+    codes, content = roles.tobytes(), texts.data.tobytes()
     odd: Flags = unsettled(texts)
     odd_before = np.concatenate([[0], np.cumsum(odd)])[bounds]
     edges = texts.offsets[bounds].tolist()
@@ -66,7 +65,7 @@ def content_hashes(roles: np.typing.NDArray[np.uint8], texts: Texts, *, bounds: 
     for index, plain in enumerate((odd_before[1:] == odd_before[:-1]).tolist()):
         start, end = turns[index], turns[index + 1]
         if plain:
-            said = content[edges[index] : edges[index + 1]]
+            said = content[edges[index] : edges[index + 1]].translate(None, WHITE)
             framed = b"".join((codes[start:end], sizes[4 * start : 4 * end], said))
         else:
             contents = [_settled(text) for text in texts.array[start:end].to_pylist()]
@@ -77,4 +76,4 @@ def content_hashes(roles: np.typing.NDArray[np.uint8], texts: Texts, *, bounds: 
 
 
 def _settled(content: str) -> bytes:
-    return unicodedata.normalize("NFC", content).strip(ENDS).encode()
+    return "".join(unicodedata.normalize("NFC", content).split()).encode().translate(None, WHITE)

@@ -118,8 +118,11 @@ def _joined(records: Iterator[Record | Fault]) -> Iterator[Record | Fault]:
         if key is not None and record.value[key] is not None:
             name = f"c{record.value[key]}"
         else:
-            own, parent = (record.value[link] for link in links) if links else (record.position, None)
-            name = thread_of.get(f"{parent}", f"m{own}")
+            own, parent = (record.value[link] for link in links) if links else (None, None)
+            if own is None:
+                own = f"#{record.position}"
+            above = None if parent is None else thread_of.get(f"{parent}")
+            name = above or f"m{own}"
             thread_of.setdefault(f"{own}", name)
         if name in done:
             reason = "a message of a conversation that ended more than 64 MiB before it"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 
-from pixel_pipeline.conversations.columns import blank, dirty, holds, texts_of, unsettled
+from pixel_pipeline.conversations.columns import WHITE, black_sizes, blank, dirty, holds, texts_of, unsettled
 from pixel_pipeline.conversations.identity import _settled
 from pixel_pipeline.conversations.text import clean
 
@@ -37,7 +37,13 @@ def test_blank_texts_are_those_that_are_empty_or_white_space(values: list[str]) 
 @given(texts)
 def test_what_is_hashed_as_it_stands_is_settled(values: list[str]) -> None:
     for value, flag in zip(values, unsettled(texts_of(values)), strict=True):
-        assert flag or _settled(value) == value.encode()
+        assert flag or _settled(value) == value.encode().translate(None, WHITE)
+
+
+@given(texts)
+def test_sizes_without_white_space(values: list[str]) -> None:
+    expected = [len(value.encode().translate(None, WHITE)) for value in values]
+    assert black_sizes(texts_of(values)).tolist() == expected
 
 
 def test_plain_texts_are_not_looked_at_again() -> None:
