@@ -82,3 +82,11 @@ def test_a_message_that_comes_too_late_is_quarantined(monkeypatch: pytest.Monkey
 def test_what_is_no_message(record: Any) -> None:
     got = convert(lines(record, record, record))
     assert got.ledger.records_in == 3
+
+
+def test_messages_without_a_name_are_not_taken_for_one() -> None:
+    """No id and no parent: nothing says that they belong together."""
+    nameless = {"id": None, "parent_id": None, "role": "user", "text": "a"}
+    got = convert(lines(nameless, nameless, nameless))
+    assert got.ledger.records_in == 3
+    assert {row["position"] for row in got.bad} == {0, 54, 108}
