@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.lake import embedded, stream
+from pixel_pipeline.lake import client, embedded, stream
 from pixel_pipeline.lake.errors import (
     LakeAccessError,
     LakeUnreachableError,
@@ -223,3 +223,14 @@ def test_an_endpoint_that_is_gone_is_told(lake: Lake, info: Callable[..., Object
     nowhere = Bucket(name=lake.data.name, target=replace(lake.data.target, endpoint="http://127.0.0.1:9"))
     with pytest.raises(LakeUnreachableError, match="does not answer"):
         read(nowhere, info())
+
+
+def test_a_socket_that_falls_silent_is_left_for_another(
+    proxy: FaultProxy, lake: Lake, info: Callable[..., ObjectInfo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "STALL_SECONDS", 1)
+    lake.data.put("object", CONTENT)
+    impatient = Bucket(name=lake.data.name, target=replace(lake.data.target, endpoint=proxy.endpoint))
+    proxy.faults = [Fault("stall", after=20_000, on=GET), Fault("stall", after=900, on=GET)]
+    assert read(impatient, info()) == CONTENT
+    assert proxy.faults == []
