@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 from pixel_pipeline.conversations.containers import (
     arrow_table,
     csv_table,
+    json_array,
     json_document,
     json_lines,
     other,
@@ -44,6 +45,7 @@ CONTAINERS: tuple[Container, ...] = tuple(
         arrow_table,
         word_document,
         json_lines,
+        json_array,
         json_document,
         yaml_document,
         csv_table,
