@@ -11,7 +11,8 @@ from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.containers.json_lines import line_record, line_records
-from pixel_pipeline.conversations.containers.opened import Opened
+from pixel_pipeline.conversations.containers.opened import Opened, Opening
+from pixel_pipeline.conversations.containers.ranges import open_range
 from pixel_pipeline.conversations.formats import Format, find_format
 from pixel_pipeline.conversations.formats.fields import describe_keys
 from pixel_pipeline.conversations.ledger import LedgerEntry
@@ -26,27 +27,35 @@ BATCH_SIZE = 1 << 20
 """Characters and raw bytes after which a batch is handed out before it has BATCH_RECORDS rows."""
 
 
-def convert_object(source: SourceObject, stream: BinaryIO) -> "Conversion":
-    """Converts one raw object.
+def convert_object(
+    source: SourceObject, stream: BinaryIO, *, opening: Opening | None = None, start: int = 0
+) -> "Conversion":
+    """Converts one raw object, or a range of its bytes.
 
     Args:
         source: The object, and the family it belongs to.
         stream: Its bytes from the first on; a Parquet object is read in place when the stream can seek.
+        opening: Given for a range, which begins and ends where records do: `stream` is the bytes of that range alone.
+        start: Offset of the range's first byte.
 
     Returns:
         An iterable of ConvertedBatch, to be consumed once; its `ledger` is complete afterwards. The same
         bytes give equal batches. Bad records and unreadable objects are quarantine rows, never exceptions;
-        errors of `stream` itself pass.
+        errors of `stream` itself pass, and UnalignedRange of a range.
     """
-    return Conversion(source, stream)
+    return Conversion(source, stream, opening=opening, start=start)
 
 
 class Conversion:
     """One object on its way. Iterate it once, then read `ledger`."""
 
-    def __init__(self, source: SourceObject, stream: BinaryIO) -> None:
+    def __init__(
+        self, source: SourceObject, stream: BinaryIO, *, opening: Opening | None, start: int
+    ) -> None:
         self._source = source
         self._stream = stream
+        self._opening = opening
+        self._start = start
         self._entry = LedgerEntry(source)
         self._builder = BatchBuilder(source, self._entry)
         self._lanes = TurnLanes(source)
@@ -78,7 +87,11 @@ class Conversion:
         self._state = "done"
 
     def _read(self) -> Iterator[ConvertedBatch]:
-        opened = open_container(self._source, self._stream, repaired=self._entry.repaired)
+        repaired = self._entry.repaired
+        if self._opening is None:
+            opened = open_container(self._source, self._stream, repaired=repaired)
+        else:
+            opened = open_range(self._opening, self._stream, start=self._start, repaired=repaired)
         self._entry.container, self._entry.encoding = opened.name, opened.encoding
         yield from self._read_members(opened) if opened.members is not None else self._read_opened(opened)
 

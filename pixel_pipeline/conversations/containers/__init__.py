@@ -24,6 +24,7 @@ from pixel_pipeline.conversations.containers import (
 from pixel_pipeline.conversations.containers.archives import TAR, ZIP, ZIP_MAGIC, Archive
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Container, Input, Opened
 from pixel_pipeline.conversations.containers.random_access import spooled
+from pixel_pipeline.conversations.containers.ranges import opening_of
 from pixel_pipeline.conversations.containers.streams import (
     PeekableStream,
     TranscodedStream,
@@ -35,7 +36,7 @@ from pixel_pipeline.conversations.containers.workbook import WORKBOOK
 from pixel_pipeline.conversations.records import ObjectError
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.text import SAMPLE_BYTES, detect_encoding
-from pixel_pipeline.conversations.threads import joined
+from pixel_pipeline.conversations.threads import joined, strewn
 
 CONTAINERS: tuple[Container, ...] = tuple(
     Container(module.NAME, module.POSITION_KIND, module.IS_TEXT, module.matches, module.read)
@@ -96,7 +97,7 @@ def _open(name: str, stream: BinaryIO, *, repaired: Counter[str], depth: int) ->
         content = PeekableStream(TranscodedStream(content, to_utf8(encoding, repaired)))
     head = content.peek(PROBE_BYTES)
     if b"\r" in head and b"\n" not in head:
-        content = PeekableStream(TranscodedStream(content, returns_to_feeds(repaired)))
+        content, original = PeekableStream(TranscodedStream(content, returns_to_feeds(repaired))), None
     start = 0
     if content.peek(3) == _UTF8_MARK:
         content.skip(3)
@@ -104,9 +105,13 @@ def _open(name: str, stream: BinaryIO, *, repaired: Counter[str], depth: int) ->
         repaired["byte_order_mark"] += 1
     given = Input(name, content, None, start, repaired)
     container = next(kind for kind in CONTAINERS if kind.is_text and kind.matches(given))
-
-    records = joined(container.read(given), lines_of=json_lines.line_records, repaired=repaired)
-    return Opened(container.name, encoding, container.position_kind, records)
+    opening = opening_of(container.name, given) if original is not None and encoding == "utf-8" else None
+    are_messages, records = strewn(container.read(given), lines_of=json_lines.line_records)
+    if are_messages:
+        # Those of one conversation may lie anywhere in the object.
+        opening = None
+        records = joined(records, lines_of=json_lines.line_records, repaired=repaired)
+    return Opened(container.name, encoding, container.position_kind, records, opening=opening)
 
 
 def _members(
