@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 from pixel_pipeline.conversations.containers import (
     arrow_table,
     csv_table,
+    json_array,
     json_document,
     json_lines,
     other,
@@ -23,8 +24,8 @@ from pixel_pipeline.conversations.containers import (
 )
 from pixel_pipeline.conversations.containers.archives import TAR, ZIP, ZIP_MAGIC, Archive
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Container, Input, Opened
+from pixel_pipeline.conversations.containers.openings import opening_of
 from pixel_pipeline.conversations.containers.random_access import spooled
-from pixel_pipeline.conversations.containers.ranges import opening_of
 from pixel_pipeline.conversations.containers.streams import (
     PeekableStream,
     TranscodedStream,
@@ -45,6 +46,7 @@ CONTAINERS: tuple[Container, ...] = tuple(
         arrow_table,
         word_document,
         json_lines,
+        json_array,
         json_document,
         yaml_document,
         csv_table,

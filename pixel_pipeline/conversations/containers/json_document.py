@@ -1,8 +1,7 @@
-"""A JSON document: an array of records, an object with a list of sessions, an object keyed by id, or a single
-record.
+"""A JSON document that is an object: a list of sessions with something beside, records keyed by id, or a single record.
 
-Positions are indices. Arrays are cut into their elements as they are read, so that neither their size nor a damaged
-element matters; so are large objects. Other objects are read whole.
+Positions are indices. Large objects are cut into their members as they are read, so that neither their size nor a damaged
+member matters. Other objects are read whole.
 """
 
 from collections.abc import Iterator
@@ -14,8 +13,6 @@ from typing import Any
 from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.containers.json_streams import (
     LOOKED_AT,
-    Tail,
-    array_records,
     keyed_records,
     object_records,
 )
@@ -34,19 +31,13 @@ _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 
 
 def matches(given: Input) -> bool:
-    """Whether the text opens as an object or array of JSON does; `[Intro]` and `{note}` do not."""
+    """Whether the text opens as an object of JSON does; `{note}` does not."""
     head = given.head[:4096].lstrip()
-    first, second = head[:1], head[1:].lstrip()[:1]
-    if first == b"{":
-        return second in (b'"', b"}")
-    return first == b"[" and (second in (b"{", b"[", b'"', b"]") or given.name.endswith((".json", ".jsonl")))
+    return head[:1] == b"{" and head[1:].lstrip()[:1] in (b'"', b"}")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:
     chunks = iter(lambda: given.content.read(CHUNK), b"")
-    if given.head.lstrip()[:1] == b"[":
-        yield from array_records(Tail(chunks, closing=b"]"), repaired=given.repaired)
-        return
     # Only before the first read.
     head = given.head
     held: list[bytes] = []
