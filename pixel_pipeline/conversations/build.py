@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from pixel_pipeline.compute.local import LocalExecutor
+from pixel_pipeline.compute.executor import Executor
 from pixel_pipeline.conversations.conversion import CODE_VERSION, convert_object
 from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, LEDGER_SCHEMA, QUARANTINE_SCHEMA
@@ -93,7 +93,7 @@ def families_of(
 
 
 def convert_family(
-    lake: Lake, *, rule: FamilyRule, objects: Sequence[SourceObject], executor: LocalExecutor
+    lake: Lake, *, rule: FamilyRule, objects: Sequence[SourceObject], executor: Executor
 ) -> FamilyReport:
     """Bring a family's canonical table, quarantine and ledger up to date with its raw objects.
 
