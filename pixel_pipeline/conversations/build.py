@@ -9,7 +9,7 @@ from typing import cast
 import orjson
 import pyarrow as pa
 
-from pixel_pipeline.compute.local import LocalExecutor
+from pixel_pipeline.compute.executor import Executor
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.conversion import CODE_VERSION
 from pixel_pipeline.conversations.cutting import cut
@@ -93,7 +93,7 @@ def families_of(
 
 
 def convert_family(
-    lake: Lake, *, rule: FamilyRule, objects: Sequence[SourceObject], executor: LocalExecutor
+    lake: Lake, *, rule: FamilyRule, objects: Sequence[SourceObject], executor: Executor
 ) -> FamilyReport:
     """Bring a family's canonical table, quarantine and ledger up to date with its raw objects.
 
@@ -183,7 +183,7 @@ class _Work:
     """
 
     def __init__(
-        self, lake: Lake, *, table: Table, family: str, recipe: str, executor: LocalExecutor
+        self, lake: Lake, *, table: Table, family: str, recipe: str, executor: Executor
     ) -> None:
         self._lake = lake
         self._table = table
