@@ -44,7 +44,7 @@ QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null
     conversation text. family             slug. code_version       digest of the converter
     (`code_version.CODE_VERSION`).
 
-LEDGER_SCHEMA, one row an object. Not null.
+LEDGER_SCHEMA, one row an object. Not null unless said otherwise.
     source_key, etag, family, code_version   as above.
     container      name of the container (`containers.CONTAINERS`), or "other" for what is none.
     formats        JSON object: conversations by format name.
@@ -55,6 +55,8 @@ LEDGER_SCHEMA, one row an object. Not null.
     quarantined    quarantine rows.
     dropped        JSON object: records by reason that are neither.
     repaired       JSON object: changes made by kind (turns joined, characters removed …).
+    detection      nullable (of rows from before it was recorded); JSON object: what the object was taken for and why
+                   (`detection.Detection.to_json`).
 """
 
 import pyarrow as pa
@@ -129,5 +131,6 @@ LEDGER_SCHEMA = pa.schema(
         _required("dropped", pa.string()),
         _required("repaired", pa.string()),
         _required("code_version", pa.string()),
+        pa.field("detection", pa.string()),
     ]
 )
