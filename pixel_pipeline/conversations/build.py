@@ -41,7 +41,7 @@ class FamilyReport:
     """What became of a family's raw objects.
 
     Attributes:
-        version: Digest of the raw objects, rule and code that the table is made of.
+        version: Digest of the raw objects, rules and code that the table is made of.
         converted: Objects that were read; all others are as they were.
         reused: Nothing had changed, so nothing was done.
         quarantined: Records by error class.
@@ -87,8 +87,9 @@ def families_of(
             family=rule.family,
             category=rule.category,
             dataset=rule.dataset,
+            options=rule.options,
         )
-        families.setdefault(rule.family, (rule, []))[1].append(source)
+        families.setdefault(rule.family, (FamilyRule(*rule.place), []))[1].append(source)
     return dict(sorted(families.items()))
 
 
@@ -97,15 +98,16 @@ def convert_family(
 ) -> FamilyReport:
     """Bring a family's canonical table, quarantine and ledger up to date with its raw objects.
 
-    Nothing is read or written when objects, rule and code are those of the last time. Otherwise new and changed objects are
+    Nothing is read or written when objects, rules and code are those of the last time. Otherwise new and changed objects are
     converted; the rows of the others are taken over, also where they lie in the table of another family. Each of the
     three tables changes in one atomic commit.
 
     Raises:
         ObjectChangedError: an object is no longer the one that the inventory lists.
     """
-    recipe = fingerprint(CODE_VERSION)
-    version = fingerprint(recipe, rule, [(source.key, source.etag) for source in objects])
+    version = fingerprint(
+        CODE_VERSION, rule.place, [(source.key, source.etag, source.options) for source in objects]
+    )
     table = Table(lake, keys.conversations_table(category=rule.category, dataset=rule.dataset))
     memo = Memo(lake, f"conversations/{rule.family}")
     remembered = memo.recall(version)
@@ -113,7 +115,7 @@ def convert_family(
     if remembered is not None and table.note().get("pixel.version") == version:
         return FamilyReport(**{**remembered, "converted": 0, "reused": True})
 
-    work = _Work(lake, table=table, family=rule.family, recipe=recipe, executor=executor)
+    work = _Work(lake, table=table, family=rule.family, recipe=CODE_VERSION, executor=executor)
     results = work.results(objects)
     note = {"pixel.version": version}
     work.commit(results, note=note)
@@ -130,7 +132,9 @@ def convert_family(
         (keys.QUARANTINE, pa.RecordBatchReader.from_batches(QUARANTINE_SCHEMA, quarantine())),
         (keys.LEDGER, pa.Table.from_pylist(ledger, schema=LEDGER_SCHEMA)),
     ):
-        Table(lake, key).overwrite(rows, partition_by="family", partition=partition, note=note)
+        _renewed(lake, key, schema=rows.schema).overwrite(
+            rows, partition_by="family", partition=partition, note=note
+        )
 
     report = FamilyReport(
         family=rule.family,
@@ -175,6 +179,15 @@ def retract_families(lake: Lake, *, present: Collection[FamilyRule]) -> list[str
     return gone
 
 
+def _renewed(lake: Lake, key: str, *, schema: pa.Schema) -> Table:
+    """A table of all families, begun anew where it has other columns: other code made it, and all families are converted
+    again."""
+    table = Table(lake, key)
+    if table.exists() and not table.dataset().schema.equals(schema):
+        table.overwrite(schema.empty_table(), partition_by="family", schema="replace")
+    return table
+
+
 class _Work:
     """The tasks of one family: which are done, the doing of the others, and the commit of what all came to.
 
@@ -182,9 +195,7 @@ class _Work:
         converted: Keys of the objects that were read.
     """
 
-    def __init__(
-        self, lake: Lake, *, table: Table, family: str, recipe: str, executor: Executor
-    ) -> None:
+    def __init__(self, lake: Lake, *, table: Table, family: str, recipe: str, executor: Executor) -> None:
         self._lake = lake
         self._table = table
         self._family = family

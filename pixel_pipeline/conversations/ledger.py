@@ -9,6 +9,7 @@ import orjson
 import pyarrow as pa
 
 from pixel_pipeline.conversations.code_version import CODE_VERSION
+from pixel_pipeline.conversations.detection import Detection
 from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
 
@@ -27,6 +28,7 @@ class LedgerEntry:
         formats: Conversations by format name.
         dropped: Records by reason that are neither written nor quarantined.
         repaired: Changes made, by kind.
+        detection: What the object was taken for, and why.
     """
 
     source: SourceObject
@@ -38,6 +40,10 @@ class LedgerEntry:
     formats: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
+    detection: Detection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.detection = Detection(self.source.options)
 
     def count_converted(self, n: int, format_name: str) -> None:
         """Counts records that came in and became conversations."""
@@ -66,6 +72,7 @@ class LedgerEntry:
             "dropped": _json_counts(self.dropped),
             "repaired": _json_counts(self.repaired),
             "code_version": CODE_VERSION,
+            "detection": self.detection.dumped(),
         }
 
 

@@ -7,7 +7,7 @@ CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
     messages       turns in order; `role` is system, user, assistant or tool; `content` is text, never blank.
     A system turn is
                    only ever the first; two neighbours never have the same role; user and assistant both
-                   occur.
+                   occur, or one of them where the rule in families.yaml says `one_sided: keep`.
     category       slug.
     family         slug.
     dataset        slug.
@@ -25,7 +25,8 @@ CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
                    stripped (`identity.content_hash`). Exact duplicates have equal hashes.
     language       nullable; BCP 47 tag in lower case, only where the source says it.
     tags           may be empty; filled by curation.
-    reasoning      nullable; the chain of thought, where the source has one, kept apart from the answer.
+    reasoning      nullable; the chain of thought, where the source has one, kept apart from the answer. Null
+                   where the rule says `reasoning: think`: it stands in the last answer then.
     metadata       JSON object: what the source had besides; "{}" for nothing.
 
 QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null unless said otherwise.
@@ -42,7 +43,7 @@ QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null
     conversation text. family             slug. code_version       digest of the converter
     (`code_version.CODE_VERSION`).
 
-LEDGER_SCHEMA, one row an object. Not null.
+LEDGER_SCHEMA, one row an object. Not null unless said otherwise.
     source_key, etag, family, code_version   as above.
     container      name of the container (`containers.CONTAINERS`), or "other" for what is none.
     formats        JSON object: conversations by format name.
@@ -53,6 +54,8 @@ LEDGER_SCHEMA, one row an object. Not null.
     quarantined    quarantine rows.
     dropped        JSON object: records by reason that are neither.
     repaired       JSON object: changes made by kind (turns joined, characters removed …).
+    detection      nullable (of rows from before it was recorded); JSON object: what the object was taken for and why
+                   (`detection.Detection.to_json`).
 """
 
 import pyarrow as pa
@@ -127,5 +130,6 @@ LEDGER_SCHEMA = pa.schema(
         _required("dropped", pa.string()),
         _required("repaired", pa.string()),
         _required("code_version", pa.string()),
+        pa.field("detection", pa.string()),
     ]
 )

@@ -62,7 +62,7 @@ def run_task(task: Task) -> TaskResult:
         name=task.name,
         table=task.table,
         recipe=task.recipe,
-        places=[list(piece.place) for piece in task.pieces],
+        places=[piece.place for piece in task.pieces],
         ledger=run.ledger,
         files=[DataFile(file.path, file.size, file.stats, task.name) for file in files],
         quarantined=sum(batch.num_rows for batch in run.quarantine),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import xxhash
 
 from pixel_pipeline.conversations.containers.opened import Opening
+from pixel_pipeline.conversations.options import DEFAULT_OPTIONS
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.lake.memo import fingerprint
 
@@ -17,6 +18,9 @@ TASK_BYTES = 64 << 20
 TASK_OBJECTS = 512
 # One key in so many ends a task, whatever its size: where objects come or go, tasks further on stay as they are.
 CUT_KEYS = 64
+
+Place = tuple[str, str, int, int, str]
+"""Key, ETag, start, end, digest of the options."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,10 @@ class Piece:
         return cls(source, 0, source.size)
 
     @property
-    def place(self) -> tuple[str, str, int, int]:
-        """Which bytes these are: key, ETag, start, end."""
-        return self.source.key, self.source.etag, self.start, self.end
+    def place(self) -> Place:
+        """Which bytes these are, and how they are read."""
+        options = fingerprint(self.source.options) if self.source.options != DEFAULT_OPTIONS else ""
+        return self.source.key, self.source.etag, self.start, self.end, options
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Task:
     Attributes:
         name: Digest of the pieces, where their rows belong, and the recipe.
         table: Key of the canonical table.
-        recipe: Digest of code and options.
+        recipe: Digest of the code.
         earlier: What need not be converted again. Has no part in the name, for the outcome is the same.
     """
 

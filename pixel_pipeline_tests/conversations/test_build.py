@@ -272,7 +272,8 @@ def test_a_cut_object_becomes_what_it_is_as_a_whole(
     whole = _convert(raw)["calm"]
     shown = ("id", "messages", "source", "content_hash")
     expected = _read(raw, CALM_TABLE).select(shown)
-    ledger = _read(raw, keys.LEDGER, order=("source_key",))
+    # Ranges are far larger than the sample that detection looks at; these are not.
+    ledger = _read(raw, keys.LEDGER, order=("source_key",)).drop_columns("detection")
     quarantine = _read(raw, keys.QUARANTINE, order=("source_key", "position"))
     _undo(raw)
     monkeypatch.setattr(tasks, "TASK_BYTES", 300)
@@ -280,7 +281,7 @@ def test_a_cut_object_becomes_what_it_is_as_a_whole(
     assert cut == whole
     assert (len(Table(raw, CALM_TABLE).parts()) > 10) == is_cut
     assert _read(raw, CALM_TABLE).select(shown) == expected
-    assert _read(raw, keys.LEDGER, order=("source_key",)) == ledger
+    assert _read(raw, keys.LEDGER, order=("source_key",)).drop_columns("detection") == ledger
     assert _read(raw, keys.QUARANTINE, order=("source_key", "position")) == quarantine
 
 
@@ -376,10 +377,13 @@ def test_a_renamed_family_takes_its_rows_along(raw: Lake) -> None:
     assert reports["quiet"].records_in == before.records_in
 
 
-def test_a_table_of_another_layout_is_replaced(raw: Lake) -> None:
-    old = pa.table({"id": ["a"], "messages": ["other columns"]})
+def test_tables_of_other_columns_are_replaced(raw: Lake) -> None:
+    old = pa.table({"source_key": ["a"], "messages": ["other columns"], "family": ["gone"]})
     Table(raw, CALM_TABLE).overwrite(old)
+    for key in (keys.LEDGER, keys.QUARANTINE):
+        Table(raw, key).overwrite(old, partition_by="family")
     _convert(raw)
+    assert _read(raw, keys.LEDGER, order=("source_key",)).num_rows == 6
     assert _read(raw, CALM_TABLE).num_rows == 8
     assert Table(raw, CALM_TABLE).dataset().schema.equals(TABLE_SCHEMA)
 

@@ -57,7 +57,15 @@ def open_range(
         )
     else:
         records = json_lines.read_lines(content, start=start)
-    return Opened(opening.container, "utf-8", "byte", iter(records)), records
+    opened = Opened(
+        opening.container,
+        "utf-8",
+        "byte",
+        iter(records),
+        why=opening.why,
+        encoding_why=opening.encoding_why,
+    )
+    return opened, records
 
 
 def _first_keys(given: Input) -> tuple[str, ...]:
