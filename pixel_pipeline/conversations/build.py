@@ -137,7 +137,7 @@ def convert_family(
         bytes=sum(source.size for source in objects),
         records_in=sum(row["records_in"] for row in ledger),
         records_out=sum(row["records_out"] for row in ledger),
-        quarantined=_count(value for batch in quarantine for value in batch["error_class"].to_pylist()),
+        quarantined=_sum_counts(row["errors"] for row in ledger),
         dropped=_sum_counts(row["dropped"] for row in ledger),
         formats=_sum_counts(row["formats"] for row in ledger),
         repaired=_sum_counts(row["repaired"] for row in ledger),
@@ -200,10 +200,6 @@ def _convert_bundle(bundle: _Bundle) -> _Converted:
                     result.quarantine.append(batch.quarantine)
             result.ledger.append(conversion.ledger.to_row())
     return result
-
-
-def _count(values: Iterator[str]) -> dict[str, int]:
-    return dict(sorted(Counter(values).items()))
 
 
 def _sum_counts(columns: Iterator[str]) -> dict[str, int]:

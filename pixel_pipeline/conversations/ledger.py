@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from pixel_pipeline.conversations.bad_runs import BadRuns
 from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
@@ -22,8 +23,10 @@ class LedgerEntry:
         encoding: "utf-8", "utf-16", "cp1252" or "binary".
         records_in: Records found.
         records_out: Conversations written.
-        quarantined: Quarantine rows written.
         formats: Conversations by format name.
+        errors: Records quarantined, by error class.
+        unlisted: Those of them that have no quarantine row of their own.
+        runs: How many of them come in a row.
         dropped: Records by reason that are neither written nor quarantined.
         repaired: Changes made, by kind.
     """
@@ -33,8 +36,10 @@ class LedgerEntry:
     encoding: str = "binary"
     records_in: int = 0
     records_out: int = 0
-    quarantined: int = 0
     formats: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    unlisted: int = 0
+    runs: BadRuns = field(default_factory=BadRuns)
     dropped: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
 
@@ -43,6 +48,18 @@ class LedgerEntry:
         self.records_in += n
         self.records_out += n
         self.formats[format_name] += n
+        self.runs += BadRuns.none(n)
+
+    def count_dropped(self, reason: str) -> None:
+        """Counts a record that came in and is no conversation, nor ought to be one."""
+        self.records_in += 1
+        self.dropped[reason] += 1
+        self.runs += BadRuns.none(1)
+
+    @property
+    def quarantined(self) -> int:
+        """Records quarantined."""
+        return self.errors.total()
 
     @property
     def conserved(self) -> bool:
@@ -62,6 +79,9 @@ class LedgerEntry:
             "records_in": self.records_in,
             "records_out": self.records_out,
             "quarantined": self.quarantined,
+            "errors": _json_counts(self.errors),
+            "unlisted": self.unlisted,
+            **self.runs.columns(),
             "dropped": _json_counts(self.dropped),
             "repaired": _json_counts(self.repaired),
             "code_version": CODE_VERSION,
