@@ -9,8 +9,10 @@ import pyarrow as pa
 
 from pixel_pipeline.conversations import metadata
 from pixel_pipeline.conversations.columns import Flags, Ints, Texts, blank, dirty, texts_of
+from pixel_pipeline.conversations.formats.thoughts import thinking
 from pixel_pipeline.conversations.identity import ROLE_CODES, content_hashes, record_id
 from pixel_pipeline.conversations.ledger import LedgerEntry
+from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.records import Record, RecordError
 from pixel_pipeline.conversations.refused import Refused
 from pixel_pipeline.conversations.schema import (
@@ -156,15 +158,36 @@ class BatchBuilder:
         }
         try:
             texts = texts_of(self._contents)
-            flagged = flagged_conversations(self._role_codes(), texts, bounds=self._turn_bounds())
+            flagged = flagged_conversations(
+                self._role_codes(), texts, bounds=self._turn_bounds(), options=self._source.options
+            )
             flagged[np.fromiter(thoughts, np.int64)[dirty(texts_of([*thoughts.values()]))]] = True
         except UnicodeEncodeError:
             # A lone surrogate somewhere.
             flagged = np.ones(len(self._conversations), np.bool_)
-        if not flagged.any():
-            return texts
-        self._settle(np.flatnonzero(flagged).tolist())
-        return texts_of(self._contents)
+        if flagged.any():
+            self._settle(np.flatnonzero(flagged).tolist())
+            texts = texts_of(self._contents)
+        if self._source.options.reasoning == "think" and self._think():
+            texts = texts_of(self._contents)
+        return texts
+
+    def _think(self) -> bool:
+        """Puts the reasoning of each conversation in front of its last answer; returns whether there is any."""
+        bounds = self._turn_bounds().tolist()
+        thoughtful = [
+            (index, conversation.reasoning)
+            for index, conversation in enumerate(self._conversations)
+            if conversation.reasoning
+        ]
+        for index, reasoning in thoughtful:
+            turns = range(bounds[index], bounds[index + 1])
+            answer = max((turn for turn in turns if self._roles[turn] == "assistant"), default=None)
+            if answer is None:
+                continue
+            self._contents[answer] = thinking(reasoning, self._contents[answer])
+            self._conversations[index] = self._conversations[index]._replace(reasoning=None)
+        return bool(thoughtful)
 
     def _settle(self, flagged: list[int]) -> None:
         """Cleans and validates the flagged conversations one by one; those that fail go to quarantine."""
@@ -194,6 +217,7 @@ class BatchBuilder:
                         for role, content in zip(roles[turns], contents[turns], strict=True)
                     ],
                     repaired,
+                    self._source.options,
                 )
             except RecordError as error:
                 self._settling = index
@@ -304,7 +328,9 @@ def conversation_rows(
     )
 
 
-def flagged_conversations(roles: npt.NDArray[np.uint8], texts: Texts, *, bounds: Ints) -> Flags:
+def flagged_conversations(
+    roles: npt.NDArray[np.uint8], texts: Texts, *, bounds: Ints, options: ConversionOptions
+) -> Flags:
     """Conversations that need cleaning, joining or refusing; arguments as of `conversation_rows`."""
     opening = np.zeros(len(roles) + 1, np.bool_)
     opening[bounds[:-1]] = True
@@ -312,9 +338,13 @@ def flagged_conversations(roles: npt.NDArray[np.uint8], texts: Texts, *, bounds:
     wrong[1:] |= (roles[1:] == roles[:-1]) & ~opening[1:-1]
     flags = np.zeros(len(bounds) - 1, np.bool_)
     flags[np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1] = True
-    for needed in (_USER, _ASSISTANT):
-        before = np.concatenate([[0], np.cumsum(roles == needed)])
+    sides = (roles == _USER, roles == _ASSISTANT)
+    for needed in (sides[0] | sides[1],) if options.one_sided == "keep" else sides:
+        before = np.concatenate([[0], np.cumsum(needed)])
         flags |= before[bounds[1:]] == before[bounds[:-1]]
+    if options.longest is not None:
+        # In bytes, of which there are at least as many.
+        flags |= np.diff(texts.offsets[bounds]) > options.longest
     return flags
 
 

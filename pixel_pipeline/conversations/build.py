@@ -29,7 +29,7 @@ class FamilyReport:
     """What became of a family's raw objects.
 
     Attributes:
-        version: Digest of the raw objects, rule and code that the table is made of.
+        version: Digest of the raw objects, rules and code that the table is made of.
         reused: Nothing had changed, so nothing was converted.
         quarantined: Records by error class.
         dropped: Records by reason.
@@ -87,8 +87,9 @@ def families_of(
             family=rule.family,
             category=rule.category,
             dataset=rule.dataset,
+            options=rule.options,
         )
-        families.setdefault(rule.family, (rule, []))[1].append(source)
+        families.setdefault(rule.family, (FamilyRule(*rule.place), []))[1].append(source)
     return dict(sorted(families.items()))
 
 
@@ -97,13 +98,15 @@ def convert_family(
 ) -> FamilyReport:
     """Bring a family's canonical table, quarantine and ledger up to date with its raw objects.
 
-    Nothing is read or written when objects, rule and code are those of the last time. Otherwise the family is converted
+    Nothing is read or written when objects, rules and code are those of the last time. Otherwise the family is converted
     as a whole; each of the three tables changes in one atomic commit.
 
     Raises:
         ObjectChangedError: an object is no longer the one that the inventory lists.
     """
-    version = fingerprint(CODE_VERSION, rule, [(source.key, source.etag) for source in objects])
+    version = fingerprint(
+        CODE_VERSION, rule.place, [(source.key, source.etag, source.options) for source in objects]
+    )
     table = Table(lake, keys.conversations_table(category=rule.category, dataset=rule.dataset))
     memo = Memo(lake, f"conversations/{rule.family}")
     remembered = memo.recall(version)

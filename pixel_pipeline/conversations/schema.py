@@ -7,7 +7,7 @@ CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
     messages       turns in order; `role` is system, user, assistant or tool; `content` is text, never blank.
     A system turn is
                    only ever the first; two neighbours never have the same role; user and assistant both
-                   occur.
+                   occur, or one of them where the rule in families.yaml says `one_sided: keep`.
     category       slug.
     family         slug.
     dataset        slug.
@@ -26,7 +26,8 @@ CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
                    stripped (`identity.content_hash`). Exact duplicates have equal hashes.
     language       nullable; BCP 47 tag in lower case, only where the source says it.
     tags           may be empty; filled by curation.
-    reasoning      nullable; the chain of thought, where the source has one, kept apart from the answer.
+    reasoning      nullable; the chain of thought, where the source has one, kept apart from the answer. Null
+                   where the rule says `reasoning: think`: it stands in the last answer then.
     metadata       JSON object: what the source had besides; "{}" for nothing.
 
 QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null unless said otherwise.

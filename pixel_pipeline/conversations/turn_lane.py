@@ -179,7 +179,7 @@ class TurnLane:
             (codes[turn.role] for record in records for turn in record.turns), np.uint8, int(bounds[-1])
         )
         texts = texts_of([turn.content for record in records for turn in record.turns])
-        flags = flagged_conversations(roles, texts, bounds=bounds)
+        flags = flagged_conversations(roles, texts, bounds=bounds, options=source.options)
         unknown = np.flatnonzero(roles == _UNKNOWN)
         flags[np.searchsorted(bounds, unknown, side="right") - 1] = True
         flags[np.searchsorted(bounds, np.flatnonzero(holds(texts, *_GLUED)), side="right") - 1] = True
