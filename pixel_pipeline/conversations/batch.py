@@ -119,7 +119,6 @@ class BatchBuilder:
 
     def quarantine(self, *, position: int, raw: bytes | None, raw_size: int, error: RecordError) -> None:
         """Adds a record to what is quarantined."""
-        late = self._settling is not None
         self.size += self._refused.add(
             position=position,
             position_kind=self.position_kind,
@@ -128,7 +127,7 @@ class BatchBuilder:
             raw_size=self.whole_size if self.position_kind == "object" else raw_size,
             error=error,
             place=len(self._conversations) if self._settling is None else self._settling,
-            late=late,
+            late=self._settling is not None,
         )
         self.rows += 1
 

@@ -17,8 +17,6 @@ from pixel_pipeline.conversations.source import SourceObject
 OWN_ROWS = 200
 """So many bad records of an object, or of a byte range of a large one, have rows of their own even beyond the budget."""
 
-MAX_BAD_SHARE = 0.5
-MAX_BAD_RUN = 1000
 REST = "rest"
 """`position_kind` of a row that stands for many records."""
 
@@ -133,7 +131,8 @@ class Refused:
         )
 
     def _within_budget(self, records: int, *, run: int) -> bool:
-        return self._entry.quarantined <= MAX_BAD_SHARE * records and run <= MAX_BAD_RUN
+        budget = self._source.options
+        return self._entry.quarantined <= budget.max_bad_share * records and run <= budget.max_bad_run
 
     def _count(self, row: dict[str, Any]) -> None:
         self._entry.unlisted += 1
