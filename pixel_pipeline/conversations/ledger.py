@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pixel_pipeline.conversations.bad_runs import BadRuns
 from pixel_pipeline.conversations.code_version import CODE_VERSION
+from pixel_pipeline.conversations.detection import Detection
 from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
 
@@ -29,6 +30,7 @@ class LedgerEntry:
         runs: How many of them come in a row.
         dropped: Records by reason that are neither written nor quarantined.
         repaired: Changes made, by kind.
+        detection: What the object was taken for, and why.
     """
 
     source: SourceObject
@@ -42,6 +44,10 @@ class LedgerEntry:
     runs: BadRuns = field(default_factory=BadRuns)
     dropped: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
+    detection: Detection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.detection = Detection(self.source.options)
 
     def count_converted(self, n: int, format_name: str) -> None:
         """Counts records that came in and became conversations."""
@@ -85,6 +91,7 @@ class LedgerEntry:
             "dropped": _json_counts(self.dropped),
             "repaired": _json_counts(self.repaired),
             "code_version": CODE_VERSION,
+            "detection": self.detection.dumped(),
         }
 
 

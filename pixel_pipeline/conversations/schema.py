@@ -62,6 +62,8 @@ LEDGER_SCHEMA, one row an object. Not null unless said otherwise.
                    at the end (`bad_runs.BadRuns`).
     dropped        JSON object: records by reason that are neither.
     repaired       JSON object: changes made by kind (turns joined, characters removed …).
+    detection      nullable (of rows from before it was recorded); JSON object: what the object was taken for and why
+                   (`detection.Detection.to_json`).
 """
 
 import pyarrow as pa
@@ -143,5 +145,6 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("longest_bad_run", pa.int64()),
         pa.field("first_bad_run", pa.int64()),
         pa.field("last_bad_run", pa.int64()),
+        pa.field("detection", pa.string()),
     ]
 )

@@ -20,7 +20,7 @@ from pixel_pipeline.conversations.containers.json_streams import (
     object_records,
 )
 from pixel_pipeline.conversations.containers.json_values import parse_json
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats import find_format
 from pixel_pipeline.conversations.records import Fault, ObjectError, Record, RecordError, looked_at
@@ -33,13 +33,16 @@ MAX_WHOLE_BYTES = 16 << 20
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 
 
-def matches(given: Input) -> bool:
+def matches(given: Input) -> Evidence:
     """Whether the text opens as an object or array of JSON does; `[Intro]` and `{note}` do not."""
     head = given.head[:4096].lstrip()
     first, second = head[:1], head[1:].lstrip()[:1]
     if first == b"{":
-        return second in (b'"', b"}")
-    return first == b"[" and (second in (b"{", b"[", b'"', b"]") or given.name.endswith((".json", ".jsonl")))
+        return Evidence(second in (b'"', b"}"), f"behind its first brace comes {'a' if second else 'no'} key")
+    if first == b"[":
+        found = second in (b"{", b"[", b'"', b"]") or given.name.endswith((".json", ".jsonl"))
+        return Evidence(found, f"it begins with an array {'' if found else 'of what is no'} record")
+    return Evidence(False, "it begins with neither an object nor an array")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:
