@@ -102,6 +102,8 @@ class Conversion:
             raise UnalignedRange
         if self._builder.rows:
             yield self._builder.take()
+        if self._entry.unlisted:
+            yield self._builder.take_unlisted()
         self._state = "done"
 
     def _read(self) -> Iterator[ConvertedBatch]:
@@ -143,10 +145,8 @@ class Conversion:
             yield self._builder.take()
 
     def _read_opened(self, opened: Opened) -> Iterator[ConvertedBatch]:
-        entry = self._entry
         if opened.dropped is not None:
-            entry.records_in += 1
-            entry.dropped[opened.dropped] += 1
+            self._entry.count_dropped(opened.dropped)
             return
         yield from self._flush()
         self._builder.position_kind = opened.position_kind
