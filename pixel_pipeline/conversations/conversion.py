@@ -1,5 +1,6 @@
 """From a raw object to canonical conversations, quarantine and one ledger entry."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -11,13 +12,16 @@ from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.containers.json_lines import line_record, line_records
-from pixel_pipeline.conversations.containers.opened import Opened
+from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
+from pixel_pipeline.conversations.containers.openings import open_range
+from pixel_pipeline.conversations.containers.ranges import Range
+from pixel_pipeline.conversations.detection import UNREADABLE, UNRECOGNISED
 from pixel_pipeline.conversations.formats import Format, find_format
 from pixel_pipeline.conversations.formats.fields import describe_keys
 from pixel_pipeline.conversations.ledger import LedgerEntry
 from pixel_pipeline.conversations.records import Block, Fault, ObjectError, Record, RecordError
 from pixel_pipeline.conversations.source import SourceObject
-from pixel_pipeline.conversations.turn_lane import TurnLanes
+from pixel_pipeline.conversations.turn_lane import Lines, TurnLanes
 
 __all__ = ["CODE_VERSION", "Conversion", "ConvertedBatch", "LedgerEntry", "convert_object"]
 
@@ -26,27 +30,48 @@ BATCH_SIZE = 1 << 20
 """Characters and raw bytes after which a batch is handed out before it has BATCH_RECORDS rows."""
 
 
-def convert_object(source: SourceObject, stream: BinaryIO) -> "Conversion":
-    """Converts one raw object.
+class UnalignedRange(Exception):
+    """No record ends where a range does, or the rest of it cannot be read: the object has to be converted as a whole."""
+
+
+def convert_object(
+    source: SourceObject,
+    stream: BinaryIO,
+    *,
+    opening: Opening | None = None,
+    start: int = 0,
+    last: bool = True,
+) -> "Conversion":
+    """Converts one raw object, or a range of its bytes.
 
     Args:
         source: The object, and the family it belongs to.
         stream: Its bytes from the first on; a Parquet object is read in place when the stream can seek.
+        opening: Given for a range, which is to begin and end where records do: `stream` is the bytes of that range alone.
+        start: Offset of the range's first byte.
+        last: The range ends where the object ends.
 
     Returns:
         An iterable of ConvertedBatch, to be consumed once; its `ledger` is complete afterwards. The same
         bytes give equal batches. Bad records and unreadable objects are quarantine rows, never exceptions;
-        errors of `stream` itself pass.
+        errors of `stream` itself pass, and UnalignedRange where no record ends with
+        the range.
     """
-    return Conversion(source, stream)
+    return Conversion(source, stream, opening=opening, start=start, last=last)
 
 
 class Conversion:
     """One object on its way. Iterate it once, then read `ledger`."""
 
-    def __init__(self, source: SourceObject, stream: BinaryIO) -> None:
+    def __init__(
+        self, source: SourceObject, stream: BinaryIO, *, opening: Opening | None, start: int, last: bool
+    ) -> None:
         self._source = source
         self._stream = stream
+        self._opening = opening
+        self._start = start
+        self._last = last
+        self._range: Range | None = None
         self._entry = LedgerEntry(source)
         self._builder = BatchBuilder(source, self._entry)
         self._lanes = TurnLanes(source)
@@ -73,13 +98,24 @@ class Conversion:
             yield from self._read()
         except ObjectError as error:
             yield from self._quarantine_object(error)
+        if self._range is not None and not self._range.ends_at_boundary:
+            raise UnalignedRange
         if self._builder.rows:
             yield self._builder.take()
+        if self._entry.unlisted:
+            yield self._builder.take_unlisted()
         self._state = "done"
 
     def _read(self) -> Iterator[ConvertedBatch]:
-        opened = open_container(self._source, self._stream, repaired=self._entry.repaired)
+        repaired = self._entry.repaired
+        if self._opening is None:
+            opened = open_container(self._source, self._stream, repaired=repaired)
+        else:
+            opened, self._range = open_range(
+                self._opening, self._stream, start=self._start, last=self._last, repaired=repaired
+            )
         self._entry.container, self._entry.encoding = opened.name, opened.encoding
+        self._entry.detection.opened(opened)
         yield from self._read_members(opened) if opened.members is not None else self._read_opened(opened)
 
     def _read_members(self, archive: Opened) -> Iterator[ConvertedBatch]:
@@ -109,10 +145,8 @@ class Conversion:
             yield self._builder.take()
 
     def _read_opened(self, opened: Opened) -> Iterator[ConvertedBatch]:
-        entry = self._entry
         if opened.dropped is not None:
-            entry.records_in += 1
-            entry.dropped[opened.dropped] += 1
+            self._entry.count_dropped(opened.dropped)
             return
         yield from self._flush()
         self._builder.position_kind = opened.position_kind
@@ -143,6 +177,7 @@ class Conversion:
                     yield self._builder.take()
                 rows = lines.rows.slice(taken, index - done)
                 self._entry.count_converted(rows.num_rows, lines.format_name)
+                self._sample_lines(block, lines, done, index)
                 yield ConvertedBatch(rows, self._builder.no_quarantine)
                 taken += rows.num_rows
             done = index + 1
@@ -152,6 +187,15 @@ class Conversion:
                     line_record(block.position + start, block.data[start:end], self._entry.repaired)
                 )
 
+    def _sample_lines(self, block: Block, lines: Lines, first: int, end: int) -> None:
+        """Counts a run of lines in the lane into the sample, as far as they belong to it."""
+        detection = self._entry.detection
+        if detection.wants(block.position + lines.lines[first][0], "byte"):
+            within = bisect_left(
+                lines.lines, PROBE_BYTES - block.position, lo=first, hi=end, key=lambda line: line[0]
+            )
+            detection.add(lines.format_name, lines.keys, records=within - first)
+
     def _convert_item(self, item: Record | Fault) -> None:
         if isinstance(item, Fault):
             self._quarantine_fault(item)
@@ -159,11 +203,13 @@ class Conversion:
             self._convert_record(item)
 
     def _convert_record(self, record: Record) -> None:
-        source_format = find_format(record.value)
+        only = self._source.options.format
+        source_format = find_format(record.value, only=only)
         try:
             sessions = sessions_of(record.value) if source_format is None else None
         except RecordError as error:
             self._entry.records_in += 1
+            self._vote(record, UNRECOGNISED)
             self._builder.quarantine_record(record, error)
             return
         if sessions is not None:
@@ -171,15 +217,16 @@ class Conversion:
                 context = sessions.context_of(sub_index, record.context)
                 # The record's own bytes hold all sessions; each is quarantined with its own.
                 part = Record(record.position, value, None, context)
-                self._convert_one(part, find_format(value), sub_index)
+                self._convert_one(part, find_format(value, only=only), sub_index)
         else:
             self._convert_one(record, source_format, None)
 
     def _convert_one(self, record: Record, source_format: Format | None, sub_index: int | None) -> None:
         self._entry.records_in += 1
+        self._vote(record, UNRECOGNISED if source_format is None else source_format.name)
         try:
             if source_format is None:
-                raise RecordError("unrecognised_schema", f"no format matches {describe_keys(record.value)}")
+                raise self._no_format(record)
             parsed = source_format.convert(record.value)
             language, besides = metadata.split_language(parsed.metadata)
             if record.context is not None:
@@ -203,8 +250,24 @@ class Conversion:
             contents=[content for _, content in parsed.messages],
         )
 
+    def _vote(self, record: Record | Fault, vote: str) -> None:
+        detection = self._entry.detection
+        if detection.wants(record.position, self._builder.position_kind):
+            value = record.value if isinstance(record, Record) else None
+            detection.add(vote, value if isinstance(value, dict) else ())
+
+    def _no_format(self, record: Record) -> RecordError:
+        found, only = describe_keys(record.value), self._source.options.format
+        if only is not None:
+            return RecordError(
+                "override_mismatch",
+                f"the rule in families.yaml says format: {only}, which does not match {found}",
+            )
+        return RecordError("unrecognised_schema", f"no format matches {found}")
+
     def _quarantine_fault(self, fault: Fault) -> None:
         self._entry.records_in += 1
+        self._vote(fault, UNREADABLE)
         self._builder.quarantine(
             position=fault.position,
             raw=fault.raw,

@@ -63,12 +63,14 @@ class Lines(NamedTuple):
 
     Attributes:
         format_name: Of all rows.
+        keys: Of all records in the lane.
         rows: Rows of CONVERSATION_SCHEMA, one for each line in the lane.
         lines: For each non-blank line its offset within the block, and its end.
         in_lane: Which of them are in `rows`; the others go the long way.
     """
 
     format_name: str
+    keys: tuple[str, ...]
     rows: pa.RecordBatch
     lines: list[tuple[int, int]]
     in_lane: Flags
@@ -86,7 +88,9 @@ class TurnLanes:
         """Reads a block where its lines have a lane; None where they all have to go the long way."""
         if self._misses > _MOST_MISSES:
             return None
-        lane = self._lane or TurnLane.of(block.data.lstrip().split(b"\n", 1)[0])
+        lane = self._lane or TurnLane.of(
+            block.data.lstrip().split(b"\n", 1)[0], only=self._source.options.format
+        )
         lines = (
             lane.read(block.data, offset=block.position, source=self._source, member=member) if lane else None
         )
@@ -103,6 +107,7 @@ class TurnLane:
     ) -> None:
         self.format_name = format_name
         self._besides = besides
+        self._keys = (turns, *besides)
         turn = msgspec.defstruct(
             "Turn",
             [("role", str), ("content", str)],
@@ -123,15 +128,19 @@ class TurnLane:
         self._codes = _Codes()
 
     @classmethod
-    def of(cls, line: bytes) -> Self | None:
-        """The lane that a line lies in; None where it has to go the long way, and so have its like."""
+    def of(cls, line: bytes, *, only: str | None = None) -> Self | None:
+        """The lane that a line lies in; None where it has to go the long way, and so have its like.
+
+        Args:
+            only: Name of the one format that lines may be of.
+        """
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError:
             return None
         if not isinstance(record, dict):
             return None
-        source_format = find_format(record)
+        source_format = find_format(record, only=only)
         if source_format is None or source_format.name not in _SPELLINGS:
             return None
         names = key_names(record)
@@ -177,7 +186,7 @@ class TurnLane:
             (codes[turn.role] for record in records for turn in record.turns), np.uint8, int(bounds[-1])
         )
         texts = texts_of([turn.content for record in records for turn in record.turns])
-        flags = flagged_conversations(roles, texts, bounds=bounds)
+        flags = flagged_conversations(roles, texts, bounds=bounds, options=source.options)
         unknown = np.flatnonzero(roles == _UNKNOWN)
         flags[np.searchsorted(bounds, unknown, side="right") - 1] = True
         flags[np.searchsorted(bounds, np.flatnonzero(tagged(texts)), side="right") - 1] = True
@@ -209,7 +218,7 @@ class TurnLane:
             reasonings=[None] * n,
             metadata=described,
         )
-        return Lines(self.format_name, rows, lines, ~flags)
+        return Lines(self.format_name, self._keys, rows, lines, ~flags)
 
     def _describe(self, records: Iterable[Any], flags: Flags) -> tuple[list[str], list[str | None]]:
         """Metadata and language of each record; flags those whose metadata cannot be read."""

@@ -92,6 +92,6 @@ def test_clean_lines_take_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_file_without_a_lane_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     monkeypatch.setattr(streams, "BLOCK", 64)
-    monkeypatch.setattr(TurnLane, "of", classmethod(lambda _, line: asked.append(line)))
+    monkeypatch.setattr(TurnLane, "of", classmethod(lambda _, line, only: asked.append(line)))
     convert(lines(*({"prompt": "a", "response": "b"} for _ in range(200))))
     assert 0 < len(asked) <= turn_lane._MOST_MISSES + 1

@@ -11,9 +11,10 @@ import csv
 import io
 from itertools import islice
 import sys
+from typing import NamedTuple
 
 from pixel_pipeline.conversations.containers.header import is_header, unique_names
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Input
+from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream, iter_lines
 from pixel_pipeline.conversations.formats.transcript import speaker_share
@@ -31,12 +32,24 @@ _MOST_BUDGET = 64 << 20
 csv.field_size_limit(min(sys.maxsize, MAX_RECORD_BYTES))
 
 
-def matches(given: Input) -> bool:
-    return _delimiter(given) is not None
+def matches(given: Input) -> Evidence:
+    """Whether the text is a table under one of the delimiters.
+
+    A table has a header of short names, and at least 60 % of the first rows are as wide. Lines of a
+    transcript have commas too: where first cells start with a speaker, it is a transcript.
+    """
+    tables = _tables(given)
+    best = _best(tables)
+    if best is not None:
+        return Evidence(True, best.described)
+    if not tables:
+        return Evidence(False, "under no delimiter its first line is a header of short names")
+    likely = max(tables)
+    return Evidence(False, f"{likely.described}{likely.but}")
 
 
 def read(given: Input) -> Iterator[Item]:
-    delimiter = _delimiter(given) or ","
+    delimiter = _delimiter(given)
     return iter(read_rows(given.content, start=given.start, delimiter=delimiter, repaired=given.repaired))
 
 
@@ -61,7 +74,7 @@ def read_rows(
 
 def read_header(given: Input) -> tuple[str, list[str]]:
     """Returns the delimiter of a table and the names of its columns."""
-    delimiter = _delimiter(given) or ","
+    delimiter = _delimiter(given)
     head = PeekableStream(io.BytesIO(given.head))
     rows = _Rows(head, start=given.start, delimiter=delimiter, repaired=Counter())
     return delimiter, next((unique_names(row) for _, row, _, error in rows if error is None), [])
@@ -188,29 +201,51 @@ def _sample_rows(text: bytes, delimiter: str) -> list[list[str]]:
     return rows
 
 
-def _delimiter(given: Input) -> str | None:
-    """Returns the delimiter under which the text is a table; None where it is none.
+class _Table(NamedTuple):
+    """What a text is under one delimiter: how large a share of the first rows is as wide as the header, how wide that is, and
+    why it is no table all the same ("" where it is one)."""
 
-    A table has a header of short names, and at least 60 % of the first rows are as wide. Lines of a
-    transcript have commas too: where first cells start with a speaker, it is a transcript.
-    """
+    share: float
+    width: int
+    delimiter: str
+    but: str
+
+    @property
+    def described(self) -> str:
+        sign = "tabs" if self.delimiter == "\t" else f"`{self.delimiter}`"
+        columns = f"{self.width} columns by {sign}" if self.width > 1 else "one column"
+        return f"{columns}, {self.share:.0%} of the first rows as wide"
+
+
+def _tables(given: Input) -> list[_Table]:
+    """What the text is under each delimiter that makes its first line a header."""
     head = given.head
-    complete = len(head) < PROBE_BYTES
-    if not complete:
+    if len(head) >= PROBE_BYTES:
         head = head[: head.rfind(b"\n") + 1]
     named = given.name.endswith((".csv", ".tsv"))
-    best: tuple[float, int, str] | None = None
+    tables = []
     for delimiter in _DELIMITERS:
         rows = _sample_rows(head, delimiter)
         if not rows or not is_header(rows[0]) or (len(rows) < 2 and not named):
             continue
         width, body = len(rows[0]), rows[1:]
         share = sum(len(row) == width for row in body) / max(1, len(body))
-        enough = 0.6 if not named else 0.3
-        if body and (
-            share < enough or (speaker_share("\n".join(row[0] for row in body)) > 0.3 and width > 1)
-        ):
-            continue
-        if best is None or (share, width) > best[:2]:
-            best = (share, width, delimiter)
-    return best[2] if best else None
+        but = ""
+        if body and share < (0.3 if named else 0.6):
+            but = ", too few"
+        elif body and width > 1 and (spoken := speaker_share("\n".join(row[0] for row in body))) > 0.3:
+            but = f", but {spoken:.0%} of the lines begin with a speaker"
+        tables.append(_Table(share, width, delimiter, but))
+    return tables
+
+
+def _best(tables: list[_Table]) -> _Table | None:
+    return max((table for table in tables if not table.but), key=lambda table: table[:2], default=None)
+
+
+def _delimiter(given: Input) -> str:
+    """Returns the delimiter under which the text is a table; where it is none, and a rule says it is, the one that the first
+    line holds most of."""
+    best = _best(_tables(given))
+    first = given.head.split(b"\n", 1)[0].decode("utf-8", "replace")
+    return best.delimiter if best is not None else max(_DELIMITERS, key=first.count)

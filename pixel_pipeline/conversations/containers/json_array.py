@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from pixel_pipeline.conversations.containers.json_streams import Tail, elements_of, parsed
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats import find_format
@@ -27,12 +27,13 @@ IS_TEXT = True
 _TURNS_LOOKED_AT = 8
 
 
-def matches(given: Input) -> bool:
+def matches(given: Input) -> Evidence:
     """Whether the text opens as an array of JSON does; `[Intro]` does not."""
     head = given.head[:4096].lstrip()
-    return head[:1] == b"[" and (
-        head[1:].lstrip()[:1] in (b"{", b"[", b'"', b"]") or given.name.endswith((".json", ".jsonl"))
-    )
+    if head[:1] != b"[":
+        return Evidence(False, "it does not begin with an array")
+    found = head[1:].lstrip()[:1] in (b"{", b"[", b'"', b"]") or given.name.endswith((".json", ".jsonl"))
+    return Evidence(found, f"it begins with an array {'' if found else 'of what is no '}record".rstrip())
 
 
 def read(given: Input) -> Iterator[Item]:

@@ -17,7 +17,7 @@ from pixel_pipeline.conversations.containers.json_streams import (
     object_records,
 )
 from pixel_pipeline.conversations.containers.json_values import parse_json
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats import find_format
 from pixel_pipeline.conversations.records import Fault, ObjectError, Record, RecordError, looked_at
@@ -30,10 +30,13 @@ MAX_WHOLE_BYTES = 16 << 20
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 
 
-def matches(given: Input) -> bool:
+def matches(given: Input) -> Evidence:
     """Whether the text opens as an object of JSON does; `{note}` does not."""
     head = given.head[:4096].lstrip()
-    return head[:1] == b"{" and head[1:].lstrip()[:1] in (b'"', b"}")
+    second = head[1:].lstrip()[:1]
+    if head[:1] != b"{":
+        return Evidence(False, "it does not begin with an object")
+    return Evidence(second in (b'"', b"}"), f"behind its first brace comes {'a' if second else 'no'} key")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:

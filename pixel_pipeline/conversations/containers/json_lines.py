@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 import orjson
 
 from pixel_pipeline.conversations.containers.json_values import parse_json
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Input
+from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream, iter_blocks
 from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Block, Fault, Item, Record, RecordError
@@ -18,22 +18,25 @@ IS_TEXT = True
 _MOST_LINES = 50
 
 
-def matches(given: Input) -> bool:
+def matches(given: Input) -> Evidence:
     """Whether at least half of the first lines are JSON values of their own, and there is more than one line.
 
     In a document printed over many lines hardly any is; a document on one line has no second.
     """
     head = given.head
     if head[:64].lstrip()[:1] not in (b"{", b"[", b'"'):
-        return False
+        return Evidence(False, "it does not begin with a JSON value")
     lines = _first_lines(head, complete=len(head) < PROBE_BYTES)
     if len(lines) < 2:
         # The first session may be longer than the probe.
         head = given.content.peek(MAX_RECORD_BYTES)
         lines = _first_lines(head, complete=len(head) < MAX_RECORD_BYTES)
     if len(lines) < 2:
-        return False
-    return sum(_is_value(line) for line in lines) >= 0.5 * len(lines)
+        return Evidence(False, "it is a single line")
+    values = sum(_is_value(line) for line in lines)
+    return Evidence(
+        values >= 0.5 * len(lines), f"{values} of the first {len(lines)} lines are JSON values of their own"
+    )
 
 
 def read(given: Input) -> Iterator[Item]:
