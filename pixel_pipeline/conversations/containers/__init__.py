@@ -151,11 +151,11 @@ def _opened(
     container: Container, given: Input, encoding: Encoding, why: str, *, as_it_lies: bool = False
 ) -> Opened:
     opening = opening_of(container.name, given) if as_it_lies else None
-    are_messages, records = strewn(container.read(given), lines_of=json_lines.line_records)
+    are_messages, records = strewn(container.read(given))
     if are_messages:
         # Those of one conversation may lie anywhere in the object.
         opening = None
-        records = joined(records, lines_of=json_lines.line_records, repaired=given.repaired)
+        records = joined(records, repaired=given.repaired)
     return Opened(
         container.name,
         encoding.name,
