@@ -12,7 +12,7 @@ import pytest
 from pixel_pipeline.conversations import lanes
 from pixel_pipeline.conversations.containers import streams
 from pixel_pipeline.conversations.lanes import Lanes
-from pixel_pipeline_tests.conversations.convert import Converted, convert, lines, sharegpt
+from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
 
 words = st.sampled_from(["yes", "", " ", "a\nb", "caf\u00e9", "\u4f60\u597d\u3002\u54a8\u8be2\u5e08\uff1a\u55ef", "x\r\ny", "&amp;", "<think>t</think>a", "\x00", "\u00c3\u00a9"])  # fmt: skip
 speakers = st.sampled_from(["human", "gpt", "human", "gpt", "system", "Tom", "Therapist", "tool"])
@@ -28,12 +28,15 @@ alternating = st.integers(1, 3).flatmap(
         ]
     )
 )
+numbers = st.integers(-9, 1 << 63) | st.floats(allow_nan=False) | st.sampled_from([1.0, -0.0, 1e16, 0.25])
 besides = {
     "id": st.integers(-9, 1 << 63) | words,
     "language": st.sampled_from(["en", "pt-BR", "somewhere"]),
     "n": odd_values,
+    "x": numbers,
+    "y": st.booleans() | numbers,
 }
-records = st.fixed_dictionaries(
+chats = st.fixed_dictionaries(
     {
         "conversations": alternating
         | alternating
@@ -42,7 +45,22 @@ records = st.fixed_dictionaries(
     },
     optional=besides,
 )
-written = records.map(orjson.dumps) | st.sampled_from(
+# All keys in all records, or lanes would hardly be met.
+full_chats = st.fixed_dictionaries({"conversations": alternating, "id": words, "x": numbers})
+saids = st.sampled_from(["yes", "no", "caf\u00e9", "a\nb", "", " ", "x\r\ny", 'say "so"', "<b>", "&amp;"])
+pairs = st.fixed_dictionaries(
+    {"Context": saids, "Response": saids, "label": saids, "system": saids | st.none()}
+)
+alpacas = st.fixed_dictionaries(
+    {"instruction": saids, "input": saids | st.none(), "output": saids},
+    optional={"history": st.just([]), "n": st.integers()},
+)
+thoughts = st.fixed_dictionaries(
+    {"Question": saids, "Complex_CoT": saids | st.none(), "Response": saids},
+    optional={"answer1": saids, "answer2": saids},
+)
+kinds = st.sampled_from([chats, full_chats, pairs, alpacas, thoughts, chats | pairs | thoughts])
+damaged = st.sampled_from(
     [
         b"",
         b"  ",
@@ -52,24 +70,40 @@ written = records.map(orjson.dumps) | st.sampled_from(
         b'{"no": 1}',
         b'{"conversations": [{"from": "human"}]}{}',
         b"\xff",
+        b'{"conversations": []} null {"conversations": []}',
+        b'{"conversations": [], "conversations": []}',
+        b'{"Context": "a", "Response": "b", "label": "\\ud800", "system": ""}',
+        b'{"Context": "a", "Response": "b\xff", "label": "", "system": ""}',
+        b'{"Context": "a", "Response": "b", "Response": "c", "label": "", "system": ""}',
+        b'{"Context": "a",\n"Response": "b", "label": "", "system": ""}\r',
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "id": "", "x": NaN}',
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "id": "", "x": 1e999}',
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "id": "", "x": 1E2}',
     ]
 )
 
 
-def both_ways(data: bytes) -> tuple[Converted, Converted]:
+def same_both_ways(data: bytes) -> None:
     short = convert(data)
     with mock.patch.object(lanes, "_MOST_MISSES", -1):
-        return short, convert(data)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(written, min_size=2, max_size=12), st.sampled_from([1, 64, 300, 1 << 19]))
-def test_the_short_way_is_the_long_way(rows: list[bytes], block: int) -> None:
-    with mock.patch.object(streams, "BLOCK", block):
-        short, long = both_ways(b"\n".join(rows) + b"\n")
+        long = convert(data)
     assert short.rows == long.rows
     assert short.bad == long.bad
     assert short.ledger == long.ledger
+
+
+@st.composite
+def lines_of_records(draw: st.DrawFn) -> bytes:
+    written = draw(kinds).map(orjson.dumps)
+    rows = draw(st.lists(written | written | written | damaged, min_size=2, max_size=12))
+    return b"\n".join(rows) + b"\n"
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(lines_of_records(), st.sampled_from([1, 64, 300, 1 << 19]))
+def test_the_short_way_is_the_long_way(data: bytes, block: int) -> None:
+    with mock.patch.object(streams, "BLOCK", block):
+        same_both_ways(data)
 
 
 @pytest.fixture
