@@ -121,11 +121,11 @@ Item = Record | Fault | Block
 """What a container hands out."""
 
 
-SomeItem = TypeVar("SomeItem", bound=Item)
+SomeItem = TypeVar("SomeItem")
 
 
 def looked_at(records: Iterator[SomeItem], n: int) -> tuple[list[SomeItem], Iterator[SomeItem]]:
-    """Returns the first `n` records, or the first block, and all of them.
+    """Returns the first `n` items, or those up to the first block, and all of them.
 
     An ObjectError among the first is raised when reading gets there.
     """

@@ -1,6 +1,7 @@
 """The short way gives what the long way gives, to the letter."""
 
 from collections.abc import Iterator
+import re
 from typing import Any
 from unittest import mock
 
@@ -53,7 +54,7 @@ pairs = st.fixed_dictionaries(
 )
 alpacas = st.fixed_dictionaries(
     {"instruction": saids, "input": saids | st.none(), "output": saids},
-    optional={"history": st.just([]), "n": st.integers()},
+    optional={"history": st.just([]), "n": st.integers(-9, 99)},
 )
 thoughts = st.fixed_dictionaries(
     {"Question": saids, "Complex_CoT": saids | st.none(), "Response": saids},
@@ -106,6 +107,21 @@ def test_the_short_way_is_the_long_way(data: bytes, block: int) -> None:
         same_both_ways(data)
 
 
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    lines_of_records(),
+    st.sampled_from([1, 64, 300, 1 << 19]),
+    st.sampled_from([b",", b" ,\r\n  "]),
+    st.booleans(),
+)
+def test_elements_of_an_array_too(data: bytes, block: int, comma: bytes, is_pretty: bool) -> None:
+    elements = [line for line in data.split(b"\n") if line.strip()]
+    if is_pretty:
+        elements = [re.sub(rb"(?<=[{,]) ?(?=\")", b"\n\t", element) for element in elements]
+    with mock.patch.object(streams, "BLOCK", block):
+        same_both_ways(b"[" + comma.join(elements) + b"]\n")
+
+
 @pytest.fixture
 def in_lane(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each record whether it was in a lane, filled as blocks are read."""
@@ -129,6 +145,13 @@ def test_clean_lines_take_the_short_way(in_lane: list[bool]) -> None:
     assert [orjson.loads(row["metadata"])["id"] for row in got.rows] == [*range(20)]
     assert {row["language"] for row in got.rows} == {"en"}
     assert got.messages[7][0] == ("user", "one\ntwo")
+
+
+def test_a_printed_array_takes_the_short_way(in_lane: list[bool]) -> None:
+    rows = [sharegpt("How are\nyou?", "Fine.", id=n) for n in range(20)]
+    got = convert(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
+    assert all(in_lane)
+    assert len(got.rows) == len(in_lane) == 20
 
 
 def test_a_bad_line_keeps_few_others_out_of_the_lane(in_lane: list[bool]) -> None:
