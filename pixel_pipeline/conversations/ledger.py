@@ -1,6 +1,7 @@
 """The account of one object: what came in, and what became of each record."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,9 @@ from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.detection import Detection
 from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
+
+_SUMS = ("records_in", "records_out", "quarantined", "unlisted")
+_COUNTS = ("formats", "errors", "dropped", "repaired")
 
 
 @dataclass(slots=True)
@@ -98,6 +102,25 @@ class LedgerEntry:
 def ledger_table(entries: list[LedgerEntry]) -> pa.Table:
     """Returns entries as a table of LEDGER_SCHEMA."""
     return pa.Table.from_pylist([entry.to_row() for entry in entries], schema=LEDGER_SCHEMA)
+
+
+def merged_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of LEDGER_SCHEMA, those of the pieces of one object as one; pieces follow each other."""
+    merged: list[dict[str, Any]] = []
+    for row in rows:
+        if not merged or merged[-1]["source_key"] != row["source_key"]:
+            merged.append(row)
+            continue
+        whole = merged[-1]
+        sums = {name: whole[name] + row[name] for name in _SUMS}
+        counts = {
+            name: _json_counts(Counter(orjson.loads(whole[name])) + Counter(orjson.loads(row[name])))
+            for name in _COUNTS
+        }
+        # Before the sums: how many records there were before decides which runs meet.
+        runs = BadRuns.of_row(whole) + BadRuns.of_row(row)
+        merged[-1] = whole | sums | counts | runs.columns()
+    return merged
 
 
 def _json_counts(counts: Counter[str]) -> str:

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 from pixel_pipeline.conversations.containers import (
     arrow_table,
     csv_table,
+    json_array,
     json_document,
     json_lines,
     other,
@@ -23,6 +24,7 @@ from pixel_pipeline.conversations.containers import (
 )
 from pixel_pipeline.conversations.containers.archives import TAR, ZIP, ZIP_MAGIC, Archive
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Container, Input, Opened
+from pixel_pipeline.conversations.containers.openings import opening_of
 from pixel_pipeline.conversations.containers.overrides import (
     WIDE,
     mismatch,
@@ -42,7 +44,7 @@ from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.records import ObjectError
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.text import SAMPLE_BYTES, Encoding, detect_encoding
-from pixel_pipeline.conversations.threads import joined
+from pixel_pipeline.conversations.threads import joined, strewn
 
 CONTAINERS: tuple[Container, ...] = tuple(
     Container(module.NAME, module.POSITION_KIND, module.IS_TEXT, module.matches, module.read)
@@ -51,6 +53,7 @@ CONTAINERS: tuple[Container, ...] = tuple(
         arrow_table,
         word_document,
         json_lines,
+        json_array,
         json_document,
         yaml_document,
         csv_table,
@@ -126,29 +129,39 @@ def _open(
         content = PeekableStream(TranscodedStream(content, to_utf8(encoding.name, repaired)))
     head = content.peek(PROBE_BYTES)
     if b"\r" in head and b"\n" not in head:
-        content = PeekableStream(TranscodedStream(content, returns_to_feeds(repaired)))
+        content, original = PeekableStream(TranscodedStream(content, returns_to_feeds(repaired))), None
     start = 0
     if content.peek(3) == _UTF8_MARK:
         content.skip(3)
         start = 3
         repaired["byte_order_mark"] += 1
     given = Input(name, content, None, start, repaired)
+    # Only an object that is read as it lies can be read from the middle on.
+    as_it_lies = original is not None and encoding.name == "utf-8"
     if chosen is not None:
         refuse_container(chosen.name, given)
-        return _opened(chosen, given, encoding, SAID_BY_RULE)
+        return _opened(chosen, given, encoding, SAID_BY_RULE, as_it_lies=as_it_lies)
     for container in CONTAINERS:
         if container.is_text and (evidence := container.matches(given)):
-            return _opened(container, given, encoding, evidence.why)
+            return _opened(container, given, encoding, evidence.why, as_it_lies=as_it_lies)
     raise AssertionError("the last container takes any text")
 
 
-def _opened(container: Container, given: Input, encoding: Encoding, why: str) -> Opened:
-    records = joined(container.read(given), lines_of=json_lines.line_records, repaired=given.repaired)
+def _opened(
+    container: Container, given: Input, encoding: Encoding, why: str, *, as_it_lies: bool = False
+) -> Opened:
+    opening = opening_of(container.name, given) if as_it_lies else None
+    are_messages, records = strewn(container.read(given), lines_of=json_lines.line_records)
+    if are_messages:
+        # Those of one conversation may lie anywhere in the object.
+        opening = None
+        records = joined(records, lines_of=json_lines.line_records, repaired=given.repaired)
     return Opened(
         container.name,
         encoding.name,
         container.position_kind,
         records,
+        opening=opening and opening._replace(why=why, encoding_why=encoding.why),
         why=why,
         encoding_why=encoding.why,
         given=given,
