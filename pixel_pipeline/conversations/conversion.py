@@ -12,8 +12,7 @@ from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.containers.json_lines import line_record, line_records
 from pixel_pipeline.conversations.containers.opened import Opened
-from pixel_pipeline.conversations.formats import Format, find_format
-from pixel_pipeline.conversations.formats.fields import describe_keys
+from pixel_pipeline.conversations.formats import Format, find_format, refusal
 from pixel_pipeline.conversations.ledger import LedgerEntry
 from pixel_pipeline.conversations.records import Block, Fault, ObjectError, Record, RecordError
 from pixel_pipeline.conversations.source import SourceObject
@@ -179,7 +178,7 @@ class Conversion:
         self._entry.records_in += 1
         try:
             if source_format is None:
-                raise RecordError("unrecognised_schema", f"no format matches {describe_keys(record.value)}")
+                raise refusal(record.value)
             parsed = source_format.convert(record.value)
             language, besides = metadata.split_language(parsed.metadata)
             if record.context is not None:
