@@ -1,6 +1,7 @@
 """The account of one object: what came in, and what became of each record."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.detection import Detection
+from pixel_pipeline.conversations.detection import merged as detections_merged
 from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
 
@@ -78,6 +80,24 @@ class LedgerEntry:
 def ledger_table(entries: list[LedgerEntry]) -> pa.Table:
     """Returns entries as a table of LEDGER_SCHEMA."""
     return pa.Table.from_pylist([entry.to_row() for entry in entries], schema=LEDGER_SCHEMA)
+
+
+def merged_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of LEDGER_SCHEMA, those of the pieces of one object as one; pieces follow each other."""
+    merged: list[dict[str, Any]] = []
+    for row in rows:
+        if not merged or merged[-1]["source_key"] != row["source_key"]:
+            merged.append(row)
+            continue
+        whole = merged[-1]
+        sums = {name: whole[name] + row[name] for name in ("records_in", "records_out", "quarantined")}
+        counts = {
+            name: _json_counts(Counter(orjson.loads(whole[name])) + Counter(orjson.loads(row[name])))
+            for name in ("formats", "dropped", "repaired")
+        }
+        detection = detections_merged(whole["detection"], row["detection"])
+        merged[-1] = whole | sums | counts | {"detection": detection}
+    return merged
 
 
 def _json_counts(counts: Counter[str]) -> str:

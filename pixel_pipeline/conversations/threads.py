@@ -72,6 +72,20 @@ class Thread:
         return Record(self.first.position, value, raw, self.first.context)
 
 
+def strewn(records: Iterator[Item], *, lines_of: LinesOf | None = None) -> tuple[bool, Iterator[Item]]:
+    """Returns whether the first records are messages of conversations that have to be joined, and all records.
+
+    Args:
+        lines_of: Takes a Block apart. Needed where there are any.
+    """
+    first, rest = looked_at(records, LOOKED_AT)
+    looked = [record for item in first for record in islice(_apart(item, lines_of, Counter()), LOOKED_AT)][
+        :LOOKED_AT
+    ]
+    messages = sum(isinstance(record, Record) and _is_message(record.value) for record in looked)
+    return messages > 0 and 2 * messages >= len(looked), rest
+
+
 def joined(
     records: Iterator[Item], *, lines_of: LinesOf | None = None, repaired: Counter[str] | None = None
 ) -> Iterator[Item]:
@@ -84,12 +98,8 @@ def joined(
         repaired: What `lines_of` counts its repairs in.
     """
     counts = Counter() if repaired is None else repaired
-    first, rest = looked_at(records, LOOKED_AT)
-    looked = [record for item in first for record in islice(_apart(item, lines_of, Counter()), LOOKED_AT)][
-        :LOOKED_AT
-    ]
-    messages = sum(isinstance(record, Record) and _is_message(record.value) for record in looked)
-    if not messages or 2 * messages < len(looked):
+    are_messages, rest = strewn(records, lines_of=lines_of)
+    if not are_messages:
         return rest
     return _joined(record for item in rest for record in _apart(item, lines_of, counts))
 

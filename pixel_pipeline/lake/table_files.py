@@ -49,6 +49,14 @@ class Layout:
     values: frozenset[str] | None = None
 
 
+@dataclass(frozen=True)
+class Part:
+    """Files whose rows all have one value in the column that the table is laid out by; the rows come without it."""
+
+    column: str
+    value: str
+
+
 def write_files(
     batches: Iterable[pa.RecordBatch],
     *,
@@ -56,14 +64,15 @@ def write_files(
     bucket: Bucket,
     key: str,
     suffix: str,
-    layout: Layout | None,
+    layout: Layout | Part | None,
 ) -> list[AddAction]:
     """Store rows as Parquet files below a key; at most a file is uploaded while the next one is made.
 
     Args:
         batches: Rows of `schema`.
         suffix: Part of every file's name, so that two writers never write the same object.
-        layout: Files of their own for each value of a column. The column itself is not in the files.
+        layout: Files of their own for each value of a column. The column itself is not in the files. With a Part all rows
+            are of one value.
 
     Returns:
         The files, to be committed.
@@ -86,7 +95,7 @@ class _Writer:
         bucket: Bucket,
         key: str,
         suffix: str,
-        layout: Layout | None,
+        layout: Layout | Part | None,
         uploads: ThreadPoolExecutor,
     ) -> None:
         self._bucket = bucket
@@ -96,7 +105,7 @@ class _Writer:
         self._uploads = uploads
         self._pending: Future[None] | None = None
         self._files: list[AddAction] = []
-        place = -1 if layout is None else schema.get_field_index(layout.column)
+        place = schema.get_field_index(layout.column) if isinstance(layout, Layout) else -1
         self._parts: dict[str | None, _Part] = {}
         self._waiting: list[pa.Table] = []
         self._waiting_rows = 0
@@ -136,6 +145,8 @@ class _Writer:
         name = f"part-{part.files:05}-{xxhash.xxh3_128_hexdigest(data)[:16]}-{self._suffix}.zstd.parquet"
         column = None if self._layout is None else self._layout.column
         path = name if value is None else f"{column}={_folder(value)}/{name}"
+        if isinstance(self._layout, Part):
+            value = self._layout.value
         self._files.append(
             AddAction(
                 path=path,
@@ -240,9 +251,9 @@ class _Sink(io.RawIOBase):
         return data
 
 
-def _split(table: pa.Table, layout: Layout | None) -> Iterator[tuple[str | None, pa.Table]]:
+def _split(table: pa.Table, layout: Layout | Part | None) -> Iterator[tuple[str | None, pa.Table]]:
     """Rows by partition, in the order in which partitions first occur."""
-    if layout is None:
+    if not isinstance(layout, Layout):
         yield None, table
         return
     column = table[layout.column]

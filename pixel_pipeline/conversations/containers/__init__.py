@@ -30,6 +30,7 @@ from pixel_pipeline.conversations.containers.overrides import (
     refuse_encoding,
 )
 from pixel_pipeline.conversations.containers.random_access import spooled
+from pixel_pipeline.conversations.containers.ranges import opening_of
 from pixel_pipeline.conversations.containers.streams import (
     PeekableStream,
     TranscodedStream,
@@ -42,7 +43,7 @@ from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.records import ObjectError
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.text import SAMPLE_BYTES, Encoding, detect_encoding
-from pixel_pipeline.conversations.threads import joined
+from pixel_pipeline.conversations.threads import joined, strewn
 
 CONTAINERS: tuple[Container, ...] = tuple(
     Container(module.NAME, module.POSITION_KIND, module.IS_TEXT, module.matches, module.read)
@@ -126,7 +127,7 @@ def _open(
         content = PeekableStream(TranscodedStream(content, to_utf8(encoding.name, repaired)))
     head = content.peek(PROBE_BYTES)
     if b"\r" in head and b"\n" not in head:
-        content = PeekableStream(TranscodedStream(content, returns_to_feeds(repaired)))
+        content, original = PeekableStream(TranscodedStream(content, returns_to_feeds(repaired))), None
     start = 0
     if content.peek(3) == _UTF8_MARK:
         content.skip(3)
@@ -135,20 +136,31 @@ def _open(
     given = Input(name, content, None, start, repaired)
     if chosen is not None:
         refuse_container(chosen.name, given)
-        return _opened(chosen, given, encoding, SAID_BY_RULE)
+        return _opened(chosen, given, encoding, SAID_BY_RULE, in_place=original is not None)
     for container in CONTAINERS:
         if container.is_text and (evidence := container.matches(given)):
-            return _opened(container, given, encoding, evidence.why)
+            return _opened(container, given, encoding, evidence.why, in_place=original is not None)
     raise AssertionError("the last container takes any text")
 
 
-def _opened(container: Container, given: Input, encoding: Encoding, why: str) -> Opened:
-    records = joined(container.read(given), lines_of=json_lines.line_records, repaired=given.repaired)
+def _opened(
+    container: Container, given: Input, encoding: Encoding, why: str, *, in_place: bool = False
+) -> Opened:
+    opening = opening_of(container.name, given) if in_place and encoding.name == "utf-8" else None
+    are_messages, records = strewn(container.read(given), lines_of=json_lines.line_records)
+    if are_messages:
+        # Those of one conversation may lie anywhere in the object.
+        opening = None
+        why = f"{why}; a record is a single message, those of one conversation are taken together"
+        records = joined(records, lines_of=json_lines.line_records, repaired=given.repaired)
+    if opening is not None:
+        opening = opening._replace(why=why, encoding_why=encoding.why)
     return Opened(
         container.name,
         encoding.name,
         container.position_kind,
         records,
+        opening=opening,
         why=why,
         encoding_why=encoding.why,
         given=given,

@@ -67,6 +67,28 @@ class Container(NamedTuple):
     read: Callable[[Input], Iterator[Record | Fault | Block]]
 
 
+class Opening(NamedTuple):
+    """What a reader has to know of a text to begin at one of its records. UTF-8, not packed.
+
+    Attributes:
+        container: Name of the container.
+        start: Offset of the first record.
+        marked: A byte order mark stands before it.
+        delimiter: Of a CSV text.
+        header: Of a CSV text: name of each column.
+        why: What speaks for the container.
+        encoding_why: What speaks for the encoding.
+    """
+
+    container: str
+    start: int
+    marked: bool = False
+    delimiter: str = ""
+    header: tuple[str, ...] = ()
+    why: str = ""
+    encoding_why: str = ""
+
+
 class Opened(NamedTuple):
     """An object whose container is known.
 
@@ -78,6 +100,7 @@ class Opened(NamedTuple):
         dropped: Why the object is no dataset, None where it is one.
         members: Of an archive, name, size in bytes and content of each member, to be consumed in order; then there are no
             records beside.
+        opening: How to begin at any record; None where the object has to be read from its first byte on.
         why: What speaks for the container, or for its being no dataset.
         encoding_why: What speaks for the encoding.
         given: What the container reads; only to be looked at before the first record is taken.
@@ -89,6 +112,7 @@ class Opened(NamedTuple):
     records: Iterator[Record | Fault | Block]
     dropped: str | None = None
     members: "Iterator[tuple[str, int, Opened | ObjectError]] | None" = None
+    opening: Opening | None = None
     why: str = ""
     encoding_why: str = ""
     given: Input | None = None
