@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+import io
+from typing import cast
 
 import orjson
 import pyarrow as pa
 
-from pixel_pipeline.compute.local import LocalExecutor
+from pixel_pipeline.compute.executor import Executor
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.conversion import CODE_VERSION
 from pixel_pipeline.conversations.cutting import cut
@@ -93,7 +95,7 @@ def families_of(
 
 
 def convert_family(
-    lake: Lake, *, rule: FamilyRule, objects: Sequence[SourceObject], executor: LocalExecutor
+    lake: Lake, *, rule: FamilyRule, objects: Sequence[SourceObject], executor: Executor
 ) -> FamilyReport:
     """Bring a family's canonical table, quarantine and ledger up to date with its raw objects.
 
@@ -104,9 +106,8 @@ def convert_family(
     Raises:
         ObjectChangedError: an object is no longer the one that the inventory lists.
     """
-    recipe = fingerprint(CODE_VERSION)
     version = fingerprint(
-        recipe, rule.place, [(source.key, source.etag, source.options) for source in objects]
+        CODE_VERSION, rule.place, [(source.key, source.etag, source.options) for source in objects]
     )
     table = Table(lake, keys.conversations_table(category=rule.category, dataset=rule.dataset))
     memo = Memo(lake, f"conversations/{rule.family}")
@@ -115,7 +116,7 @@ def convert_family(
     if remembered is not None and table.note().get("pixel.version") == version:
         return FamilyReport(**{**remembered, "converted": 0, "reused": True})
 
-    work = _Work(lake, table=table, family=rule.family, recipe=recipe, executor=executor)
+    work = _Work(lake, table=table, family=rule.family, recipe=CODE_VERSION, executor=executor)
     results = work.results(objects)
     note = {"pixel.version": version}
     work.commit(results, note=note)
@@ -132,7 +133,9 @@ def convert_family(
         (keys.QUARANTINE, pa.RecordBatchReader.from_batches(QUARANTINE_SCHEMA, quarantine())),
         (keys.LEDGER, pa.Table.from_pylist(ledger, schema=LEDGER_SCHEMA)),
     ):
-        Table(lake, key).overwrite(rows, partition_by="family", partition=partition, note=note)
+        _renewed(lake, key, schema=rows.schema).overwrite(
+            rows, partition_by="family", partition=partition, note=note
+        )
 
     report = FamilyReport(
         family=rule.family,
@@ -177,6 +180,15 @@ def retract_families(lake: Lake, *, present: Collection[FamilyRule]) -> list[str
     return gone
 
 
+def _renewed(lake: Lake, key: str, *, schema: pa.Schema) -> Table:
+    """A table of all families, begun anew where it has other columns: other code made it, and all families are converted
+    again."""
+    table = Table(lake, key)
+    if table.exists() and not table.dataset().schema.equals(schema):
+        table.overwrite(schema.empty_table(), partition_by="family", schema="replace")
+    return table
+
+
 class _Work:
     """The tasks of one family: which are done, the doing of the others, and the commit of what all came to.
 
@@ -184,9 +196,7 @@ class _Work:
         converted: Keys of the objects that were read.
     """
 
-    def __init__(
-        self, lake: Lake, *, table: Table, family: str, recipe: str, executor: LocalExecutor
-    ) -> None:
+    def __init__(self, lake: Lake, *, table: Table, family: str, recipe: str, executor: Executor) -> None:
         self._lake = lake
         self._table = table
         self._family = family
@@ -235,7 +245,8 @@ class _Work:
             except ObjectError:
                 # The conversion tells.
                 opening = None
-            return cut(source, stream, opening)
+            # Not through the buffer, which fetches megabytes around each place.
+            return cut(source, cast(io.RawIOBase, cast(io.BufferedReader, stream).raw), opening)
 
     def _done(self, tasks: list[Task]) -> list[TaskResult]:
         files = {item.key for item in self._lake.data.list(self._table.key)}

@@ -14,7 +14,8 @@ from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.containers.json_lines import line_record, line_records
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
-from pixel_pipeline.conversations.containers.ranges import open_range
+from pixel_pipeline.conversations.containers.openings import open_range
+from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED
 from pixel_pipeline.conversations.formats import Format, find_format
 from pixel_pipeline.conversations.formats.fields import describe_keys
@@ -30,35 +31,48 @@ BATCH_SIZE = 1 << 20
 """Characters and raw bytes after which a batch is handed out before it has BATCH_RECORDS rows."""
 
 
+class UnalignedRange(Exception):
+    """No record ends where a range does, or the rest of it cannot be read: the object has to be converted as a whole."""
+
+
 def convert_object(
-    source: SourceObject, stream: BinaryIO, *, opening: Opening | None = None, start: int = 0
+    source: SourceObject,
+    stream: BinaryIO,
+    *,
+    opening: Opening | None = None,
+    start: int = 0,
+    last: bool = True,
 ) -> "Conversion":
     """Converts one raw object, or a range of its bytes.
 
     Args:
         source: The object, and the family it belongs to.
         stream: Its bytes from the first on; a Parquet object is read in place when the stream can seek.
-        opening: Given for a range, which begins and ends where records do: `stream` is the bytes of that range alone.
+        opening: Given for a range, which is to begin and end where records do: `stream` is the bytes of that range alone.
         start: Offset of the range's first byte.
+        last: The range ends where the object ends.
 
     Returns:
         An iterable of ConvertedBatch, to be consumed once; its `ledger` is complete afterwards. The same
         bytes give equal batches. Bad records and unreadable objects are quarantine rows, never exceptions;
-        errors of `stream` itself pass, and UnalignedRange of a range.
+        errors of `stream` itself pass, and UnalignedRange where no record ends with
+        the range.
     """
-    return Conversion(source, stream, opening=opening, start=start)
+    return Conversion(source, stream, opening=opening, start=start, last=last)
 
 
 class Conversion:
     """One object on its way. Iterate it once, then read `ledger`."""
 
     def __init__(
-        self, source: SourceObject, stream: BinaryIO, *, opening: Opening | None, start: int
+        self, source: SourceObject, stream: BinaryIO, *, opening: Opening | None, start: int, last: bool
     ) -> None:
         self._source = source
         self._stream = stream
         self._opening = opening
         self._start = start
+        self._last = last
+        self._range: Range | None = None
         self._entry = LedgerEntry(source)
         self._builder = BatchBuilder(source, self._entry)
         self._lanes = TurnLanes(source)
@@ -85,6 +99,8 @@ class Conversion:
             yield from self._read()
         except ObjectError as error:
             yield from self._quarantine_object(error)
+        if self._range is not None and not self._range.ends_at_boundary:
+            raise UnalignedRange
         if self._builder.rows:
             yield self._builder.take()
         self._state = "done"
@@ -94,7 +110,9 @@ class Conversion:
         if self._opening is None:
             opened = open_container(self._source, self._stream, repaired=repaired)
         else:
-            opened = open_range(self._opening, self._stream, start=self._start, repaired=repaired)
+            opened, self._range = open_range(
+                self._opening, self._stream, start=self._start, last=self._last, repaired=repaired
+            )
         self._entry.container, self._entry.encoding = opened.name, opened.encoding
         self._entry.detection.opened(opened)
         yield from self._read_members(opened) if opened.members is not None else self._read_opened(opened)

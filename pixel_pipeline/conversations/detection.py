@@ -98,9 +98,9 @@ class Detection:
         return orjson.dumps(self.to_json()).decode()
 
 
-def merged(first: str, next_: str) -> str:
+def merged_detection(first: str, second: str) -> str:
     """Returns what the ledger keeps of an object, from what it has of two ranges of it, one behind the other."""
-    whole, more = orjson.loads(first), orjson.loads(next_)
+    whole, more = orjson.loads(first), orjson.loads(second)
     detection = Detection(
         votes=Counter(whole["votes"]) + Counter(more["votes"]), keys={*whole["keys"], *more["keys"]}
     )

@@ -8,12 +8,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pixel_pipeline.conversations.task_results import TaskResult, kept_results, result_key
-from pixel_pipeline.conversations.tasks import Earlier, Task
+from pixel_pipeline.conversations.tasks import Earlier, Place, Task
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.store import Bucket, Lake
 from pixel_pipeline.lake.tables import Table
-
-Place = tuple[str, str, int, int, str]
 
 
 def with_earlier(
@@ -51,10 +49,8 @@ def _places(
     for result in usable:
         files = tuple(f"{result.table}/{file.path}" for file in result.files)
         if lying.issuperset(files):
-            for (key, etag, start, end, options), row in zip(result.places, result.ledger, strict=True):
-                places[key, etag, start, end, options] = Earlier(
-                    result_key(family, result.name), files, orjson.dumps(row)
-                )
+            for place, row in zip(result.places, result.ledger, strict=True):
+                places[place] = Earlier(result_key(family, result.name), files, orjson.dumps(row))
     return places
 
 

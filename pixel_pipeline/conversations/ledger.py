@@ -9,8 +9,7 @@ import orjson
 import pyarrow as pa
 
 from pixel_pipeline.conversations.code_version import CODE_VERSION
-from pixel_pipeline.conversations.detection import Detection
-from pixel_pipeline.conversations.detection import merged as detections_merged
+from pixel_pipeline.conversations.detection import Detection, merged_detection
 from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
 
@@ -95,7 +94,7 @@ def merged_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             name: _json_counts(Counter(orjson.loads(whole[name])) + Counter(orjson.loads(row[name])))
             for name in ("formats", "dropped", "repaired")
         }
-        detection = detections_merged(whole["detection"], row["detection"])
+        detection = merged_detection(whole["detection"], row["detection"])
         merged[-1] = whole | sums | counts | {"detection": detection}
     return merged
 

@@ -14,11 +14,10 @@ CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
     source         where it came from:
         bucket, key, etag   the raw object's version.
         position            where in the object, counted from 0, in the unit that `position_kind` names.
-        position_kind       "byte": offset of the record's first byte, after decompression and, for an object
-        that is not
-                            UTF-8, after transcoding to UTF-8. "row": data row of a table. "record": index in
-                            a JSON document.
-                            "object": the whole object is the record.
+        position_kind       "byte": offset of the first byte of a line, of an array's element or of a table's row, after
+                            decompression and, for an object that is not UTF-8, after transcoding to UTF-8; 0 where an
+                            array as a whole is one conversation. "row": data row of a table that is not text.
+                            "record": index in a JSON document. "object": the whole object is the record.
         format              name of the source format (`formats.FORMATS`).
         member              nullable; name of the archive's member, or of the workbook's sheet, that position counts in.
     content_hash   xxh3-128, 32 hex digits, over roles and contents, the contents in NFC with whitespace
@@ -37,7 +36,7 @@ QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null
     member             as above.
     raw_bytes          nullable; the record's bytes, at most QUARANTINE_RAW_BYTES of them. Null for a whole
     object. Records of
-                       JSON documents and Parquet are written back as JSON; other records are as they stand in
+                       JSON objects and Parquet are written back as JSON; other records are as they stand in
                        the source.
     raw_size           full size of the record in bytes; of the whole object as stored where `position_kind`
     is "object". error_class        short identifier to count by. reason             for a person; never has

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pixel_pipeline.conversations.schema import QUARANTINE_SCHEMA
+from pixel_pipeline.conversations.tasks import Place
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.store import Bucket
 
@@ -57,7 +58,7 @@ class TaskResult:
 
     Attributes:
         name, table, recipe: The task's.
-        places: `Piece.place` of each piece.
+        places: Of each piece.
         ledger: Row of LEDGER_SCHEMA of each piece, counts of that piece.
         files: Its files.
         quarantined: Rows of its quarantine (`quarantine_of`).
@@ -68,7 +69,7 @@ class TaskResult:
     name: str
     table: str
     recipe: str
-    places: list[list[Any]]
+    places: list[Place]
     ledger: list[dict[str, Any]]
     files: list[DataFile]
     quarantined: int
@@ -79,6 +80,7 @@ class TaskResult:
     def of_json(cls, data: bytes, *, fresh: bool) -> "TaskResult":
         """As `to_json` wrote it."""
         fields = orjson.loads(data) | {"fresh": fresh}
+        fields["places"] = [tuple(place) for place in fields["places"]]
         fields["files"] = [DataFile(**file) for file in fields["files"]]
         return cls(**fields)
 

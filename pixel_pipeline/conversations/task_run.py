@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pixel_pipeline.conversations.batch import repeated
-from pixel_pipeline.conversations.containers.ranges import UnalignedRange
-from pixel_pipeline.conversations.conversion import convert_object
+from pixel_pipeline.conversations.conversion import UnalignedRange, convert_object
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.task_results import (
@@ -63,7 +62,7 @@ def run_task(task: Task) -> TaskResult:
         name=task.name,
         table=task.table,
         recipe=task.recipe,
-        places=[list(piece.place) for piece in task.pieces],
+        places=[piece.place for piece in task.pieces],
         ledger=run.ledger,
         files=[DataFile(file.path, file.size, file.stats, task.name) for file in files],
         quarantined=sum(batch.num_rows for batch in run.quarantine),
@@ -114,7 +113,9 @@ class _Run:
     def _converted(self, piece: Piece, opened: BinaryIO) -> Iterator[pa.RecordBatch]:
         source = piece.source
         with opened as stream:
-            conversion = convert_object(source, stream, opening=piece.opening, start=piece.start)
+            conversion = convert_object(
+                source, stream, opening=piece.opening, start=piece.start, last=piece.end == source.size
+            )
             for batch in conversion:
                 if batch.quarantine.num_rows:
                     self.quarantine.append(batch.quarantine)

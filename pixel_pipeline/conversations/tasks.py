@@ -6,11 +6,11 @@ before a run was killed, or for an earlier state of the lake, is not done again.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import xxhash
 
 from pixel_pipeline.conversations.containers.opened import Opening
+from pixel_pipeline.conversations.options import DEFAULT_OPTIONS
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.lake.memo import fingerprint
 
@@ -18,6 +18,9 @@ TASK_BYTES = 64 << 20
 TASK_OBJECTS = 512
 # One key in so many ends a task, whatever its size: where objects come or go, tasks further on stay as they are.
 CUT_KEYS = 64
+
+Place = tuple[str, str, int, int, str]
+"""Key, ETag, start, end, digest of the options."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,10 @@ class Piece:
         return cls(source, 0, source.size)
 
     @property
-    def place(self) -> tuple[str, str, int, int, str]:
-        """Which bytes these are, and how they are converted: key, ETag, start, end, digest of the options."""
-        return self.source.key, self.source.etag, self.start, self.end, _digest(self.source.options)
+    def place(self) -> Place:
+        """Which bytes these are, and how they are read."""
+        options = fingerprint(self.source.options) if self.source.options != DEFAULT_OPTIONS else ""
+        return self.source.key, self.source.etag, self.start, self.end, options
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,6 @@ def _packed(
             pieces, size = [], 0
     if pieces:
         yield pieces
-
-
-# Few rules, many objects.
-_digest = lru_cache(maxsize=1024)(fingerprint)
 
 
 def _name(pieces: Sequence[Piece], *, table: str, recipe: str) -> str:

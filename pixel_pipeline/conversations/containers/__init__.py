@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 from pixel_pipeline.conversations.containers import (
     arrow_table,
     csv_table,
+    json_array,
     json_document,
     json_lines,
     other,
@@ -23,6 +24,7 @@ from pixel_pipeline.conversations.containers import (
 )
 from pixel_pipeline.conversations.containers.archives import TAR, ZIP, ZIP_MAGIC, Archive
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Container, Input, Opened
+from pixel_pipeline.conversations.containers.openings import opening_of
 from pixel_pipeline.conversations.containers.overrides import (
     WIDE,
     mismatch,
@@ -30,7 +32,6 @@ from pixel_pipeline.conversations.containers.overrides import (
     refuse_encoding,
 )
 from pixel_pipeline.conversations.containers.random_access import spooled
-from pixel_pipeline.conversations.containers.ranges import opening_of
 from pixel_pipeline.conversations.containers.streams import (
     PeekableStream,
     TranscodedStream,
@@ -52,6 +53,7 @@ CONTAINERS: tuple[Container, ...] = tuple(
         arrow_table,
         word_document,
         json_lines,
+        json_array,
         json_document,
         yaml_document,
         csv_table,
@@ -134,33 +136,33 @@ def _open(
         start = 3
         repaired["byte_order_mark"] += 1
     given = Input(name, content, None, start, repaired)
+    # Only an object that is read as it lies can be read from the middle on.
+    as_it_lies = original is not None and encoding.name == "utf-8"
     if chosen is not None:
         refuse_container(chosen.name, given)
-        return _opened(chosen, given, encoding, SAID_BY_RULE, in_place=original is not None)
+        return _opened(chosen, given, encoding, SAID_BY_RULE, as_it_lies=as_it_lies)
     for container in CONTAINERS:
         if container.is_text and (evidence := container.matches(given)):
-            return _opened(container, given, encoding, evidence.why, in_place=original is not None)
+            return _opened(container, given, encoding, evidence.why, as_it_lies=as_it_lies)
     raise AssertionError("the last container takes any text")
 
 
 def _opened(
-    container: Container, given: Input, encoding: Encoding, why: str, *, in_place: bool = False
+    container: Container, given: Input, encoding: Encoding, why: str, *, as_it_lies: bool = False
 ) -> Opened:
-    opening = opening_of(container.name, given) if in_place and encoding.name == "utf-8" else None
+    opening = opening_of(container.name, given) if as_it_lies else None
     are_messages, records = strewn(container.read(given), lines_of=json_lines.line_records)
     if are_messages:
         # Those of one conversation may lie anywhere in the object.
         opening = None
         why = f"{why}; a record is a single message, those of one conversation are taken together"
         records = joined(records, lines_of=json_lines.line_records, repaired=given.repaired)
-    if opening is not None:
-        opening = opening._replace(why=why, encoding_why=encoding.why)
     return Opened(
         container.name,
         encoding.name,
         container.position_kind,
         records,
-        opening=opening,
+        opening=opening and opening._replace(why=why, encoding_why=encoding.why),
         why=why,
         encoding_why=encoding.why,
         given=given,

@@ -2,14 +2,15 @@
 goes on."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import orjson
 
 from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
-from pixel_pipeline.conversations.containers.streams import Line, iter_blocks
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Block, Fault, Record, RecordError
+from pixel_pipeline.conversations.containers.ranges import Range
+from pixel_pipeline.conversations.containers.streams import Line, PeekableStream, iter_blocks
+from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Block, Fault, Item, Record, RecordError
 
 NAME = "json_lines"
 POSITION_KIND = "byte"
@@ -38,13 +39,23 @@ def matches(given: Input) -> Evidence:
     )
 
 
-def read(given: Input) -> Iterator[Record | Fault | Block]:
-    for item in iter_blocks(given.content, offset=given.start, limit=MAX_RECORD_BYTES):
+def read(given: Input) -> Iterator[Item]:
+    return iter(read_lines(given.content, start=given.start))
+
+
+def read_lines(content: PeekableStream, *, start: int) -> Range:
+    """Reads lines, or a range of them that begins and ends with a whole line; `start` is the offset of its first byte."""
+    return Range(_blocks(content, start))
+
+
+def _blocks(content: PeekableStream, start: int) -> Generator[Item, None, bool]:
+    for item in iter_blocks(content, offset=start, limit=MAX_RECORD_BYTES):
         if isinstance(item, Line):
             reason = f"a line of {item.size} bytes, more than {MAX_RECORD_BYTES >> 20} MiB"
             yield Fault(item.offset, item.data, item.size, "too_large", reason)
         else:
             yield Block(*item)
+    return True
 
 
 def line_records(block: Block, repaired: Counter[str]) -> Iterator[Record | Fault]:

@@ -72,19 +72,18 @@ class Opening(NamedTuple):
 
     Attributes:
         container: Name of the container.
-        start: Offset of the first record.
+        start: Offset of the first byte: of the header, of the bracket.
         marked: A byte order mark stands before it.
         delimiter: Of a CSV text.
-        header: Of a CSV text: name of each column.
-        why: What speaks for the container.
-        encoding_why: What speaks for the encoding.
+        names: Of a CSV text those of its columns, of an array the keys of its first element.
+        why, encoding_why: As of Opened.
     """
 
     container: str
     start: int
     marked: bool = False
     delimiter: str = ""
-    header: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     why: str = ""
     encoding_why: str = ""
 

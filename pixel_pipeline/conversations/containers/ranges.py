@@ -1,42 +1,25 @@
-"""Texts that can be read from any of their records on: JSON lines."""
+"""Records of one byte range of an object."""
 
-from collections import Counter
-from typing import BinaryIO
+from collections.abc import Generator, Iterator
 
-from pixel_pipeline.conversations.containers import json_lines
-from pixel_pipeline.conversations.containers.opened import Input, Opened, Opening
-from pixel_pipeline.conversations.containers.streams import PeekableStream
+from pixel_pipeline.conversations.records import Item
 
 
-class UnalignedRange(Exception):
-    """A range does not end where a record does: the text has to be read as a whole."""
+class Range:
+    """Records from a record boundary on, to the end of a range. To be iterated once.
 
-
-def opening_of(container: str, given: Input) -> Opening | None:
-    """Returns how a text opens; None where it has to be read from its first byte on."""
-    if container == json_lines.NAME:
-        return Opening(container, given.start, marked=given.start > 0)
-    return None
-
-
-def open_range(opening: Opening, stream: BinaryIO, *, start: int, repaired: Counter[str]) -> Opened:
-    """Opens a range of a text.
+    Where an object is cut before it is known what its bytes mean, a cut may lie within a record: the range before it tells.
 
     Args:
-        stream: The bytes of the range, which ends where a record ends.
-        start: Offset of its first byte, where a record begins.
+        items: The records; what the generator returns is `ends_at_boundary`.
 
-    Raises:
-        UnalignedRange: the last record is cut, when reading gets there.
+    Attributes:
+        ends_at_boundary: Whether the range ended where a record ends. Known once all records were taken.
     """
-    if opening.marked and start == opening.start:
-        repaired["byte_order_mark"] += 1
-    given = Input("", PeekableStream(stream), None, start, repaired)
-    return Opened(
-        opening.container,
-        "utf-8",
-        json_lines.POSITION_KIND,
-        json_lines.read(given),
-        why=opening.why,
-        encoding_why=opening.encoding_why,
-    )
+
+    def __init__(self, items: Generator[Item, None, bool]) -> None:
+        self._items = items
+        self.ends_at_boundary = False
+
+    def __iter__(self) -> Iterator[Item]:
+        self.ends_at_boundary = yield from self._items

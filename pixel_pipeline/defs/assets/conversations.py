@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pixel_pipeline.compute.local import LocalExecutor
 from pixel_pipeline.conversations.build import (
     TABLE_SCHEMA,
     FamilyReport,
@@ -61,7 +60,7 @@ def conversations(
             else [family for family in context.partition_keys if family in families]
         )
         reports = []
-        with LocalExecutor(workers=lake.settings().workers) as executor:
+        with lake.executor() as executor:
             for family in wanted:
                 rule, objects = families[family]
                 report = convert_family(store, rule=rule, objects=objects, executor=executor)
