@@ -1,26 +1,24 @@
 """Columns of a batch in the making: plain lists while records come, looked at and turned into Arrow arrays once it is full."""
 
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pixel_pipeline.conversations import metadata
-from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.columns import Flags, Ints, Texts, blank, dirty, texts_of
 from pixel_pipeline.conversations.formats.thoughts import thinking
 from pixel_pipeline.conversations.identity import ROLE_CODES, content_hashes, record_id
 from pixel_pipeline.conversations.ledger import LedgerEntry
 from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.records import Record, RecordError
+from pixel_pipeline.conversations.refused import Refused
 from pixel_pipeline.conversations.schema import (
     CONVERSATION_SCHEMA,
     MESSAGE_TYPE,
     MESSAGES_TYPE,
-    QUARANTINE_RAW_BYTES,
     QUARANTINE_SCHEMA,
     SOURCE_TYPE,
     TAGS_TYPE,
@@ -29,6 +27,7 @@ from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.text import clean
 from pixel_pipeline.conversations.validation import validated
 
+_NO_CONVERSATIONS = pa.RecordBatch.from_pylist([], schema=CONVERSATION_SCHEMA)
 _NO_QUARANTINE = pa.RecordBatch.from_pylist([], schema=QUARANTINE_SCHEMA)
 _ROLE_NAMES = pa.array(list(ROLE_CODES), pa.string())
 _SYSTEM, _USER, _ASSISTANT = ROLE_CODES["system"], ROLE_CODES["user"], ROLE_CODES["assistant"]
@@ -87,6 +86,7 @@ class BatchBuilder:
         self.whole_size = source.size
         self._source = source
         self._entry = entry
+        self._refused = Refused(source, entry)
         self._clear()
 
     def _clear(self) -> None:
@@ -96,7 +96,8 @@ class BatchBuilder:
         self._lengths: list[int] = []
         self._roles: list[str] = []
         self._contents: list[str] = []
-        self._quarantine: list[dict[str, Any]] = []
+        # Of the conversation that is looked at when a batch is settled.
+        self._settling: int | None = None
 
     def add_conversation(
         self, conversation: Conversation, *, roles: Sequence[str], contents: Sequence[str]
@@ -117,35 +118,35 @@ class BatchBuilder:
         self.quarantine(position=record.position, raw=raw, raw_size=len(raw or b""), error=error)
 
     def quarantine(self, *, position: int, raw: bytes | None, raw_size: int, error: RecordError) -> None:
-        """Adds a quarantine row."""
-        whole = self.position_kind == "object"
-        kept = None if whole or raw is None else raw[:QUARANTINE_RAW_BYTES]
-        self._entry.quarantined += 1
-        self._quarantine.append(
-            {
-                "position": position,
-                "position_kind": self.position_kind,
-                "member": self.member,
-                "raw_bytes": kept,
-                "raw_size": self.whole_size if whole else raw_size,
-                "error_class": error.error_class,
-                "reason": error.reason,
-            }
+        """Adds a record to what is quarantined."""
+        self.size += self._refused.add(
+            position=position,
+            position_kind=self.position_kind,
+            member=self.member,
+            raw=raw,
+            raw_size=self.whole_size if self.position_kind == "object" else raw_size,
+            error=error,
+            place=len(self._conversations) if self._settling is None else self._settling,
+            late=self._settling is not None,
         )
         self.rows += 1
-        self.size += len(kept or b"")
 
     def take(self) -> ConvertedBatch:
         """Settles what was collected and returns it; starts anew."""
+        arrived = len(self._conversations)
         texts = self._settled()
         for conversation in self._conversations:
             if conversation.repaired:
                 self._entry.repaired.update(conversation.repaired)
         self._entry.records_out += len(self._conversations)
         self._entry.formats.update(conversation.format_name for conversation in self._conversations)
-        batch = ConvertedBatch(self._conversation_rows(texts), self._quarantine_rows())
+        batch = ConvertedBatch(self._conversation_rows(texts), self._refused.take(arrived))
         self._clear()
         return batch
+
+    def take_unlisted(self) -> ConvertedBatch:
+        """What is quarantined without a row of its own, once the whole object was read."""
+        return ConvertedBatch(_NO_CONVERSATIONS, self._refused.unlisted())
 
     def _settled(self) -> Texts:
         """The texts of all turns, once every conversation is clean and valid."""
@@ -218,6 +219,7 @@ class BatchBuilder:
                     self._source.options,
                 )
             except RecordError as error:
+                self._settling = index
                 self.quarantine_record(conversation.record, error)
                 continue
             reasoning = clean(conversation.reasoning, repaired) if conversation.reasoning else None
@@ -266,21 +268,6 @@ class BatchBuilder:
             tags=pa.array([conversation.tags for conversation in conversations], TAGS_TYPE),
             metadata=[conversation.metadata for conversation in conversations],
         )
-
-    def _quarantine_rows(self) -> pa.RecordBatch:
-        # Refused while records came or when the batch was settled; a reader wants them in their order.
-        rows = (
-            sorted(self._quarantine, key=itemgetter("position"))
-            if self.position_kind != "object"
-            else self._quarantine
-        )
-        same = {
-            "source_key": self._source.key,
-            "etag": self._source.etag,
-            "family": self._source.family,
-            "code_version": CODE_VERSION,
-        }
-        return pa.RecordBatch.from_pylist([row | same for row in rows], schema=QUARANTINE_SCHEMA)
 
 
 def conversation_rows(

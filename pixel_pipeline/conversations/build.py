@@ -120,22 +120,16 @@ def convert_family(
     results = work.results(objects)
     note = {"pixel.version": version}
     work.commit(results, note=note)
-    quarantined: Counter[str] = Counter()
-
-    def quarantine() -> Iterator[pa.RecordBatch]:
-        for batch in quarantine_batches(lake.data, rule.family, results):
-            quarantined.update(batch["error_class"].to_pylist())
-            yield batch
-
+    quarantine = pa.RecordBatchReader.from_batches(
+        QUARANTINE_SCHEMA, quarantine_batches(lake.data, rule.family, results)
+    )
     ledger = merged_rows(row for result in results for row in result.ledger)
     partition = {"family": rule.family}
     for key, rows in (
-        (keys.QUARANTINE, pa.RecordBatchReader.from_batches(QUARANTINE_SCHEMA, quarantine())),
+        (keys.QUARANTINE, quarantine),
         (keys.LEDGER, pa.Table.from_pylist(ledger, schema=LEDGER_SCHEMA)),
     ):
-        _renewed(lake, key, schema=rows.schema).overwrite(
-            rows, partition_by="family", partition=partition, note=note
-        )
+        Table(lake, key).overwrite(rows, partition_by="family", partition=partition, note=note)
 
     report = FamilyReport(
         family=rule.family,
@@ -145,7 +139,7 @@ def convert_family(
         bytes=sum(source.size for source in objects),
         records_in=sum(row["records_in"] for row in ledger),
         records_out=sum(row["records_out"] for row in ledger),
-        quarantined=dict(sorted(quarantined.items())),
+        quarantined=_sum_counts(row["errors"] for row in ledger),
         dropped=_sum_counts(row["dropped"] for row in ledger),
         formats=_sum_counts(row["formats"] for row in ledger),
         repaired=_sum_counts(row["repaired"] for row in ledger),
@@ -178,15 +172,6 @@ def retract_families(lake: Lake, *, present: Collection[FamilyRule]) -> list[str
         Memo(lake, f"conversations/{family}").forget()
         forget_results(lake.data, family)
     return gone
-
-
-def _renewed(lake: Lake, key: str, *, schema: pa.Schema) -> Table:
-    """A table of all families, begun anew where it has other columns: other code made it, and all families are converted
-    again."""
-    table = Table(lake, key)
-    if table.exists() and not table.dataset().schema.equals(schema):
-        table.overwrite(schema.empty_table(), partition_by="family", schema="replace")
-    return table
 
 
 class _Work:

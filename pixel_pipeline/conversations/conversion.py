@@ -1,7 +1,7 @@
 """From a raw object to canonical conversations, quarantine and one ledger entry."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import BinaryIO
 
@@ -30,6 +30,8 @@ BATCH_RECORDS = 2_000
 BATCH_SIZE = 1 << 20
 """Characters and raw bytes after which a batch is handed out before it has BATCH_RECORDS rows."""
 
+Look = Callable[[Opened], Opened]
+
 
 class UnalignedRange(Exception):
     """No record ends where a range does, or the rest of it cannot be read: the object has to be converted as a whole."""
@@ -42,6 +44,7 @@ def convert_object(
     opening: Opening | None = None,
     start: int = 0,
     last: bool = True,
+    look: Look | None = None,
 ) -> "Conversion":
     """Converts one raw object, or a range of its bytes.
 
@@ -51,6 +54,7 @@ def convert_object(
         opening: Given for a range, which is to begin and end where records do: `stream` is the bytes of that range alone.
         start: Offset of the range's first byte.
         last: The range ends where the object ends.
+        look: Gets the object as it was opened, before anything of it is read, and returns what is to be converted of it.
 
     Returns:
         An iterable of ConvertedBatch, to be consumed once; its `ledger` is complete afterwards. The same
@@ -58,20 +62,28 @@ def convert_object(
         errors of `stream` itself pass, and UnalignedRange where no record ends with
         the range.
     """
-    return Conversion(source, stream, opening=opening, start=start, last=last)
+    return Conversion(source, stream, opening=opening, start=start, last=last, look=look)
 
 
 class Conversion:
     """One object on its way. Iterate it once, then read `ledger`."""
 
     def __init__(
-        self, source: SourceObject, stream: BinaryIO, *, opening: Opening | None, start: int, last: bool
+        self,
+        source: SourceObject,
+        stream: BinaryIO,
+        *,
+        opening: Opening | None,
+        start: int,
+        last: bool,
+        look: Look | None,
     ) -> None:
         self._source = source
         self._stream = stream
         self._opening = opening
         self._start = start
         self._last = last
+        self._look = look
         self._range: Range | None = None
         self._entry = LedgerEntry(source)
         self._builder = BatchBuilder(source, self._entry)
@@ -103,18 +115,23 @@ class Conversion:
             raise UnalignedRange
         if self._builder.rows:
             yield self._builder.take()
+        if self._entry.unlisted:
+            yield self._builder.take_unlisted()
         self._state = "done"
 
     def _read(self) -> Iterator[ConvertedBatch]:
         repaired = self._entry.repaired
         if self._opening is None:
-            opened = open_container(self._source, self._stream, repaired=repaired)
+            curious = self._look is not None
+            opened = open_container(self._source, self._stream, repaired=repaired, curious=curious)
         else:
             opened, self._range = open_range(
                 self._opening, self._stream, start=self._start, last=self._last, repaired=repaired
             )
         self._entry.container, self._entry.encoding = opened.name, opened.encoding
         self._entry.detection.opened(opened)
+        if self._look is not None:
+            opened = self._look(opened)
         yield from self._read_members(opened) if opened.members is not None else self._read_opened(opened)
 
     def _read_members(self, archive: Opened) -> Iterator[ConvertedBatch]:
@@ -144,10 +161,8 @@ class Conversion:
             yield self._builder.take()
 
     def _read_opened(self, opened: Opened) -> Iterator[ConvertedBatch]:
-        entry = self._entry
         if opened.dropped is not None:
-            entry.records_in += 1
-            entry.dropped[opened.dropped] += 1
+            self._entry.count_dropped(opened.dropped)
             return
         yield from self._flush()
         self._builder.position_kind = opened.position_kind

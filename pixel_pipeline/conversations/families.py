@@ -95,7 +95,7 @@ class FamilyConfig:
             where = f"{path}, rule {number}"
             globs, rule = _parse_rule(entry, where)
             _check_invariant([known for _, known in rules], rule, where)
-            rules.append((re.compile("|".join(_glob_pattern(glob) for glob in globs)), rule))
+            rules.append((re.compile("|".join(glob_pattern(glob) for glob in globs)), rule))
         return cls(tuple(rules))
 
     def rule_of(self, family: str) -> FamilyRule:
@@ -203,7 +203,7 @@ def _check_invariant(known: Sequence[FamilyRule], rule: FamilyRule, where: str) 
         )
 
 
-def _glob_pattern(glob: str) -> str:
+def glob_pattern(glob: str) -> str:
     """Translates a glob: `**/` any folders or none, `**` anything, `*` and `?` anything but `/`."""
     pieces = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob)

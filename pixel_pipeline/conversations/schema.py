@@ -32,14 +32,16 @@ CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
 QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null unless said otherwise.
     source_key, etag   the raw object's version.
     position           as above; 0 where `position_kind` is "object".
-    position_kind      as above.
+    position_kind      as above; or "rest": the row stands for all further records of the object with this error
+    class, which are
+                       beyond its error budget and have no row of their own (`refused`). `position` is 0, `raw_size` their sum.
     member             as above.
     raw_bytes          nullable; the record's bytes, at most QUARANTINE_RAW_BYTES of them. Null for a whole
     object. Records of
                        JSON objects and Parquet are written back as JSON; other records are as they stand in
                        the source.
     raw_size           full size of the record in bytes; of the whole object as stored where `position_kind`
-    is "object". error_class        short identifier to count by. reason             for a person; never has
+    is "object". records            nullable, then 1; how many records the row stands for. error_class        short identifier to count by. reason             for a person; never has
     conversation text. family             slug. code_version       digest of the converter
     (`code_version.CODE_VERSION`).
 
@@ -51,7 +53,12 @@ LEDGER_SCHEMA, one row an object. Not null unless said otherwise.
     bytes          size as stored, bytes.
     records_in     = records_out + quarantined + the sum of `dropped`. Always.
     records_out    conversations.
-    quarantined    quarantine rows.
+    quarantined    the sum of `records` of its quarantine rows.
+    errors         nullable; JSON object: these records by error class.
+    unlisted       nullable; those of them that have no quarantine row of their own.
+    longest_bad_run, first_bad_run, last_bad_run   nullable; how many records in a row were quarantined: at most,
+    at the beginning,
+                   at the end (`bad_runs.BadRuns`).
     dropped        JSON object: records by reason that are neither.
     repaired       JSON object: changes made by kind (turns joined, characters removed …).
     detection      nullable (of rows from before it was recorded); JSON object: what the object was taken for and why
@@ -112,6 +119,8 @@ QUARANTINE_SCHEMA = pa.schema(
         _required("reason", pa.string()),
         _required("family", pa.string()),
         _required("code_version", pa.string()),
+        # A table that is there already takes new columns only if they may be null.
+        pa.field("records", pa.int64()),
     ]
 )
 
@@ -130,6 +139,11 @@ LEDGER_SCHEMA = pa.schema(
         _required("dropped", pa.string()),
         _required("repaired", pa.string()),
         _required("code_version", pa.string()),
+        pa.field("errors", pa.string()),
+        pa.field("unlisted", pa.int64()),
+        pa.field("longest_bad_run", pa.int64()),
+        pa.field("first_bad_run", pa.int64()),
+        pa.field("last_bad_run", pa.int64()),
         pa.field("detection", pa.string()),
     ]
 )

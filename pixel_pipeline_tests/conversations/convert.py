@@ -65,7 +65,9 @@ def convert(
             assert field.nullable or table[field.name].null_count == 0, field.name
     assert ledger.conserved, ledger
     assert good.num_rows == ledger.records_out
-    assert bad.num_rows == ledger.quarantined
+    assert sum(bad["records"].to_pylist()) == ledger.quarantined
+    assert ledger.runs.records == ledger.records_in
+    assert ledger.runs.longest <= ledger.quarantined
     assert sum(ledger.formats.values()) == ledger.records_out
     assert len(set(good["id"].to_pylist())) == good.num_rows
     assert ledger_table([ledger]).schema.equals(LEDGER_SCHEMA)

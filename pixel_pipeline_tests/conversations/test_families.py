@@ -10,7 +10,7 @@ from pixel_pipeline.conversations.families import (
     FamilyConfig,
     FamilyConfigError,
     FamilyRule,
-    _glob_pattern,
+    glob_pattern,
     slug,
 )
 from pixel_pipeline.conversations.options import ConversionOptions
@@ -131,7 +131,7 @@ def test_many_keys_at_once_are_classified_as_each_alone(data: st.DataObject) -> 
     keys = data.draw(st.lists(st.builds(str.__add__, folders, paths), max_size=8))
     globs = data.draw(st.lists(st.builds(str.__add__, folders, paths).filter(bool), max_size=3))
     rules = tuple(
-        (re.compile(_glob_pattern(glob)), FamilyRule("c", f"family_{number}", "d"))
+        (re.compile(glob_pattern(glob)), FamilyRule("c", f"family_{number}", "d"))
         for number, glob in enumerate(globs)
     )
     config = FamilyConfig(rules)
