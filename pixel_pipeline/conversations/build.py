@@ -17,6 +17,7 @@ from pixel_pipeline.conversations.earlier import adopted, with_earlier
 from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.ledger import merged_rows
 from pixel_pipeline.conversations.quarantine import Wanted, counts
+from pixel_pipeline.conversations.records import ObjectError
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, LEDGER_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.task_results import (
@@ -271,7 +272,11 @@ class _Work:
         if source.key in self._whole:
             return [Piece.whole(source)]
         with self._lake.data.open(source.key, etag=source.etag) as stream:
-            opening = open_container(source, stream, repaired=Counter()).opening
+            try:
+                opening = open_container(source, stream, repaired=Counter()).opening
+            except ObjectError:
+                # The conversion tells.
+                opening = None
             # Not through the buffer, which fetches megabytes around each place.
             return cut(source, cast(io.RawIOBase, cast(io.BufferedReader, stream).raw), opening)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pixel_pipeline.conversations.bad_runs import BadRuns
 from pixel_pipeline.conversations.code_version import CODE_VERSION
-from pixel_pipeline.conversations.detection import Detection
+from pixel_pipeline.conversations.detection import Detection, merged_detection
 from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
 
@@ -117,9 +117,10 @@ def merged_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             name: json_counts(Counter(orjson.loads(whole[name])) + Counter(orjson.loads(row[name])))
             for name in _COUNTS
         }
+        detection = merged_detection(whole["detection"], row["detection"])
         # Before the sums: how many records there were before decides which runs meet.
         runs = BadRuns.of_row(whole) + BadRuns.of_row(row)
-        merged[-1] = whole | sums | counts | runs.columns()
+        merged[-1] = whole | sums | counts | runs.columns() | {"detection": detection}
     return merged
 
 
