@@ -19,6 +19,7 @@ from pixel_pipeline.conversations.build import (
     retract_families,
 )
 from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.task_results import TaskResult
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.errors import ObjectChangedError, ObjectNotFoundError
@@ -29,7 +30,8 @@ from pixel_pipeline_tests.conversations.convert import lines, sharegpt
 
 CALM = "gdrive/raw/Calm"
 WORK = "gdrive/raw/Work"
-CALM_RULE = FamilyConfig().classify(f"{CALM}/0.jsonl")
+DEFAULT_CONFIG = FamilyConfig()
+CALM_RULE = DEFAULT_CONFIG.classify(f"{CALM}/0.jsonl")
 CALM_TABLE = keys.conversations_table(category="calm", dataset="calm")
 
 
@@ -46,10 +48,16 @@ def raw(lake: Lake) -> Lake:
     return lake
 
 
-def _convert(lake: Lake, *, workers: int = 1, inventory: pa.Table | None = None) -> dict[str, FamilyReport]:
+def _convert(
+    lake: Lake,
+    *,
+    workers: int = 1,
+    inventory: pa.Table | None = None,
+    config: FamilyConfig = DEFAULT_CONFIG,
+) -> dict[str, FamilyReport]:
     families = families_of(
         list_raw(lake).objects if inventory is None else inventory,
-        config=FamilyConfig(),
+        config=config,
         bucket=lake.data.name,
     )
     with LocalExecutor(workers=workers) as executor:
@@ -410,3 +418,43 @@ def test_objects_are_packed_within_bounds_and_in_order(
     objects = families["calm"][1] if sizes else []
     planned = tasks.plan(objects, table="t", recipe="r", cut=lambda source: [tasks.Piece.whole(source)])
     assert [[piece.source.size for piece in task.pieces] for task in planned] == bundles
+
+
+def test_options_are_those_of_an_object_and_a_change_of_them_converts_it_again(raw: Lake) -> None:
+    raw.data.put(f"{CALM}/alone.jsonl", lines({"conversations": [{"from": "human", "value": "Alone"}]}))
+    raw.data.put(f"{CALM}/diary.jsonl", lines({"conversations": [{"from": "human", "value": "Dear diary"}]}))
+    assert _convert(raw)["calm"].quarantined == {"bad_json": 4, "one_sided": 2}
+    kept = CALM_RULE._replace(options=ConversionOptions(one_sided="keep"))
+    config = FamilyConfig(((re.compile(".*/diary.*"), kept),))
+    report = _convert(raw, config=config)["calm"]
+    assert report.quarantined == {"bad_json": 4, "one_sided": 1}
+    assert report.converted == 1
+    assert "Dear diary" in _said(raw)
+    assert _convert(raw, config=config)["calm"].reused
+    # And back.
+    assert _convert(raw)["calm"].quarantined == {"bad_json": 4, "one_sided": 2}
+    assert "Dear diary" not in _said(raw)
+
+
+def test_detection_is_the_same_whole_or_in_ranges(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [sharegpt(f"Question {n}", "Answer") if n % 5 else {"odd": n} for n in range(9000)]
+    raw.data.put(f"{CALM}/large.jsonl", b"\xef\xbb\xbf" + lines(*records))
+    _convert(raw)
+    whole = _read(raw, keys.LEDGER, order=("source_key",))
+    monkeypatch.setattr(tasks, "TASK_BYTES", 300_000)
+    monkeypatch.setattr(build, "CODE_VERSION", "other")
+    _convert(raw)
+    assert len(Table(raw, CALM_TABLE).parts()) > 2
+    cut = _read(raw, keys.LEDGER, order=("source_key",))
+    assert cut.drop(["code_version"]).equals(whole.drop(["code_version"]))
+    large = orjson.loads(
+        whole["detection"].to_pylist()[whole["source_key"].to_pylist().index(f"{CALM}/large.jsonl")]
+    )
+    assert 4 * large["votes"]["unrecognised"] == pytest.approx(large["votes"]["sharegpt"], rel=0.01)
+    assert large["sample"] < 4_000
+
+
+@pytest.mark.usefixtures("small_tasks")
+def test_a_large_object_that_cannot_be_opened_is_quarantined(raw: Lake) -> None:
+    raw.data.put(f"{CALM}/large.7z", b"7z\xbc\xaf\x27\x1c" + bytes(1000))
+    assert _convert(raw)["calm"].quarantined == {"bad_json": 4, "unsupported_container": 1}
