@@ -13,9 +13,10 @@ from pixel_pipeline.compute.executor import Executor
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.conversion import CODE_VERSION
 from pixel_pipeline.conversations.cutting import cut
-from pixel_pipeline.conversations.earlier import with_earlier
+from pixel_pipeline.conversations.earlier import adopted, with_earlier
 from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.ledger import merged_rows
+from pixel_pipeline.conversations.quarantine import Wanted, counts
 from pixel_pipeline.conversations.records import ObjectError
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, LEDGER_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
@@ -95,13 +96,22 @@ def families_of(
 
 
 def convert_family(
-    lake: Lake, *, rule: FamilyRule, objects: Sequence[SourceObject], executor: Executor
+    lake: Lake,
+    *,
+    rule: FamilyRule,
+    objects: Sequence[SourceObject],
+    executor: Executor,
+    replay: Wanted | None = None,
 ) -> FamilyReport:
     """Bring a family's canonical table, quarantine and ledger up to date with its raw objects.
 
     Nothing is read or written when objects, rules and code are those of the last time. Otherwise new and changed objects are
     converted; the rows of the others are taken over, also where they lie in the table of another family. Each of the
     three tables changes in one atomic commit.
+
+    Args:
+        replay: Of what was converted by other code or options, convert only this again, of the quarantine. All else stays as
+            it is, and counts as converted by the present ones.
 
     Raises:
         ObjectChangedError: an object is no longer the one that the inventory lists.
@@ -116,7 +126,7 @@ def convert_family(
     if remembered is not None and table.note().get("pixel.version") == version:
         return FamilyReport(**{**remembered, "converted": 0, "reused": True})
 
-    work = _Work(lake, table=table, family=rule.family, recipe=CODE_VERSION, executor=executor)
+    work = _Work(lake, table=table, family=rule.family, recipe=CODE_VERSION, executor=executor, replay=replay)
     results = work.results(objects)
     note = {"pixel.version": version}
     work.commit(results, note=note)
@@ -150,6 +160,33 @@ def convert_family(
     return report
 
 
+def replay_quarantine(
+    lake: Lake, *, config: FamilyConfig, executor: Executor, wanted: Wanted
+) -> Iterator[tuple[FamilyReport, int, int]]:
+    """Convert what lies in quarantine again, and nothing else: for after a correction of code or of families.yaml.
+
+    What is not wanted stays as it is and counts as converted by the present code, so that the next conversion does not
+    begin with it again. Families without anything that is wanted are left alone, unless everything is wanted.
+
+    Yields:
+        Each family's report, and how many wanted records were in its quarantine before and are now.
+    """
+    inventory = Table(lake, keys.INVENTORY).read(columns=["key", "size", "etag"])
+    families = families_of(inventory, config=config, bucket=lake.data.name)
+    before = _records_by_family(lake, wanted)
+    for family, (rule, objects) in families.items():
+        if family in before or wanted == Wanted():
+            report = convert_family(lake, rule=rule, objects=objects, executor=executor, replay=wanted)
+            yield report, before[family], _records_by_family(lake, wanted)[family]
+
+
+def _records_by_family(lake: Lake, wanted: Wanted) -> Counter[str]:
+    records: Counter[str] = Counter()
+    for count in counts(lake, wanted):
+        records[count.family] += count.records
+    return records
+
+
 def retract_families(lake: Lake, *, present: Collection[FamilyRule]) -> list[str]:
     """Take families that have no raw objects any more out of ledger, quarantine and their tables; returns their names.
 
@@ -181,12 +218,22 @@ class _Work:
         converted: Keys of the objects that were read.
     """
 
-    def __init__(self, lake: Lake, *, table: Table, family: str, recipe: str, executor: Executor) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        table: Table,
+        family: str,
+        recipe: str,
+        executor: Executor,
+        replay: Wanted | None,
+    ) -> None:
         self._lake = lake
         self._table = table
         self._family = family
         self._recipe = recipe
         self._executor = executor
+        self._replay = replay
         self._parts = table.parts()
         self._kept = kept_results(lake.data, family)
         self._whole: set[str] = set()
@@ -235,17 +282,25 @@ class _Work:
 
     def _done(self, tasks: list[Task]) -> list[TaskResult]:
         files = {item.key for item in self._lake.data.list(self._table.key)}
-        results = {}
-        for task in tasks:
-            kept = self._kept.get(task.name)
+
+        def lies(result: TaskResult) -> bool:
             # What is in no table may be vacuumed at any time once it is old; it is made again, the same to the byte.
-            if kept is not None and all(
-                f"{self._table.key}/{file.path}" in files and (file.part in self._parts or kept.fresh)
-                for file in kept.files
-            ):
-                results[task.name] = kept
+            return all(
+                f"{self._table.key}/{file.path}" in files and (file.part in self._parts or result.fresh)
+                for file in result.files
+            )
+
+        kept = {name: result for name, result in self._kept.items() if lies(result)}
+        results = {task.name: kept[task.name] for task in tasks if task.name in kept}
+        if self._replay is not None:
+            missing = [task for task in tasks if task.name not in results]
+            results |= adopted(
+                missing, bucket=self._lake.data, family=self._family, kept=kept, but=self._replay
+            )
         missing = [task for task in tasks if task.name not in results]
-        missing = with_earlier(missing, lake=self._lake, family=self._family, kept=self._kept)
+        missing = with_earlier(
+            missing, lake=self._lake, family=self._family, kept=self._kept, replay=self._replay
+        )
         for task, result in zip(missing, self._executor.map(run_task, missing), strict=True):
             results[task.name] = result
             self.converted |= {

@@ -17,7 +17,7 @@ from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, 
 from pixel_pipeline.conversations.containers.openings import open_range
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED
-from pixel_pipeline.conversations.formats import Format, find_format
+from pixel_pipeline.conversations.formats import Format, find_format, refusal
 from pixel_pipeline.conversations.formats.fields import describe_keys
 from pixel_pipeline.conversations.ledger import LedgerEntry
 from pixel_pipeline.conversations.records import Block, Fault, ObjectError, Record, RecordError
@@ -280,13 +280,14 @@ class Conversion:
             self._entry.detection.add(vote, value if isinstance(value, dict) else ())
 
     def _no_format(self, record: Record) -> RecordError:
-        found, only = describe_keys(record.value), self._source.options.format
-        if only is not None:
-            return RecordError(
-                "override_mismatch",
-                f"the rule in families.yaml says format: {only}, which does not match {found}",
-            )
-        return RecordError("unrecognised_schema", f"no format matches {found}")
+        only = self._source.options.format
+        if only is None:
+            return refusal(record.value)
+        found = describe_keys(record.value)
+        return RecordError(
+            "override_mismatch",
+            f"the rule in families.yaml says format: {only}, which does not match {found}",
+        )
 
     def _quarantine_fault(self, fault: Fault) -> None:
         self._vote(fault, UNREADABLE)

@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import xxhash
 
-from pixel_pipeline.conversations.columns import WHITE, Flags, Ints, Texts, black_sizes, texts_of, unsettled
+from pixel_pipeline.conversations.columns import WHITE, Flags, Ints, Texts, black_offsets, texts_of, unsettled
 from pixel_pipeline.conversations.records import Message
 
 ROLE_CODES = {"system": 0, "user": 1, "assistant": 2, "tool": 3}
@@ -55,17 +55,18 @@ def content_hashes(roles: np.typing.NDArray[np.uint8], texts: Texts, *, bounds: 
         texts: Contents of all turns.
         bounds: First turn of each conversation, and the number of turns.
     """
-    sizes = black_sizes(texts).astype("<i4").tobytes()
-    codes, content = roles.tobytes(), texts.data.tobytes()
+    offsets = black_offsets(texts)
+    sizes = np.diff(offsets).astype("<i4").tobytes()
+    codes, content = roles.tobytes(), texts.data.tobytes().translate(None, WHITE)
     odd: Flags = unsettled(texts)
     odd_before = np.concatenate([[0], np.cumsum(odd)])[bounds]
-    edges = texts.offsets[bounds].tolist()
+    edges = offsets[bounds].tolist()
     turns = bounds.tolist()
     hashes = []
     for index, plain in enumerate((odd_before[1:] == odd_before[:-1]).tolist()):
         start, end = turns[index], turns[index + 1]
         if plain:
-            said = content[edges[index] : edges[index + 1]].translate(None, WHITE)
+            said = content[edges[index] : edges[index + 1]]
             framed = b"".join((codes[start:end], sizes[4 * start : 4 * end], said))
         else:
             contents = [_settled(text) for text in texts.array[start:end].to_pylist()]

@@ -83,17 +83,17 @@ class LedgerEntry:
             "etag": self.source.etag,
             "family": self.source.family,
             "container": self.container,
-            "formats": _json_counts(self.formats),
+            "formats": json_counts(self.formats),
             "encoding": self.encoding,
             "bytes": self.source.size,
             "records_in": self.records_in,
             "records_out": self.records_out,
             "quarantined": self.quarantined,
-            "errors": _json_counts(self.errors),
+            "errors": json_counts(self.errors),
             "unlisted": self.unlisted,
             **self.runs.columns(),
-            "dropped": _json_counts(self.dropped),
-            "repaired": _json_counts(self.repaired),
+            "dropped": json_counts(self.dropped),
+            "repaired": json_counts(self.repaired),
             "code_version": CODE_VERSION,
             "detection": self.detection.dumped(),
         }
@@ -114,7 +114,7 @@ def merged_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         whole = merged[-1]
         sums = {name: whole[name] + row[name] for name in _SUMS}
         counts = {
-            name: _json_counts(Counter(orjson.loads(whole[name])) + Counter(orjson.loads(row[name])))
+            name: json_counts(Counter(orjson.loads(whole[name])) + Counter(orjson.loads(row[name])))
             for name in _COUNTS
         }
         detection = merged_detection(whole["detection"], row["detection"])
@@ -124,5 +124,6 @@ def merged_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return merged
 
 
-def _json_counts(counts: Counter[str]) -> str:
+def json_counts(counts: Counter[str]) -> str:
+    """Counts as the ledger keeps them: without zeros, sorted."""
     return orjson.dumps({key: n for key, n in counts.items() if n}, option=orjson.OPT_SORT_KEYS).decode()

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pixel_pipeline.conversations import metadata
 from pixel_pipeline.conversations.batch import conversation_rows, flagged_conversations, repeated
-from pixel_pipeline.conversations.columns import Flags, holds, texts_of
+from pixel_pipeline.conversations.columns import Flags, tagged, texts_of
 from pixel_pipeline.conversations.formats import chatml, find_format, sharegpt
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.identity import ROLE_CODES, record_ids
@@ -53,8 +53,6 @@ _MEANT = frozenset(
     ]
 )
 _UNKNOWN = 255
-# A tag within a turn: `turn_list` looks whether the other side goes on to speak there.
-_GLUED = ("者：".encode(), "师：".encode())
 # Blocks in a row without a lane, after which none is looked for any more.
 _MOST_MISSES = 8
 _LEAST_IN_LANE = 0.5
@@ -191,7 +189,7 @@ class TurnLane:
         flags = flagged_conversations(roles, texts, bounds=bounds, options=source.options)
         unknown = np.flatnonzero(roles == _UNKNOWN)
         flags[np.searchsorted(bounds, unknown, side="right") - 1] = True
-        flags[np.searchsorted(bounds, np.flatnonzero(holds(texts, *_GLUED)), side="right") - 1] = True
+        flags[np.searchsorted(bounds, np.flatnonzero(tagged(texts)), side="right") - 1] = True
         described, languages = self._describe(records, flags)
         positions = [offset + start for start, _ in lines]
         if flags.any():

@@ -77,6 +77,10 @@ def test_a_family_keeps_its_table_however_a_key_got_there(config: FamilyConfig) 
         ("rules: [7]", "rule 1"),
         ("rules: {a: b}", "`rules` is not a list"),
         ("- a", "`rules`"),
+        ("words: [a]", "`words` is not a mapping"),
+        ("words: {A B: [a]}", "`words` has the category 'A B'"),
+        ("words: {a: [x, 7]}", "`words.a` is not a list of words"),
+        ("words: {a: [--]}", "`words.a` is not a list of words"),
         ("rules: [", "YAML"),
         (
             "rules: [{match: x, family: a}, {match: y, family: a, dataset: b}]",
@@ -135,8 +139,11 @@ def test_many_keys_at_once_are_classified_as_each_alone(data: st.DataObject) -> 
         for number, glob in enumerate(globs)
     )
     config = FamilyConfig(rules)
-    assert config.family_column(pa.chunked_array([keys], pa.string())).to_pylist() == [
-        config.classify(key).family for key in keys
+    column = pa.chunked_array([keys], pa.string())
+    assert config.family_column(column).to_pylist() == [config.classify(key).family for key in keys]
+    assert config.rule_column(column).to_pylist() == [
+        next((number for number, (pattern, _) in enumerate(rules) if pattern.fullmatch(key)), None)
+        for key in keys
     ]
 
 
