@@ -110,6 +110,12 @@ class FamilyConfig:
             rules.append((re.compile("|".join(glob_pattern(glob) for glob in globs)), rule))
         return cls(tuple(rules), parse_words(document.get("words"), str(path)))
 
+    def rule_number(self, key: str) -> int | None:
+        """Returns which rule decides about a raw key, counted from 1; None where its folder does."""
+        return next(
+            (number for number, (pattern, _) in enumerate(self.rules, 1) if pattern.fullmatch(key)), None
+        )
+
     def rule_of(self, family: str) -> FamilyRule:
         """Returns where a family's objects belong, by its rules or the default of one named after its folder. Options are
         the defaults: they are those of an object (`classify`)."""
