@@ -9,6 +9,7 @@ import logging
 import os
 from pathlib import Path
 import secrets
+import shutil
 import signal
 import socket
 import tempfile
@@ -97,9 +98,13 @@ def _start(*, cpus: int, folder: str) -> None:
 def _join(address: str) -> None:
     import ray
 
-    # Our code travels with the job, so that all nodes run the same.
-    package = {"py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__/**"]}
-    ray.init(address, runtime_env=package, log_to_driver=False, logging_level=logging.ERROR)
+    # Our code travels with the job, so that all nodes run the same whatever is installed there. As the working folder: a
+    # module to import beside it would come after the driver's own folder, where a node may have another checkout.
+    with _private_folder() as folder:
+        shutil.copytree(PACKAGE, f"{folder}/{PACKAGE.name}", ignore=shutil.ignore_patterns("__pycache__"))
+        ray.init(
+            address, runtime_env={"working_dir": folder}, log_to_driver=False, logging_level=logging.ERROR
+        )
 
 
 def _private_folder() -> AbstractContextManager[str]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from typing import NamedTuple
 
 import orjson
@@ -47,6 +48,8 @@ with RayExecutor(workers=2) as executor:
     for _ in executor.map(time.sleep, [0, *[600] * 20]):
         print("working", flush=True)
 """
+# A cluster that other machines cannot reach, and a driver that looks for it there.
+ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
 
 
 class Cluster(NamedTuple):
@@ -57,23 +60,27 @@ class Cluster(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """A head node of two CPUs with a secret in its environment, as `ray start` brings it up."""
+    with tempfile.TemporaryDirectory(prefix="ray-node-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield from _head_node(folder)
+
+
+def _head_node(folder: str) -> Iterator[Cluster]:
     ports = _free_ports(2)
-    environment = {
-        **os.environ,
-        "NODE_SECRET": "of the node",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_AUTH_MODE": "disabled",
-    }
     head = subprocess.Popen(
         [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"),
             *(f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", "--node-ip-address=127.0.0.1"),
-            *("--include-dashboard=false", "--disable-usage-stats", f"--object-store-memory={128 * 1024**2}"),
+            *(
+                f"--temp-dir={folder}",
+                "--include-dashboard=false",
+                "--disable-usage-stats",
+                f"--object-store-memory={128 * 1024**2}",
+            ),
         ],
-        env=environment,
-        cwd=tmp_path_factory.mktemp("node"),
+        env={**os.environ, **ON_LOOPBACK, "NODE_SECRET": "of the node"},
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -96,9 +103,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def test_a_running_cluster_works_with_our_code_and_its_own_secrets(cluster: Cluster, way: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, getattr(cluster, way)],
-        env={**os.environ, "DRIVER_SECRET": "of the driver", "RAY_AUTH_MODE": "disabled"},
+        env={**os.environ, **ON_LOOPBACK, "DRIVER_SECRET": "of the driver"},
         capture_output=True,
         text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     found = orjson.loads(done.stdout)
