@@ -1,7 +1,7 @@
 """What this project does, for each job of `conversations_peers.py`: detection, roles, repair, hashes and ledger besides."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 import io
 from multiprocessing import parent_process
@@ -58,7 +58,7 @@ def _meet(meeting: str, workers: int, _: int) -> None:
 def convert_pieces(paths: Sequence[str], out: Path, executor: LocalExecutor) -> int:
     """Converts files on the workers of an executor. Returns the number of conversations."""
     pieces = [piece for path in paths for piece in pieces_of(path)]
-    pieces = [Piece(**{**vars(piece), "number": number}) for number, piece in enumerate(pieces)]
+    pieces = [replace(piece, number=number) for number, piece in enumerate(pieces)]
     return sum(executor.map(partial(_convert_piece, out), pieces))
 
 
@@ -73,15 +73,19 @@ def pieces_of(path: str) -> Iterator[Piece]:
     with open(path, "rb") as file:
         head = file.readline() if is_array or is_table else b""
         start = file.tell()
-        while block := file.read(piece_bytes):
-            rest = file.readline()
-            quotes = block.count(b'"') + rest.count(b'"')
+        while start < size:
+            quotes = 0
+            if is_table:
+                quotes = file.read(piece_bytes).count(b'"')
+            else:
+                file.seek(start + piece_bytes)
+            line = file.readline()
+            quotes += line.count(b'"')
             while is_table and quotes % 2:
-                rest = file.readline()
-                quotes += rest.count(b'"')
-            end = file.tell()
+                quotes += file.readline().count(b'"')
+            end = min(file.tell(), size)
             if is_array and end < size:
-                yield Piece(0, path, start, end - len(b",\n"), head, b"]")
+                yield Piece(0, path, start, end - len(b",\n") if line.endswith(b",\n") else end, head, b"]")
             else:
                 yield Piece(0, path, start, end, head)
             start = end
@@ -151,7 +155,10 @@ def convert_stored(read_at: str, bucket: str, key: str) -> Work:
 
     def work() -> int:
         with there.data.open(key) as stream:
-            return _convert(key, stream, size=0, bucket=_Passing(lake.data)).records_in
+            entry = _convert(key, stream, size=0, bucket=_Passing(lake.data))
+        if entry.quarantined > 1:
+            raise BenchmarkError(f"{entry.quarantined:,} records were quarantined; one may be too long.")
+        return entry.records_in
 
     return work
 

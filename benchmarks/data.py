@@ -119,19 +119,17 @@ def sharegpt_array(size: int) -> Repeated:
 
 
 def sharegpt_long_line(size: int) -> Repeated:
-    """A ShareGPT conversation of about `size` bytes on a line of its own, and a usual one before and behind it."""
-    before, behind = (_encoded(record) + b"\n" for record in islice(sharegpt(), 2))
-    turns = [
-        turn for record in islice(sharegpt(seed=8), size // 2_500 + 1) for turn in record["conversations"]
-    ]
+    """A ShareGPT conversation of about `size` bytes on a line of its own; usual ones, two before it and one behind it."""
+    first, second, behind = (_encoded(record) + b"\n" for record in islice(sharegpt(), 3))
+    turns = [turn for record in islice(sharegpt(seed=8), _distinct(size)) for turn in record["conversations"]]
     block = _encoded(turns)[1:-1] + b","
     times = max(1, round(size / len(block)))
     return Repeated(
-        head=before + b'{"id": "long", "conversations": [',
+        head=first + second + b'{"id": "long", "conversations": [',
         block=block,
         times=times,
         tail=b'{"from": "gpt", "value": "goodbye"}]}\n' + behind,
-        count=3,
+        count=4,
     )
 
 

@@ -43,7 +43,7 @@ def families_list(as_json: Json = False) -> None:
     for family in found:
         size = decimal(family.bytes)
         table.add_row(family.family, family.category, family.dataset, f"{family.objects:,}", size, family.why)
-    Console(width=max(out.width, 100), highlight=False).print(table)
+    Console(width=max(out.width, 120), highlight=False).print(table)
 
 
 @families.command("suggest")

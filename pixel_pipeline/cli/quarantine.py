@@ -143,7 +143,11 @@ def _list_counts(lake: "Lake", wanted: "Wanted", *, limit: int, as_json: bool) -
         out.print(line, markup=False, soft_wrap=True)
     _tell_rest(len(found) - limit)
     told = ", ".join(f"{name} {n:,}" for name, n in by_class.most_common())
-    err.print(f"{by_class.total():,} records are quarantined{': ' if told else ''}{told}", markup=False)
+    err.print(
+        f"{by_class.total():,} records are quarantined{': ' if told else ''}{told}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _list_records(lake: "Lake", wanted: "Wanted", *, limit: int | None, as_json: bool) -> None:

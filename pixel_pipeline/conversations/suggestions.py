@@ -215,11 +215,15 @@ def _globs(place: str, found: Sequence[_Said], *, of: Sequence[str]) -> tuple[st
 def _candidates(place: str, item: _Said) -> tuple[str, str, str]:
     """Anywhere in the first folder; where it stands, whatever its numbers; itself."""
     tier = next(tier for tier in TIERS if item.key.startswith(tier))
-    *above, name = item.key.removeprefix(tier).split("/")[: item.depth + 1]
-    folder = tier + "".join(f"{part}/" for part in above)
+    exact = "/".join(item.key.removeprefix(tier).split("/")[: item.depth + 1])
     end = "" if item.of_file else "/**"
     anywhere = place if place in TIERS else f"{place}**/"
-    return f"{anywhere}*{item.hint.text}*{end}", folder + re.sub(r"\d+", "*", name) + end, folder + name + end
+    within = f"{tier}{exact}".removeprefix(place)
+    return (
+        f"{anywhere}*{item.hint.text}*{end}",
+        place + re.sub(r"\d+", "*", within) + end,
+        f"{tier}{exact}{end}",
+    )
 
 
 def _named(groups: Iterable[_Group], *, defaults: set[str], configured: set[str]) -> list[Suggestion]:

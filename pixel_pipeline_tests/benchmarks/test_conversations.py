@@ -75,12 +75,13 @@ def test_pieces_hold_the_records_of_the_whole(
     assert len([*conversations_ours.pieces_of(str(path))]) == 1
     assert conversations_ours.convert([str(path)], str(folder), workers=1)() == count
     whole = column(folder, "content_hash")
-    monkeypatch.setattr(conversations_ours, "PIECE_BYTES", 7_000)
-    assert len([*conversations_ours.pieces_of(str(path))]) > 5
-    for file in folder.iterdir():
-        file.unlink()
-    assert conversations_ours.convert([str(path)], str(folder), workers=1)() == count
-    assert column(folder, "content_hash") == whole
+    # The last cut falls anywhere before the end of the file.
+    for size in (7_000, *range(SIZE - 10_000, SIZE + 5_000, 2_500)):
+        monkeypatch.setattr(conversations_ours, "PIECE_BYTES", size)
+        for file in folder.iterdir():
+            file.unlink()
+        assert conversations_ours.convert([str(path)], str(folder), workers=1)() == count
+        assert column(folder, "content_hash") == whole
 
 
 def test_both_sides_count_the_same(kind: str, tmp_path: Path, folder: Path) -> None:

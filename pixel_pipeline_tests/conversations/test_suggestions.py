@@ -65,13 +65,13 @@ def test_files_speak_where_no_folder_does() -> None:
         "gdrive/raw/cptsd_1.json",
         "gdrive/raw/more cptsd.csv",
         "gdrive/raw/x.json",
-        "gdrive/raw/Dump/cot_1.json",
-        "gdrive/raw/Dump/cot_22.json",
+        "gdrive/raw/Dump/part 1/cot_1.json",
+        "gdrive/raw/Dump/part 2/cot_22.json",
         "gdrive/raw/Dump/scottish.json",
     ) == [
         ("unsorted_cptsd", "cptsd", ("gdrive/raw/*cptsd*",), 2),
         # `*cot*` would take the Scottish ones.
-        ("dump_cot_reasoning", "cot_reasoning", ("gdrive/raw/Dump/cot_*.json",), 2),
+        ("dump_cot_reasoning", "cot_reasoning", ("gdrive/raw/Dump/part */cot_*.json",), 2),
     ]
 
 

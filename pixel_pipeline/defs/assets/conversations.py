@@ -93,6 +93,8 @@ def _summary(report: FamilyReport) -> str:
     parts = [f"{report.records_in:,} records → {report.records_out:,} conversations"]
     if report.quarantined:
         parts.append(f"quarantined: {metadata.counts(report.quarantined)}")
+    if report.converted < report.objects:
+        parts.append(f"{report.converted:,} of {report.objects:,} objects were new or changed")
     if report.dropped:
         parts.append(f"dropped: {metadata.counts(report.dropped)}")
     return f"{report.family}: " + "; ".join(parts)
