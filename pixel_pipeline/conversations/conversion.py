@@ -123,7 +123,11 @@ class Conversion:
         repaired = self._entry.repaired
         if self._opening is None:
             curious = self._look is not None
-            opened = open_container(self._source, self._stream, repaired=repaired, curious=curious)
+            try:
+                opened = open_container(self._source, self._stream, repaired=repaired, curious=curious)
+            except ObjectError as error:
+                self._entry.detection.container_why = error.reason
+                raise
         else:
             opened, self._range = open_range(
                 self._opening, self._stream, start=self._start, last=self._last, repaired=repaired

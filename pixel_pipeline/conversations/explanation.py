@@ -136,6 +136,8 @@ def explain(source: SourceObject, stream: BinaryIO, *, most_records: int = SAMPL
         for error_class, reason in _errors(batch.quarantine):
             reasons.setdefault(error_class, Counter())[reason] += 1
     entry = conversion.ledger
+    # It could not be opened: only the conversion knows why.
+    detection = detection if detection.container_why else entry.detection
     speakers = speakers_of(sample.values)
     unnamed = speakers.pop(OTHERS, 0)
     return Explanation(

@@ -118,6 +118,8 @@ def test_overrides_are_tried_as_the_conversion_would() -> None:
     assert found.detection["votes"] == {"pair": 2}
     refused = explained(parquet(PAIR), container="csv_table")
     assert list(refused.quarantined) == ["override_mismatch"]
+    [reason] = refused.quarantined["override_mismatch"]["reasons"]
+    assert refused.detection["container_why"] == reason
 
 
 @pytest.mark.parametrize("name", ["file", "file.csv", "file.jsonl", "README.md"])
