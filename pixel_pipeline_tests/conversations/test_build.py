@@ -10,15 +10,15 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations import build, task_results, tasks
+from pixel_pipeline.conversations import build, family_work, task_results, tasks
 from pixel_pipeline.conversations.build import (
-    TABLE_SCHEMA,
     FamilyReport,
     convert_family,
     families_of,
     retract_families,
 )
 from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.family_work import TABLE_SCHEMA
 from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.task_results import TaskResult
 from pixel_pipeline.lake import keys
@@ -321,7 +321,7 @@ def test_a_killed_conversion_goes_on_where_it_was(raw: Lake, monkeypatch: pytest
     whole = _convert(raw)
     expected = _canonical(raw)
     _undo(raw)
-    run, ran = build.run_task, []
+    run, ran = family_work.run_task, []
 
     def killed(task: tasks.Task) -> TaskResult:
         if len(ran) == 7:
@@ -329,12 +329,12 @@ def test_a_killed_conversion_goes_on_where_it_was(raw: Lake, monkeypatch: pytest
         ran.append(task.name)
         return run(task)
 
-    monkeypatch.setattr(build, "run_task", killed)
+    monkeypatch.setattr(family_work, "run_task", killed)
     with pytest.raises(KeyboardInterrupt):
         _convert(raw)
     assert not Table(raw, CALM_TABLE).exists()
     first = list(ran)
-    monkeypatch.setattr(build, "run_task", lambda task: ran.append(task.name) or run(task))
+    monkeypatch.setattr(family_work, "run_task", lambda task: ran.append(task.name) or run(task))
     again = _convert(raw)
     assert len(ran) == len(set(ran)) > len(first) == 7
     assert {family: replace(report, converted=0) for family, report in again.items()} == {
@@ -347,8 +347,8 @@ def test_results_of_long_ago_are_not_relied_on(raw: Lake, monkeypatch: pytest.Mo
     """What no table holds may be vacuumed under our hands."""
     _convert(raw)
     raw.data.delete([item.key for item in raw.data.list(f"{CALM_TABLE}/_delta_log")])
-    run, ran = build.run_task, []
-    monkeypatch.setattr(build, "run_task", lambda task: ran.append(task.name) or run(task))
+    run, ran = family_work.run_task, []
+    monkeypatch.setattr(family_work, "run_task", lambda task: ran.append(task.name) or run(task))
     _convert(raw)
     assert ran == []
     raw.data.delete([item.key for item in raw.data.list(f"{CALM_TABLE}/_delta_log")])
@@ -357,21 +357,29 @@ def test_results_of_long_ago_are_not_relied_on(raw: Lake, monkeypatch: pytest.Mo
     assert len(ran) == 1
 
 
+def _config(**tables: tuple[str, str, str]) -> FamilyConfig:
+    """Category, family and dataset by folder."""
+    return FamilyConfig(
+        tuple(
+            (re.compile(f"gdrive/raw/{folder}/.*", re.DOTALL), FamilyRule(*place))
+            for folder, place in tables.items()
+        )
+    )
+
+
+def _table(lake: Lake, category: str, dataset: str) -> pa.Table:
+    return _read(lake, keys.conversations_table(category=category, dataset=dataset))
+
+
 def test_a_renamed_family_takes_its_rows_along(raw: Lake) -> None:
-    before = _convert(raw)["calm"]
+    before = _convert(raw)
     rows = _read(raw, CALM_TABLE)
-    rule = FamilyRule(category="priority", family="quiet", dataset="wave_1")
-    config = FamilyConfig(((re.compile("gdrive/raw/Calm/.*", re.DOTALL), rule),))
-    families = families_of(list_raw(raw).objects, config=config, bucket=raw.data.name)
-    with LocalExecutor(workers=1) as executor:
-        reports = {
-            family: convert_family(raw, rule=rule, objects=objects, executor=executor)
-            for family, (rule, objects) in families.items()
-        }
+    reports = _convert(raw, config=_config(Calm=("priority", "quiet", "wave_1")))
     assert reports["quiet"].converted == 0
     assert reports["work"].reused
-    assert retract_families(raw, present=[rule for rule, _ in families.values()]) == ["calm"]
-    moved = _read(raw, keys.conversations_table(category="priority", dataset="wave_1"))
+    rules = [FamilyRule("priority", "quiet", "wave_1"), FamilyRule("work", "work", "work")]
+    assert retract_families(raw, present=rules) == ["calm"]
+    moved = _table(raw, "priority", "wave_1")
     same = [name for name in rows.schema.names if name not in ("category", "family", "dataset", "part")]
     assert moved.select(same) == rows.select(same)
     assert set(
@@ -380,8 +388,18 @@ def test_a_renamed_family_takes_its_rows_along(raw: Lake) -> None:
     assert Table(raw, CALM_TABLE).row_count() == 0
     for key in (keys.LEDGER, keys.QUARANTINE):
         assert set(_read(raw, key, order=("source_key",))["family"].to_pylist()) == {"quiet", "work"}
-    assert reports["quiet"].quarantined == before.quarantined
-    assert reports["quiet"].records_in == before.records_in
+    assert reports["quiet"].quarantined == before["calm"].quarantined
+    assert reports["quiet"].records_in == before["calm"].records_in
+
+
+def test_families_that_change_places_leave_nothing_behind(raw: Lake) -> None:
+    _convert(raw, config=_config(Calm=("a", "calm", "one"), Work=("a", "work", "two")))
+    for calm, work in (("two", "one"), ("three", "two")):
+        reports = _convert(raw, config=_config(Calm=("a", "calm", calm), Work=("a", "work", work)))
+        assert {report.converted for report in reports.values()} == {0}
+        assert _table(raw, "a", calm)["family"].to_pylist() == ["calm"] * 8
+        assert _table(raw, "a", work)["family"].to_pylist() == ["work"]
+    assert _table(raw, "a", "one").num_rows == 0
 
 
 def test_a_table_of_another_layout_is_replaced(raw: Lake) -> None:

@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pixel_pipeline.conversations.build import (
-    TABLE_SCHEMA,
     FamilyReport,
     convert_family,
     families_of,
     retract_families,
 )
+from pixel_pipeline.conversations.family_work import TABLE_SCHEMA
 from pixel_pipeline.defs import metadata
 from pixel_pipeline.defs.io_manager import column_schema
 from pixel_pipeline.defs.partitions import FAMILIES
