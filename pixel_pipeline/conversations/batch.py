@@ -1,6 +1,8 @@
 """Columns of a batch in the making: plain lists while records come, looked at and turned into Arrow arrays once it is full."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +21,6 @@ from pixel_pipeline.conversations.schema import (
     CONVERSATION_SCHEMA,
     MESSAGE_TYPE,
     MESSAGES_TYPE,
-    QUARANTINE_SCHEMA,
     SOURCE_TYPE,
     TAGS_TYPE,
 )
@@ -28,7 +29,6 @@ from pixel_pipeline.conversations.text import clean
 from pixel_pipeline.conversations.validation import validated
 
 _NO_CONVERSATIONS = pa.RecordBatch.from_pylist([], schema=CONVERSATION_SCHEMA)
-_NO_QUARANTINE = pa.RecordBatch.from_pylist([], schema=QUARANTINE_SCHEMA)
 _ROLE_NAMES = pa.array(list(ROLE_CODES), pa.string())
 _SYSTEM, _USER, _ASSISTANT = ROLE_CODES["system"], ROLE_CODES["user"], ROLE_CODES["assistant"]
 
@@ -96,6 +96,10 @@ class BatchBuilder:
         self._lengths: list[int] = []
         self._roles: list[str] = []
         self._contents: list[str] = []
+        # Rows that are done, and how many conversations stand before each of them.
+        self._done: list[pa.RecordBatch] = []
+        self._done_rows = 0
+        self._before: list[tuple[int, int]] = []
         # Of the conversation that is looked at when a batch is settled.
         self._settling: int | None = None
 
@@ -109,6 +113,13 @@ class BatchBuilder:
         self._contents += contents
         self.rows += 1
         self.size += sum(map(len, contents)) + len(conversation.metadata) + len(conversation.reasoning or "")
+
+    def add_rows(self, rows: pa.RecordBatch) -> None:
+        """Adds conversations that are rows already, and counted; the positions of all others in the batch are byte offsets."""
+        self._before.append((len(self._conversations), self._done_rows))
+        self._done.append(rows)
+        self._done_rows += rows.num_rows
+        self.rows += rows.num_rows
 
     def quarantine_record(self, record: Record, error: RecordError) -> None:
         """Adds a record that cannot become a conversation."""
@@ -126,21 +137,30 @@ class BatchBuilder:
             raw=raw,
             raw_size=self.whole_size if self.position_kind == "object" else raw_size,
             error=error,
-            place=len(self._conversations) if self._settling is None else self._settling,
+            place=self._place(),
             late=self._settling is not None,
         )
         self.rows += 1
 
+    def _place(self) -> int:
+        """How many conversations of the batch stand before the present one."""
+        if self._settling is None:
+            return len(self._conversations) + self._done_rows
+        # Rows added when so many conversations had come stand before the next one.
+        added = bisect_right(self._before, self._settling, key=itemgetter(0))
+        done = self._before[added][1] if added < len(self._before) else self._done_rows
+        return self._settling + done
+
     def take(self) -> ConvertedBatch:
         """Settles what was collected and returns it; starts anew."""
-        arrived = len(self._conversations)
+        arrived = len(self._conversations) + self._done_rows
         texts = self._settled()
         for conversation in self._conversations:
             if conversation.repaired:
                 self._entry.repaired.update(conversation.repaired)
         self._entry.records_out += len(self._conversations)
         self._entry.formats.update(conversation.format_name for conversation in self._conversations)
-        batch = ConvertedBatch(self._conversation_rows(texts), self._refused.take(arrived))
+        batch = ConvertedBatch(self._all_rows(texts), self._refused.take(arrived))
         self._clear()
         return batch
 
@@ -228,11 +248,6 @@ class BatchBuilder:
             self._roles += [role for role, _ in messages]
             self._contents += [content for _, content in messages]
 
-    @property
-    def no_quarantine(self) -> pa.RecordBatch:
-        """A quarantine without rows."""
-        return _NO_QUARANTINE
-
     def _turn_bounds(self) -> Ints:
         """First turn of each conversation, and the number of turns."""
         bounds = np.zeros(len(self._lengths) + 1, np.int64)
@@ -241,6 +256,16 @@ class BatchBuilder:
 
     def _role_codes(self) -> npt.NDArray[np.uint8]:
         return np.fromiter(map(ROLE_CODES.__getitem__, self._roles), np.uint8, len(self._roles))
+
+    def _all_rows(self, texts: Texts) -> pa.RecordBatch:
+        parts = self._done if not self._conversations else [*self._done, self._conversation_rows(texts)]
+        if len(parts) < 2:
+            return parts[0] if parts else _NO_CONVERSATIONS
+        rows = pa.concat_batches(parts)
+        if parts is self._done:
+            return rows
+        positions = rows["source"].field("position").to_numpy()
+        return rows.take(pa.array(np.argsort(positions, kind="stable")))
 
     def _conversation_rows(self, texts: Texts) -> pa.RecordBatch:
         conversations = self._conversations
@@ -274,16 +299,16 @@ def conversation_rows(
     source: SourceObject,
     *,
     ids: Sequence[str],
-    positions: Sequence[int],
+    positions: Sequence[int] | Ints,
     position_kind: str,
     member: str | None,
     roles: npt.NDArray[np.uint8],
     texts: Texts,
     bounds: Ints,
     formats: pa.Array,
-    languages: Sequence[str | None],
-    reasonings: Sequence[str | None],
-    metadata: Sequence[str],
+    languages: Sequence[str | None] | pa.Array,
+    reasonings: Sequence[str | None] | pa.Array,
+    metadata: Sequence[str] | pa.Array,
     tags: pa.Array | None = None,
 ) -> pa.RecordBatch:
     """Rows of CONVERSATION_SCHEMA.
@@ -317,10 +342,10 @@ def conversation_rows(
         "dataset": repeated(source.dataset, n),
         "source": places,
         "content_hash": pa.array(content_hashes(roles, texts, bounds=bounds), pa.string()),
-        "language": pa.array(languages, pa.string()),
+        "language": _text_array(languages),
         "tags": tags if tags is not None else _no_tags(n),
-        "reasoning": pa.array(reasonings, pa.string()),
-        "metadata": pa.array(metadata, pa.string()),
+        "reasoning": _text_array(reasonings),
+        "metadata": _text_array(metadata),
     }
     return pa.RecordBatch.from_arrays(
         [columns[name] for name in CONVERSATION_SCHEMA.names], schema=CONVERSATION_SCHEMA
@@ -345,6 +370,10 @@ def flagged_conversations(
         # In bytes, of which there are at least as many.
         flags |= np.diff(texts.offsets[bounds]) > options.longest
     return flags
+
+
+def _text_array(values: Sequence[str | None] | pa.Array) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, pa.string())
 
 
 def _no_tags(n: int) -> pa.Array:

@@ -54,7 +54,10 @@ class Texts:
     @cached_property
     def leads(self) -> Ints:
         """Where characters beyond ASCII begin that are no ideographs: in these there is never anything the matter."""
-        return np.flatnonzero((self.data >= 0xC2) & ((self.data < 0xE4) | (self.data > 0xE9)))
+        beyond = self.data >= 0xC2
+        if not beyond.any():
+            return np.empty(0, np.int64)
+        return np.flatnonzero(beyond & ((self.data < 0xE4) | (self.data > 0xE9)))
 
 
 def texts_of(values: Sequence[str]) -> Texts:
@@ -66,8 +69,12 @@ def dirty(texts: Texts) -> Flags:
     """Texts that `text.clean` may change: all that it would, and some others."""
     data = texts.data
     flags = np.zeros(len(texts.array), np.bool_)
+    odd = data < 0x20
     # Tab and line feed are 9 and 10; bytes below them wrap around.
-    for odd in ((data < 0x20) & (data - np.uint8(9) > 1), data == 0x7F, data == ord("&"), data == ord("<")):
+    odd &= data - np.uint8(9) > 1
+    for byte in (0x7F, ord("&"), ord("<")):
+        odd |= data == byte
+    if odd.any():
         flags[texts.rows(np.flatnonzero(odd))] = True
     leads = texts.leads
     if len(leads):

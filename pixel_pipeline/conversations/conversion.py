@@ -1,8 +1,6 @@
 """From a raw object to canonical conversations, quarantine and one ledger entry."""
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from operator import itemgetter
 from typing import BinaryIO
 
 import numpy as np
@@ -11,18 +9,19 @@ from pixel_pipeline.conversations import metadata
 from pixel_pipeline.conversations.batch import BatchBuilder, Conversation, ConvertedBatch
 from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.code_version import CODE_VERSION
+from pixel_pipeline.conversations.columns import Ints
 from pixel_pipeline.conversations.containers import open_container
-from pixel_pipeline.conversations.containers.json_lines import line_record, line_records
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
 from pixel_pipeline.conversations.containers.openings import open_range
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED
 from pixel_pipeline.conversations.formats import Format, find_format, refusal
 from pixel_pipeline.conversations.formats.fields import describe_keys
+from pixel_pipeline.conversations.lanes import Lanes
+from pixel_pipeline.conversations.lanes.shape import Lane
 from pixel_pipeline.conversations.ledger import LedgerEntry
 from pixel_pipeline.conversations.records import Block, Fault, ObjectError, Record, RecordError
 from pixel_pipeline.conversations.source import SourceObject
-from pixel_pipeline.conversations.turn_lane import Lines, TurnLanes
 
 __all__ = ["CODE_VERSION", "Conversion", "ConvertedBatch", "LedgerEntry", "convert_object"]
 
@@ -87,7 +86,7 @@ class Conversion:
         self._range: Range | None = None
         self._entry = LedgerEntry(source)
         self._builder = BatchBuilder(source, self._entry)
-        self._lanes = TurnLanes(source)
+        self._lanes = Lanes(source)
         self._state = "new"
 
     @property
@@ -145,7 +144,7 @@ class Conversion:
         for name, size, opened in archive.members or ():
             yield from self._flush()
             builder.member, builder.whole_size = name if outer is None else f"{outer}/{name}", size
-            self._lanes = TurnLanes(self._source)
+            self._lanes = Lanes(self._source)
             try:
                 if isinstance(opened, ObjectError):
                     raise opened
@@ -182,41 +181,34 @@ class Conversion:
         return self._builder.rows >= BATCH_RECORDS or self._builder.size >= BATCH_SIZE
 
     def _convert_block(self, block: Block) -> Iterator[ConvertedBatch]:
-        lines = self._lanes.read(block, member=self._builder.member)
-        if lines is None:
-            for item in line_records(block, self._entry.repaired):
-                self._convert_item(item)
-                if self._is_full():
-                    yield self._builder.take()
-            return
-        # Runs of lines in the lane, and between them single lines that go the long way: rows keep the order of the lines.
-        done = taken = 0
-        for index in [*np.flatnonzero(~lines.in_lane).tolist(), len(lines.lines)]:
-            if index > done:
-                if self._builder.rows:
-                    yield self._builder.take()
-                rows = lines.rows.slice(taken, index - done)
-                self._sample_lines(block, lines, done, index)
-                self._entry.count_converted(rows.num_rows, lines.format_name)
-                yield ConvertedBatch(rows, self._builder.no_quarantine)
-                taken += rows.num_rows
-            done = index + 1
-            if index < len(lines.lines):
-                start, end = lines.lines[index]
-                self._convert_item(
-                    line_record(block.position + start, block.data[start:end], self._entry.repaired)
-                )
+        yield from self._flush()
+        repaired, builder = self._entry.repaired, self._builder
+        for stretch in self._lanes.read(block, member=builder.member):
+            # Runs of records in the lane, and between them single ones that go the long way.
+            done = stretch.start
+            taken = 0
+            for index in [*(stretch.start + np.flatnonzero(~stretch.in_lane)).tolist(), stretch.end]:
+                if index > done and stretch.rows is not None and stretch.lane is not None:
+                    self._sample(block.positions[done:index], stretch.lane)
+                    self._entry.count_converted(index - done, stretch.lane.format_name)
+                    builder.add_rows(stretch.rows.slice(taken, index - done))
+                    taken += index - done
+                done = index + 1
+                if index < stretch.end:
+                    self._convert_item(block.record(index, repaired))
+                    if self._is_full():
+                        yield builder.take()
+        yield from self._flush()
 
-    def _sample_lines(self, block: Block, lines: Lines, first: int, end: int) -> None:
-        """Counts a run of lines in the lane into the sample, as far as they belong to it."""
-        if not self._in_sample(block.position + lines.lines[first][0]):
+    def _sample(self, positions: Ints, lane: Lane) -> None:
+        """Counts records in a lane into the sample, as far as they belong to it."""
+        if not self._in_sample(int(positions[0])):
             return
         if self._builder.member is None:
-            left = PROBE_BYTES - block.position
-            end = bisect_left(lines.lines, left, lo=first, hi=end, key=itemgetter(0))
+            within = int(np.searchsorted(positions, PROBE_BYTES))
         else:
-            end = min(end, first + SAMPLE_RECORDS - self._entry.records_in)
-        self._entry.detection.add(lines.format_name, lines.keys, records=end - first)
+            within = min(len(positions), SAMPLE_RECORDS - self._entry.records_in)
+        self._entry.detection.add(lane.format_name, lane.keys, records=within)
 
     def _in_sample(self, position: int) -> bool:
         """Whether the next record, at a position, is one that detection looks at."""

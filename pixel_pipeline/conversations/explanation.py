@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pixel_pipeline.conversations.bundles import sessions_of
-from pixel_pipeline.conversations.containers.json_lines import line_records
 from pixel_pipeline.conversations.containers.opened import Evidence, Opened
 from pixel_pipeline.conversations.conversion import convert_object
 from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED, Detection
@@ -231,7 +230,7 @@ class _Sample:
 
 
 def _apart(item: Item) -> Iterator[Record | Fault]:
-    return line_records(item, Counter()) if isinstance(item, Block) else iter((item,))
+    return item.records(Counter()) if isinstance(item, Block) else iter((item,))
 
 
 def _offered(value: Any) -> list[Any]:

@@ -58,7 +58,6 @@ class LedgerEntry:
         self.records_in += n
         self.records_out += n
         self.formats[format_name] += n
-        self.runs += BadRuns.none(n)
 
     def count_dropped(self, reason: str) -> None:
         """Counts a record that came in and is no conversation, nor ought to be one."""

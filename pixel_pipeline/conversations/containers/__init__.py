@@ -181,12 +181,12 @@ def _opened(
     as_it_lies: bool = False,
 ) -> Opened:
     opening = opening_of(container.name, given) if as_it_lies else None
-    are_messages, records = strewn(container.read(given), lines_of=json_lines.line_records)
+    are_messages, records = strewn(container.read(given))
     if are_messages:
         # Those of one conversation may lie anywhere in the object.
         opening = None
         why = f"{why}; a record is a single message, those of one conversation are taken together"
-        records = joined(records, lines_of=json_lines.line_records, repaired=given.repaired)
+        records = joined(records, repaired=given.repaired)
     return Opened(
         container.name,
         encoding.name,

@@ -1,9 +1,9 @@
 """JSON lines: one JSON value a line, positions are byte offsets. A bad line is quarantined alone, and reading
 goes on."""
 
-from collections import Counter
 from collections.abc import Generator, Iterator
 
+import numpy as np
 import orjson
 
 from pixel_pipeline.conversations.containers.json_values import parse_json
@@ -16,6 +16,7 @@ NAME = "json_lines"
 POSITION_KIND = "byte"
 IS_TEXT = True
 _MOST_LINES = 50
+_LINE_FEED, _SPACE = 0x0A, 0x20
 
 
 def matches(given: Input) -> Evidence:
@@ -57,20 +58,27 @@ def _blocks(content: PeekableStream, start: int) -> Generator[Item, None, bool]:
             reason = f"a line of {item.size} bytes, more than {MAX_RECORD_BYTES >> 20} MiB"
             yield Fault(item.offset, item.data, item.size, "too_large", reason)
         else:
-            yield Block(*item)
+            yield line_block(*item)
     return True
 
 
-def line_records(block: Block, repaired: Counter[str]) -> Iterator[Record | Fault]:
-    """The lines of a block one by one."""
-    offset = block.position
-    for line in block.data.split(b"\n"):
-        if line and not line.isspace():
-            yield line_record(offset, line, repaired)
-        offset += len(line) + 1
+def line_block(offset: int, data: bytes) -> Block:
+    """Whole lines, those without blank ones."""
+    text = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(text == _LINE_FEED)
+    if not data.endswith(b"\n"):
+        ends = np.append(ends, len(data))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    for index in np.flatnonzero(text[np.minimum(starts, len(data) - 1)] <= _SPACE).tolist():
+        if not data[starts[index] : ends[index]].strip():
+            starts[index] = -1
+    filled = starts >= 0
+    if not filled.all():
+        starts, ends = starts[filled], ends[filled]
+    return Block(data, starts, ends, offset + starts, line_record)
 
 
-def line_record(offset: int, line: bytes, repaired: Counter[str]) -> Record | Fault:
+def line_record(offset: int, line: bytes, repaired: dict[str, int]) -> Record | Fault:
     """One line, which is not blank."""
     try:
         return Record(offset, orjson.loads(line), line)

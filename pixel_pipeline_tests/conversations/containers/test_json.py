@@ -11,7 +11,7 @@ from pixel_pipeline.conversations import containers
 from pixel_pipeline.conversations.containers import json_array, json_document, json_lines, streams
 from pixel_pipeline.conversations.identity import record_id
 from pixel_pipeline.conversations.records import ObjectError
-from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
+from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt, taken_apart
 
 GOOD = sharegpt("hello", "hi")
 KEY = "gdrive/raw/Folder/file"
@@ -227,11 +227,11 @@ ARRAY = (
 
 @pytest.mark.parametrize("cut", range(1, len(ARRAY)))
 def test_a_range_says_whether_it_ends_between_two_elements(cut: int) -> None:
-    whole = list(json_array.read_elements([ARRAY], start=7, repaired=Counter()))
+    whole = taken_apart(json_array.read_elements([ARRAY], start=7, repaired=Counter()))
     before = json_array.read_elements([ARRAY[:cut]], start=7, repaired=Counter(), cut=True)
     records: list[Any] = []
     try:
-        records += before
+        records += taken_apart(before)
     except ObjectError:
         assert not before.ends_at_boundary
     boundaries = {record.position - 7 for record in whole[1:]}
@@ -240,7 +240,7 @@ def test_a_range_says_whether_it_ends_between_two_elements(cut: int) -> None:
     )
     if before.ends_at_boundary:
         rest = json_array.read_elements([ARRAY[cut:]], start=7 + cut, repaired=Counter(), opened=True)
-        assert records + list(rest) == whole
+        assert records + taken_apart(rest) == whole
         assert rest.ends_at_boundary
 
 
