@@ -1,6 +1,8 @@
 """The short way gives what the long way gives, to the letter."""
 
 from collections.abc import Iterator
+import csv
+import io
 import re
 from typing import Any
 from unittest import mock
@@ -84,10 +86,10 @@ damaged = st.sampled_from(
 )
 
 
-def same_both_ways(data: bytes) -> None:
-    short = convert(data)
+def same_both_ways(data: bytes, key: str = "gdrive/raw/F/x.json") -> None:
+    short = convert(data, key)
     with mock.patch.object(lanes, "_MOST_MISSES", -1):
-        long = convert(data)
+        long = convert(data, key)
     assert short.rows == long.rows
     assert short.bad == long.bad
     assert short.ledger == long.ledger
@@ -122,6 +124,36 @@ def test_elements_of_an_array_too(data: bytes, block: int, comma: bytes, is_pret
         same_both_ways(b"[" + comma.join(elements) + b"]\n")
 
 
+cells = st.sampled_from(
+    ["yes", "no", "caf\u00e9", "a\nb", "", " ", "x\r\ny", 'say "so"', "a,b", "<b>", "\ufeffx", "NULL", "1.0"]
+)
+headers = st.sampled_from(
+    [["Context", "Response", "lang"], ["instruction", "input", "output"], ["question", "cot", "answer"]]
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    headers,
+    st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(st.integers(0, 200), st.sampled_from(['"', "\n", ",", "\r", "\n\n", " "])), max_size=1
+    ),
+    st.sampled_from([1, 64, 300, 1 << 19]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_rows_of_csv_too(
+    header: list[str], rows: list[tuple[str, ...]], dirt: list[tuple[int, str]], block: int, end: str
+) -> None:
+    table = io.StringIO()
+    csv.writer(table, lineterminator=end).writerows([header, *rows])
+    text = table.getvalue()
+    for at, piece in dirt:
+        text = text[:at] + piece + text[at:]
+    with mock.patch.object(streams, "BLOCK", block):
+        same_both_ways(text.encode(), "gdrive/raw/F/x.csv")
+
+
 @pytest.fixture
 def in_lane(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each record whether it was in a lane, filled as blocks are read."""
@@ -152,6 +184,15 @@ def test_a_printed_array_takes_the_short_way(in_lane: list[bool]) -> None:
     got = convert(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
     assert all(in_lane)
     assert len(got.rows) == len(in_lane) == 20
+
+
+def test_clean_rows_take_the_short_way(in_lane: list[bool]) -> None:
+    rows = [f'"How are\nyou, {n}?","Say ""fine""",{n}' for n in range(20)]
+    rows[7] = '"one\r\ntwo",three,7'
+    got = convert("\r\n".join(["Context,Response,label", *rows]).encode(), "gdrive/raw/F/x.csv")
+    assert in_lane == [n != 7 for n in range(20)]
+    assert got.messages[3] == [("user", "How are\nyou, 3?"), ("assistant", 'Say "fine"')]
+    assert (got.messages[7][0], got.ledger.repaired) == (("user", "one\ntwo"), {"line_ends": 1})
 
 
 def test_a_bad_line_keeps_few_others_out_of_the_lane(in_lane: list[bool]) -> None:
