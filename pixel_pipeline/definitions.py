@@ -18,6 +18,7 @@ from pixel_pipeline.defs.assets import (  # noqa: E402
     training,
 )
 from pixel_pipeline.defs.automation import automation  # noqa: E402
+from pixel_pipeline.defs.checks.budgets import error_budget  # noqa: E402
 from pixel_pipeline.defs.checks.conservation import conservation  # noqa: E402
 from pixel_pipeline.defs.checks.sync import complete  # noqa: E402
 from pixel_pipeline.defs.console import console_logger  # noqa: E402
@@ -45,7 +46,7 @@ defs = dg.Definitions(
         training.moe_checkpoint,
         training.evaluation,
     ],
-    asset_checks=[complete, conservation],
+    asset_checks=[complete, error_budget, conservation],
     jobs=[sync_raw, refresh_inventory, prepare_data, train_moe],
     schedules=schedules(_settings),
     sensors=[raw_changes(running=_has_drive), automation(running=_has_drive)],

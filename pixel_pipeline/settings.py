@@ -14,6 +14,11 @@ from pixel_pipeline.errors import SettingsError
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
+# What a worker on another machine is told; paths and credentials are its own.
+SHARED_FIELDS = ("bucket", "checkpoint_bucket", "endpoint", "region", "conditional_writes")
+# What a worker on this machine is told besides.
+MACHINE_FIELDS = ("home", "ca_bundle")
+
 # First pair with anything set wins; within it both halves must be there.
 CREDENTIAL_CHAIN = (
     ("OVH_S3_ACCESS_KEY", "OVH_S3_SECRET_KEY"),
@@ -89,7 +94,14 @@ class Settings(BaseSettings):
     offline: bool = Field(False, description="Load datasets from the local cache alone, whatever lies in S3.")
     training_steps: int | None = Field(None, ge=1, description="Steps to train in place of the profile's.")
     workers: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Local worker processes."
+        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Worker processes of this machine."
+    )
+    compute: Literal["local", "ray"] = Field(
+        "local", description="Where conversion tasks run: processes of this machine, or Ray."
+    )
+    ray_address: str | None = Field(
+        None,
+        description="Ray cluster: `auto`, `ray://host:port` or `host:port`. Without it, `ray` starts one on this machine.",
     )
     drive_remote: str | None = Field(
         None,
@@ -228,6 +240,21 @@ class Settings(BaseSettings):
     def uses_embedded_s3(self) -> bool:
         """True when neither an endpoint nor any credential variable is set."""
         return self.endpoint is None and self.credentials() is None
+
+    def worker_environment(self) -> dict[str, str]:
+        """Variables that give Ray's workers this lake. Nothing secret: a worker has its credentials from its machine.
+
+        Raises:
+            SettingsError: a cluster is to work on the embedded S3, which this machine alone can reach.
+        """
+        if self.compute == "ray" and self.ray_address is not None and self.uses_embedded_s3:
+            raise SettingsError(
+                "PIXEL_RAY_ADDRESS names a cluster, but the lake is the embedded S3 of this machine.",
+                hint="Set PIXEL_S3_ENDPOINT and credentials, or unset PIXEL_RAY_ADDRESS for a Ray on this machine.",
+            )
+        fields = SHARED_FIELDS if self.ray_address else SHARED_FIELDS + MACHINE_FIELDS
+        values = {_variable(type(self), (name,)): getattr(self, name) for name in fields}
+        return {variable: str(value) for variable, value in values.items() if value is not None}
 
     @property
     def drive_source(self) -> str:

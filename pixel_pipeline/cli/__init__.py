@@ -9,6 +9,7 @@ from pixel_pipeline.cli.data import ingest, sample, status
 from pixel_pipeline.cli.demo import demo
 from pixel_pipeline.cli.doctor import doctor
 from pixel_pipeline.cli.generate import generate
+from pixel_pipeline.cli.quarantine import quarantine
 from pixel_pipeline.cli.s3 import s3
 from pixel_pipeline.cli.sync import sync
 from pixel_pipeline.cli.tables import vacuum
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 for command in (demo, doctor, sample, ingest, sync, status, generate, vacuum):
     app.command()(command)
+app.add_typer(quarantine, name="quarantine")
 app.add_typer(s3, name="s3")
 
 

@@ -23,6 +23,13 @@ def print_json(value: Any) -> None:
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
 
 
+def printable(text: str) -> str:
+    """Names from a bucket or an archive, with what would steer a terminal made visible."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+
+
 @contextmanager
 def transfer_bar(label: str) -> Iterator[Any]:
     """A progress bar; yields a function that takes rclone's statistics."""

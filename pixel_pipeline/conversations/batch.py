@@ -1,25 +1,26 @@
 """Columns of a batch in the making: plain lists while records come, looked at and turned into Arrow arrays once it is full."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pixel_pipeline.conversations import metadata
-from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.columns import Flags, Ints, Texts, blank, dirty, texts_of
+from pixel_pipeline.conversations.formats.thoughts import thinking
 from pixel_pipeline.conversations.identity import ROLE_CODES, content_hashes, record_id
 from pixel_pipeline.conversations.ledger import LedgerEntry
+from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.records import Record, RecordError
+from pixel_pipeline.conversations.refused import Refused
 from pixel_pipeline.conversations.schema import (
     CONVERSATION_SCHEMA,
     MESSAGE_TYPE,
     MESSAGES_TYPE,
-    QUARANTINE_RAW_BYTES,
-    QUARANTINE_SCHEMA,
     SOURCE_TYPE,
     TAGS_TYPE,
 )
@@ -27,7 +28,7 @@ from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.text import clean
 from pixel_pipeline.conversations.validation import validated
 
-_NO_QUARANTINE = pa.RecordBatch.from_pylist([], schema=QUARANTINE_SCHEMA)
+_NO_CONVERSATIONS = pa.RecordBatch.from_pylist([], schema=CONVERSATION_SCHEMA)
 _ROLE_NAMES = pa.array(list(ROLE_CODES), pa.string())
 _SYSTEM, _USER, _ASSISTANT = ROLE_CODES["system"], ROLE_CODES["user"], ROLE_CODES["assistant"]
 
@@ -85,6 +86,7 @@ class BatchBuilder:
         self.whole_size = source.size
         self._source = source
         self._entry = entry
+        self._refused = Refused(source, entry)
         self._clear()
 
     def _clear(self) -> None:
@@ -94,7 +96,12 @@ class BatchBuilder:
         self._lengths: list[int] = []
         self._roles: list[str] = []
         self._contents: list[str] = []
-        self._quarantine: list[dict[str, Any]] = []
+        # Rows that are done, and how many conversations stand before each of them.
+        self._done: list[pa.RecordBatch] = []
+        self._done_rows = 0
+        self._before: list[tuple[int, int]] = []
+        # Of the conversation that is looked at when a batch is settled.
+        self._settling: int | None = None
 
     def add_conversation(
         self, conversation: Conversation, *, roles: Sequence[str], contents: Sequence[str]
@@ -107,6 +114,13 @@ class BatchBuilder:
         self.rows += 1
         self.size += sum(map(len, contents)) + len(conversation.metadata) + len(conversation.reasoning or "")
 
+    def add_rows(self, rows: pa.RecordBatch) -> None:
+        """Adds conversations that are rows already, and counted; the positions of all others in the batch are byte offsets."""
+        self._before.append((len(self._conversations), self._done_rows))
+        self._done.append(rows)
+        self._done_rows += rows.num_rows
+        self.rows += rows.num_rows
+
     def quarantine_record(self, record: Record, error: RecordError) -> None:
         """Adds a record that cannot become a conversation."""
         raw = record.raw
@@ -115,35 +129,44 @@ class BatchBuilder:
         self.quarantine(position=record.position, raw=raw, raw_size=len(raw or b""), error=error)
 
     def quarantine(self, *, position: int, raw: bytes | None, raw_size: int, error: RecordError) -> None:
-        """Adds a quarantine row."""
-        whole = self.position_kind == "object"
-        kept = None if whole or raw is None else raw[:QUARANTINE_RAW_BYTES]
-        self._entry.quarantined += 1
-        self._quarantine.append(
-            {
-                "position": position,
-                "position_kind": self.position_kind,
-                "member": self.member,
-                "raw_bytes": kept,
-                "raw_size": self.whole_size if whole else raw_size,
-                "error_class": error.error_class,
-                "reason": error.reason,
-            }
+        """Adds a record to what is quarantined."""
+        self.size += self._refused.add(
+            position=position,
+            position_kind=self.position_kind,
+            member=self.member,
+            raw=raw,
+            raw_size=self.whole_size if self.position_kind == "object" else raw_size,
+            error=error,
+            place=self._place(),
+            late=self._settling is not None,
         )
         self.rows += 1
-        self.size += len(kept or b"")
+
+    def _place(self) -> int:
+        """How many conversations of the batch stand before the present one."""
+        if self._settling is None:
+            return len(self._conversations) + self._done_rows
+        # Rows added when so many conversations had come stand before the next one.
+        added = bisect_right(self._before, self._settling, key=itemgetter(0))
+        done = self._before[added][1] if added < len(self._before) else self._done_rows
+        return self._settling + done
 
     def take(self) -> ConvertedBatch:
         """Settles what was collected and returns it; starts anew."""
+        arrived = len(self._conversations) + self._done_rows
         texts = self._settled()
         for conversation in self._conversations:
             if conversation.repaired:
                 self._entry.repaired.update(conversation.repaired)
         self._entry.records_out += len(self._conversations)
         self._entry.formats.update(conversation.format_name for conversation in self._conversations)
-        batch = ConvertedBatch(self._conversation_rows(texts), self._quarantine_rows())
+        batch = ConvertedBatch(self._all_rows(texts), self._refused.take(arrived))
         self._clear()
         return batch
+
+    def take_unlisted(self) -> ConvertedBatch:
+        """What is quarantined without a row of its own, once the whole object was read."""
+        return ConvertedBatch(_NO_CONVERSATIONS, self._refused.unlisted())
 
     def _settled(self) -> Texts:
         """The texts of all turns, once every conversation is clean and valid."""
@@ -154,15 +177,36 @@ class BatchBuilder:
         }
         try:
             texts = texts_of(self._contents)
-            flagged = flagged_conversations(self._role_codes(), texts, bounds=self._turn_bounds())
+            flagged = flagged_conversations(
+                self._role_codes(), texts, bounds=self._turn_bounds(), options=self._source.options
+            )
             flagged[np.fromiter(thoughts, np.int64)[dirty(texts_of([*thoughts.values()]))]] = True
         except UnicodeEncodeError:
             # A lone surrogate somewhere.
             flagged = np.ones(len(self._conversations), np.bool_)
-        if not flagged.any():
-            return texts
-        self._settle(np.flatnonzero(flagged).tolist())
-        return texts_of(self._contents)
+        if flagged.any():
+            self._settle(np.flatnonzero(flagged).tolist())
+            texts = texts_of(self._contents)
+        if self._source.options.reasoning == "think" and self._think():
+            texts = texts_of(self._contents)
+        return texts
+
+    def _think(self) -> bool:
+        """Puts the reasoning of each conversation in front of its last answer; returns whether there is any."""
+        bounds = self._turn_bounds().tolist()
+        thoughtful = [
+            (index, conversation.reasoning)
+            for index, conversation in enumerate(self._conversations)
+            if conversation.reasoning
+        ]
+        for index, reasoning in thoughtful:
+            turns = range(bounds[index], bounds[index + 1])
+            answer = max((turn for turn in turns if self._roles[turn] == "assistant"), default=None)
+            if answer is None:
+                continue
+            self._contents[answer] = thinking(reasoning, self._contents[answer])
+            self._conversations[index] = self._conversations[index]._replace(reasoning=None)
+        return bool(thoughtful)
 
     def _settle(self, flagged: list[int]) -> None:
         """Cleans and validates the flagged conversations one by one; those that fail go to quarantine."""
@@ -192,8 +236,10 @@ class BatchBuilder:
                         for role, content in zip(roles[turns], contents[turns], strict=True)
                     ],
                     repaired,
+                    self._source.options,
                 )
             except RecordError as error:
+                self._settling = index
                 self.quarantine_record(conversation.record, error)
                 continue
             reasoning = clean(conversation.reasoning, repaired) if conversation.reasoning else None
@@ -201,11 +247,6 @@ class BatchBuilder:
             self._lengths.append(len(messages))
             self._roles += [role for role, _ in messages]
             self._contents += [content for _, content in messages]
-
-    @property
-    def no_quarantine(self) -> pa.RecordBatch:
-        """A quarantine without rows."""
-        return _NO_QUARANTINE
 
     def _turn_bounds(self) -> Ints:
         """First turn of each conversation, and the number of turns."""
@@ -215,6 +256,16 @@ class BatchBuilder:
 
     def _role_codes(self) -> npt.NDArray[np.uint8]:
         return np.fromiter(map(ROLE_CODES.__getitem__, self._roles), np.uint8, len(self._roles))
+
+    def _all_rows(self, texts: Texts) -> pa.RecordBatch:
+        parts = self._done if not self._conversations else [*self._done, self._conversation_rows(texts)]
+        if len(parts) < 2:
+            return parts[0] if parts else _NO_CONVERSATIONS
+        rows = pa.concat_batches(parts)
+        if parts is self._done:
+            return rows
+        positions = rows["source"].field("position").to_numpy()
+        return rows.take(pa.array(np.argsort(positions, kind="stable")))
 
     def _conversation_rows(self, texts: Texts) -> pa.RecordBatch:
         conversations = self._conversations
@@ -243,36 +294,21 @@ class BatchBuilder:
             metadata=[conversation.metadata for conversation in conversations],
         )
 
-    def _quarantine_rows(self) -> pa.RecordBatch:
-        # Refused while records came or when the batch was settled; a reader wants them in their order.
-        rows = (
-            sorted(self._quarantine, key=itemgetter("position"))
-            if self.position_kind != "object"
-            else self._quarantine
-        )
-        same = {
-            "source_key": self._source.key,
-            "etag": self._source.etag,
-            "family": self._source.family,
-            "code_version": CODE_VERSION,
-        }
-        return pa.RecordBatch.from_pylist([row | same for row in rows], schema=QUARANTINE_SCHEMA)
-
 
 def conversation_rows(
     source: SourceObject,
     *,
     ids: Sequence[str],
-    positions: Sequence[int],
+    positions: Sequence[int] | Ints,
     position_kind: str,
     member: str | None,
     roles: npt.NDArray[np.uint8],
     texts: Texts,
     bounds: Ints,
     formats: pa.Array,
-    languages: Sequence[str | None],
-    reasonings: Sequence[str | None],
-    metadata: Sequence[str],
+    languages: Sequence[str | None] | pa.Array,
+    reasonings: Sequence[str | None] | pa.Array,
+    metadata: Sequence[str] | pa.Array,
     tags: pa.Array | None = None,
 ) -> pa.RecordBatch:
     """Rows of CONVERSATION_SCHEMA.
@@ -306,17 +342,19 @@ def conversation_rows(
         "dataset": repeated(source.dataset, n),
         "source": places,
         "content_hash": pa.array(content_hashes(roles, texts, bounds=bounds), pa.string()),
-        "language": pa.array(languages, pa.string()),
+        "language": _text_array(languages),
         "tags": tags if tags is not None else _no_tags(n),
-        "reasoning": pa.array(reasonings, pa.string()),
-        "metadata": pa.array(metadata, pa.string()),
+        "reasoning": _text_array(reasonings),
+        "metadata": _text_array(metadata),
     }
     return pa.RecordBatch.from_arrays(
         [columns[name] for name in CONVERSATION_SCHEMA.names], schema=CONVERSATION_SCHEMA
     )
 
 
-def flagged_conversations(roles: npt.NDArray[np.uint8], texts: Texts, *, bounds: Ints) -> Flags:
+def flagged_conversations(
+    roles: npt.NDArray[np.uint8], texts: Texts, *, bounds: Ints, options: ConversionOptions
+) -> Flags:
     """Conversations that need cleaning, joining or refusing; arguments as of `conversation_rows`."""
     opening = np.zeros(len(roles) + 1, np.bool_)
     opening[bounds[:-1]] = True
@@ -324,10 +362,18 @@ def flagged_conversations(roles: npt.NDArray[np.uint8], texts: Texts, *, bounds:
     wrong[1:] |= (roles[1:] == roles[:-1]) & ~opening[1:-1]
     flags = np.zeros(len(bounds) - 1, np.bool_)
     flags[np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1] = True
-    for needed in (_USER, _ASSISTANT):
-        before = np.concatenate([[0], np.cumsum(roles == needed)])
+    sides = (roles == _USER, roles == _ASSISTANT)
+    for needed in (sides[0] | sides[1],) if options.one_sided == "keep" else sides:
+        before = np.concatenate([[0], np.cumsum(needed)])
         flags |= before[bounds[1:]] == before[bounds[:-1]]
+    if options.longest is not None:
+        # In bytes, of which there are at least as many.
+        flags |= np.diff(texts.offsets[bounds]) > options.longest
     return flags
+
+
+def _text_array(values: Sequence[str | None] | pa.Array) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, pa.string())
 
 
 def _no_tags(n: int) -> pa.Array:

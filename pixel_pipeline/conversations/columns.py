@@ -5,7 +5,7 @@ look at each turn, and most turns need no second one.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -21,45 +21,62 @@ WHITE = bytes(range(0x21))
 _NFC_SETTLED = np.zeros(256, np.bool_)
 _NFC_SETTLED[:0xC0] = True
 _NFC_SETTLED[[0xC2, 0xC3, 0xE2, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9]] = True
+_NONE = np.zeros(1, np.int32)
 
 
-class Texts(NamedTuple):
+class Texts:
     """Texts one after another.
 
+    Args:
+        array: The texts, type string. A null is taken for an empty text.
+
     Attributes:
-        array: The texts, type string, without nulls.
+        array: The texts.
         data: Their UTF-8 bytes.
         offsets: Where each begins in `data`, and the end of the last.
     """
 
-    array: pa.Array
-    data: npt.NDArray[np.uint8]
-    offsets: Ints
+    def __init__(self, array: pa.Array) -> None:
+        _, offsets, data = array.buffers()
+        bounds = (
+            np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+            if len(array)
+            else _NONE
+        )
+        self.array = array
+        self.data = np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
+        self.offsets: Ints = bounds.astype(np.int64) - bounds[0]
 
     def rows(self, positions: Ints) -> Ints:
         """The texts in which bytes stand."""
         return np.searchsorted(self.offsets, positions, side="right") - 1
 
+    @cached_property
+    def leads(self) -> Ints:
+        """Where characters beyond ASCII begin that are no ideographs: in these there is never anything the matter."""
+        beyond = self.data >= 0xC2
+        if not beyond.any():
+            return np.empty(0, np.int64)
+        return np.flatnonzero(beyond & ((self.data < 0xE4) | (self.data > 0xE9)))
+
 
 def texts_of(values: Sequence[str]) -> Texts:
     """Lays texts out. Raises UnicodeEncodeError where one holds a lone surrogate."""
-    array = pa.array(values, pa.string(), size=len(values))
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, np.int32)[: len(array) + 1].astype(np.int64)
-    content = np.frombuffer(data, np.uint8)[: bounds[-1]] if data is not None else np.empty(0, np.uint8)
-    return Texts(array, content, bounds)
+    return Texts(pa.array(values, pa.string(), size=len(values)))
 
 
 def dirty(texts: Texts) -> Flags:
     """Texts that `text.clean` may change: all that it would, and some others."""
     data = texts.data
     flags = np.zeros(len(texts.array), np.bool_)
-    controls = data < 0x20
-    if np.count_nonzero(controls) > np.count_nonzero(data == 0x0A) + np.count_nonzero(data == 0x09):
-        flags[texts.rows(np.flatnonzero(controls & (data != 0x0A) & (data != 0x09)))] = True
+    odd = data < 0x20
+    # Tab and line feed are 9 and 10; bytes below them wrap around.
+    odd &= data - np.uint8(9) > 1
     for byte in (0x7F, ord("&"), ord("<")):
-        flags[texts.rows(np.flatnonzero(data == byte))] = True
-    leads = np.flatnonzero(data >= 0xC2)
+        odd |= data == byte
+    if odd.any():
+        flags[texts.rows(np.flatnonzero(odd))] = True
+    leads = texts.leads
     if len(leads):
         first, second = data[leads], data[leads + 1]
         # U+0080 to U+00BF, and what mojibake and invisible characters begin with (`text._clean_beyond_ascii`).
@@ -77,43 +94,50 @@ def dirty(texts: Texts) -> Flags:
     return flags
 
 
-def holds(texts: Texts, *needles: bytes) -> Flags:
-    """Texts in which one of some byte sequences stands."""
+def tagged(texts: Texts) -> Flags:
+    """Texts within which the other side may go on to speak: `者：` or `师：` (`formats.turn_list`)."""
     flags = np.zeros(len(texts.array), np.bool_)
-    content = texts.data.tobytes()
-    for needle in needles:
-        found = content.find(needle)
-        while found >= 0:
-            flags[texts.rows(np.array([found]))] = True
-            found = content.find(needle, found + 1)
+    data, leads = texts.data, texts.leads
+    colons = leads[(data[leads] == 0xEF) & (leads >= 3)]
+    colons = colons[(data[colons + 1] == 0xBC) & (data[colons + 2] == 0x9A)]
+    for letter in ("者".encode(), "师".encode()):
+        is_behind = np.logical_and.reduce([data[colons - 3 + n] == byte for n, byte in enumerate(letter)])
+        flags[texts.rows(colons[is_behind])] = True
     return flags
 
 
 def blank(texts: Texts) -> Flags:
     """Texts that are empty or white space alone."""
-    sizes = np.diff(texts.offsets)
-    flags: Flags = sizes == 0
-    first = (
-        texts.data[np.minimum(texts.offsets[:-1], max(len(texts.data) - 1, 0))] if len(texts.data) else sizes
-    )
-    # White space beyond ASCII begins with C2, E1, E2 or E3.
-    maybe = np.flatnonzero(~flags & ((first <= 0x20) | (first == 0xC2) | ((first >= 0xE1) & (first <= 0xE3))))
-    for row in maybe.tolist():
+    flags: Flags = np.diff(texts.offsets) == 0
+    if not len(texts.data):
+        return flags
+    starts, last = texts.offsets[:-1], len(texts.data) - 1
+    first, second = (texts.data[np.minimum(starts + n, last)] for n in (0, 1))
+    # White space beyond ASCII is U+0085, U+00A0, U+1680, general punctuation and U+3000.
+    maybe = (first <= 0x20) | (first == 0xC2) | (first == 0xE1) | (first == 0xE2) & (second <= 0x81)
+    maybe |= (first == 0xE3) & (second == 0x80)
+    for row in np.flatnonzero(maybe & ~flags).tolist():
         flags[row] = texts.array[row].as_py().isspace()
     return flags
 
 
-def black_sizes(texts: Texts) -> Ints:
-    """Bytes of each text that are not WHITE."""
-    white = np.searchsorted(np.flatnonzero(texts.data <= 0x20), texts.offsets)
-    return np.diff(texts.offsets) - np.diff(white)
+def black_offsets(texts: Texts) -> Ints:
+    """The offsets of texts that have lost their WHITE bytes."""
+    white = np.packbits(texts.data <= 0x20, bitorder="little")
+    words = np.zeros(len(white) // 8 + 1, np.uint64)
+    words.view(np.uint8)[: len(white)] = white
+    before = np.concatenate([[0], np.cumsum(np.bitwise_count(words), dtype=np.int64)])
+    word, bit = texts.offsets >> 6, (texts.offsets & 63).astype(np.uint64)
+    within = np.bitwise_count(words[word] & ((np.uint64(1) << bit) - np.uint64(1)))
+    offsets: Ints = texts.offsets - before[word] - within
+    return offsets
 
 
 def unsettled(texts: Texts) -> Flags:
     """Texts that hold white space beyond ASCII, or are perhaps not in NFC."""
     data = texts.data
     flags = np.zeros(len(texts.array), np.bool_)
-    leads = np.flatnonzero(data >= 0xC2)
+    leads = texts.leads
     if len(leads):
         first, second = data[leads], data[leads + 1]
         odd = ~_NFC_SETTLED[first]

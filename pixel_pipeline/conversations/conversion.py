@@ -9,14 +9,19 @@ from pixel_pipeline.conversations import metadata
 from pixel_pipeline.conversations.batch import BatchBuilder, Conversation, ConvertedBatch
 from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.code_version import CODE_VERSION
+from pixel_pipeline.conversations.columns import Ints
 from pixel_pipeline.conversations.containers import open_container
-from pixel_pipeline.conversations.containers.json_lines import line_record, line_records
-from pixel_pipeline.conversations.containers.opened import Opened
+from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
+from pixel_pipeline.conversations.containers.openings import open_range
+from pixel_pipeline.conversations.containers.ranges import Range
+from pixel_pipeline.conversations.detection import UNREADABLE, UNRECOGNISED
 from pixel_pipeline.conversations.formats import Format, find_format, refusal
+from pixel_pipeline.conversations.formats.fields import describe_keys
+from pixel_pipeline.conversations.lanes import Lanes
+from pixel_pipeline.conversations.lanes.shape import Lane
 from pixel_pipeline.conversations.ledger import LedgerEntry
 from pixel_pipeline.conversations.records import Block, Fault, ObjectError, Record, RecordError
 from pixel_pipeline.conversations.source import SourceObject
-from pixel_pipeline.conversations.turn_lane import TurnLanes
 
 __all__ = ["CODE_VERSION", "Conversion", "ConvertedBatch", "LedgerEntry", "convert_object"]
 
@@ -25,30 +30,51 @@ BATCH_SIZE = 1 << 20
 """Characters and raw bytes after which a batch is handed out before it has BATCH_RECORDS rows."""
 
 
-def convert_object(source: SourceObject, stream: BinaryIO) -> "Conversion":
-    """Converts one raw object.
+class UnalignedRange(Exception):
+    """No record ends where a range does, or the rest of it cannot be read: the object has to be converted as a whole."""
+
+
+def convert_object(
+    source: SourceObject,
+    stream: BinaryIO,
+    *,
+    opening: Opening | None = None,
+    start: int = 0,
+    last: bool = True,
+) -> "Conversion":
+    """Converts one raw object, or a range of its bytes.
 
     Args:
         source: The object, and the family it belongs to.
         stream: Its bytes from the first on; a Parquet object is read in place when the stream can seek.
+        opening: Given for a range, which is to begin and end where records do: `stream` is the bytes of that range alone.
+        start: Offset of the range's first byte.
+        last: The range ends where the object ends.
 
     Returns:
         An iterable of ConvertedBatch, to be consumed once; its `ledger` is complete afterwards. The same
         bytes give equal batches. Bad records and unreadable objects are quarantine rows, never exceptions;
-        errors of `stream` itself pass.
+        errors of `stream` itself pass, and UnalignedRange where no record ends with
+        the range.
     """
-    return Conversion(source, stream)
+    return Conversion(source, stream, opening=opening, start=start, last=last)
 
 
 class Conversion:
     """One object on its way. Iterate it once, then read `ledger`."""
 
-    def __init__(self, source: SourceObject, stream: BinaryIO) -> None:
+    def __init__(
+        self, source: SourceObject, stream: BinaryIO, *, opening: Opening | None, start: int, last: bool
+    ) -> None:
         self._source = source
         self._stream = stream
+        self._opening = opening
+        self._start = start
+        self._last = last
+        self._range: Range | None = None
         self._entry = LedgerEntry(source)
         self._builder = BatchBuilder(source, self._entry)
-        self._lanes = TurnLanes(source)
+        self._lanes = Lanes(source)
         self._state = "new"
 
     @property
@@ -72,13 +98,24 @@ class Conversion:
             yield from self._read()
         except ObjectError as error:
             yield from self._quarantine_object(error)
+        if self._range is not None and not self._range.ends_at_boundary:
+            raise UnalignedRange
         if self._builder.rows:
             yield self._builder.take()
+        if self._entry.unlisted:
+            yield self._builder.take_unlisted()
         self._state = "done"
 
     def _read(self) -> Iterator[ConvertedBatch]:
-        opened = open_container(self._source, self._stream, repaired=self._entry.repaired)
+        repaired = self._entry.repaired
+        if self._opening is None:
+            opened = open_container(self._source, self._stream, repaired=repaired)
+        else:
+            opened, self._range = open_range(
+                self._opening, self._stream, start=self._start, last=self._last, repaired=repaired
+            )
         self._entry.container, self._entry.encoding = opened.name, opened.encoding
+        self._entry.detection.opened(opened)
         yield from self._read_members(opened) if opened.members is not None else self._read_opened(opened)
 
     def _read_members(self, archive: Opened) -> Iterator[ConvertedBatch]:
@@ -88,7 +125,7 @@ class Conversion:
         for name, size, opened in archive.members or ():
             yield from self._flush()
             builder.member, builder.whole_size = name if outer is None else f"{outer}/{name}", size
-            self._lanes = TurnLanes(self._source)
+            self._lanes = Lanes(self._source)
             try:
                 if isinstance(opened, ObjectError):
                     raise opened
@@ -108,10 +145,8 @@ class Conversion:
             yield self._builder.take()
 
     def _read_opened(self, opened: Opened) -> Iterator[ConvertedBatch]:
-        entry = self._entry
         if opened.dropped is not None:
-            entry.records_in += 1
-            entry.dropped[opened.dropped] += 1
+            self._entry.count_dropped(opened.dropped)
             return
         yield from self._flush()
         self._builder.position_kind = opened.position_kind
@@ -127,29 +162,31 @@ class Conversion:
         return self._builder.rows >= BATCH_RECORDS or self._builder.size >= BATCH_SIZE
 
     def _convert_block(self, block: Block) -> Iterator[ConvertedBatch]:
-        lines = self._lanes.read(block, member=self._builder.member)
-        if lines is None:
-            for item in line_records(block, self._entry.repaired):
-                self._convert_item(item)
-                if self._is_full():
-                    yield self._builder.take()
-            return
-        # Runs of lines in the lane, and between them single lines that go the long way: rows keep the order of the lines.
-        done = taken = 0
-        for index in [*np.flatnonzero(~lines.in_lane).tolist(), len(lines.lines)]:
-            if index > done:
-                if self._builder.rows:
-                    yield self._builder.take()
-                rows = lines.rows.slice(taken, index - done)
-                self._entry.count_converted(rows.num_rows, lines.format_name)
-                yield ConvertedBatch(rows, self._builder.no_quarantine)
-                taken += rows.num_rows
-            done = index + 1
-            if index < len(lines.lines):
-                start, end = lines.lines[index]
-                self._convert_item(
-                    line_record(block.position + start, block.data[start:end], self._entry.repaired)
-                )
+        yield from self._flush()
+        repaired, builder = self._entry.repaired, self._builder
+        for stretch in self._lanes.read(block, member=builder.member):
+            # Runs of records in the lane, and between them single ones that go the long way.
+            done = stretch.start
+            taken = 0
+            for index in [*(stretch.start + np.flatnonzero(~stretch.in_lane)).tolist(), stretch.end]:
+                if index > done and stretch.rows is not None and stretch.lane is not None:
+                    self._sample(block.positions[done:index], stretch.lane)
+                    self._entry.count_converted(index - done, stretch.lane.format_name)
+                    builder.add_rows(stretch.rows.slice(taken, index - done))
+                    taken += index - done
+                done = index + 1
+                if index < stretch.end:
+                    self._convert_item(block.record(index, repaired))
+                    if self._is_full():
+                        yield builder.take()
+        yield from self._flush()
+
+    def _sample(self, positions: Ints, lane: Lane) -> None:
+        """Counts records in a lane into the sample, as far as they belong to it."""
+        detection = self._entry.detection
+        if detection.wants(int(positions[0]), "byte"):
+            within = int(np.searchsorted(positions, PROBE_BYTES))
+            detection.add(lane.format_name, lane.keys, records=within)
 
     def _convert_item(self, item: Record | Fault) -> None:
         if isinstance(item, Fault):
@@ -158,11 +195,13 @@ class Conversion:
             self._convert_record(item)
 
     def _convert_record(self, record: Record) -> None:
-        source_format = find_format(record.value)
+        only = self._source.options.format
+        source_format = find_format(record.value, only=only)
         try:
             sessions = sessions_of(record.value) if source_format is None else None
         except RecordError as error:
             self._entry.records_in += 1
+            self._vote(record, UNRECOGNISED)
             self._builder.quarantine_record(record, error)
             return
         if sessions is not None:
@@ -170,15 +209,16 @@ class Conversion:
                 context = sessions.context_of(sub_index, record.context)
                 # The record's own bytes hold all sessions; each is quarantined with its own.
                 part = Record(record.position, value, None, context)
-                self._convert_one(part, find_format(value), sub_index)
+                self._convert_one(part, find_format(value, only=only), sub_index)
         else:
             self._convert_one(record, source_format, None)
 
     def _convert_one(self, record: Record, source_format: Format | None, sub_index: int | None) -> None:
         self._entry.records_in += 1
+        self._vote(record, UNRECOGNISED if source_format is None else source_format.name)
         try:
             if source_format is None:
-                raise refusal(record.value)
+                raise self._no_format(record)
             parsed = source_format.convert(record.value)
             language, besides = metadata.split_language(parsed.metadata)
             if record.context is not None:
@@ -202,8 +242,24 @@ class Conversion:
             contents=[content for _, content in parsed.messages],
         )
 
+    def _vote(self, record: Record | Fault, vote: str) -> None:
+        detection = self._entry.detection
+        if detection.wants(record.position, self._builder.position_kind):
+            value = record.value if isinstance(record, Record) else None
+            detection.add(vote, value if isinstance(value, dict) else ())
+
+    def _no_format(self, record: Record) -> RecordError:
+        only = self._source.options.format
+        if only is not None:
+            return RecordError(
+                "override_mismatch",
+                f"the rule in families.yaml says format: {only}, which does not match {describe_keys(record.value)}",
+            )
+        return refusal(record.value)
+
     def _quarantine_fault(self, fault: Fault) -> None:
         self._entry.records_in += 1
+        self._vote(fault, UNREADABLE)
         self._builder.quarantine(
             position=fault.position,
             raw=fault.raw,

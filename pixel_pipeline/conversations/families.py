@@ -13,31 +13,35 @@ import pyarrow.compute as pc
 import xxhash
 import yaml
 
-from pixel_pipeline.errors import PixelError
+from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
+from pixel_pipeline.conversations.rule_options import FamilyConfigError, parse_options
+
+__all__ = ["FamilyConfig", "FamilyConfigError", "FamilyRule", "slug"]
 
 TIERS = ("gdrive/raw/", "acquired/")
 UNSORTED = "unsorted"
 # A key in a folder of a tier, up to that folder.
 _IN_FOLDER = rf"(?s)\A((?:{'|'.join(TIERS)})[^/]+/).*\z"
 _SLUG = re.compile(r"[a-z0-9_]+")
-_RULE_KEYS = {"match", "category", "family", "dataset"}
+_RULE_KEYS = {"match", "category", "family", "dataset", "read", "budget"}
 # Letters that NFKD does not take apart.
 _LETTERS = str.maketrans(
     {"ß": "ss", "ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d"}
 )
 
 
-class FamilyConfigError(PixelError):
-    """families.yaml is missing, is not YAML, or has a rule that cannot be; the message names the file and the
-    rule."""
-
-
 class FamilyRule(NamedTuple):
-    """Where an object belongs. Its canonical table is `gdrive/processed/<category>/<dataset>`."""
+    """Where an object belongs, and how it is converted. Its canonical table is `gdrive/processed/<category>/<dataset>`."""
 
     category: str
     family: str
     dataset: str
+    options: ConversionOptions = DEFAULT_OPTIONS
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Category, family and dataset: one for all rules of a family, whatever their options."""
+        return self[:3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +62,10 @@ class FamilyConfig:
     @classmethod
     def load(cls, path: Path) -> "FamilyConfig":
         """Reads families.yaml: `rules:`, a list of `{match: [globs over raw keys], family, category,
-        dataset}`.
+        dataset, read, budget}`.
 
-        `category` and `dataset` default to the family. All three are slugs.
+        `category` and `dataset` default to the family. All three are slugs. `read` and `budget` hold what
+        ConversionOptions has; two rules of one family may differ in them.
 
         Raises:
             FamilyConfigError: The file or a rule is wrong, one family has two tables, or two families have
@@ -90,19 +95,19 @@ class FamilyConfig:
             where = f"{path}, rule {number}"
             globs, rule = _parse_rule(entry, where)
             _check_invariant([known for _, known in rules], rule, where)
-            rules.append((re.compile("|".join(_glob_pattern(glob) for glob in globs)), rule))
+            rules.append((re.compile("|".join(glob_pattern(glob) for glob in globs)), rule))
         return cls(tuple(rules))
 
     def rule_of(self, family: str) -> FamilyRule:
-        """Returns where a family's objects belong: its first rule, or the default of one named after its
-        folder."""
+        """Returns where a family's objects belong, by its rules or the default of one named after its folder. Options are
+        the defaults: they are those of an object (`classify`)."""
         for _, rule in self.rules:
             if rule.family == family:
-                return rule
+                return FamilyRule(*rule.place)
         return FamilyRule(category=family, family=family, dataset=family)
 
     def classify(self, key: str) -> FamilyRule:
-        """Returns where a raw key belongs."""
+        """Returns where a raw key belongs, and the options of the rule that says so."""
         for pattern, rule in self.rules:
             if pattern.fullmatch(key):
                 return rule
@@ -160,7 +165,7 @@ def _parse_rule(entry: Any, where: str) -> tuple[list[str], FamilyRule]:
     if not isinstance(globs, list) or not globs or not all(isinstance(glob, str) and glob for glob in globs):
         raise FamilyConfigError(f"{where}: `match` is not a list of globs.", hint="Give globs over raw keys.")
     family = entry.get("family")
-    names = {
+    names: dict[str, Any] = {
         "category": entry.get("category", family),
         "family": family,
         "dataset": entry.get("dataset", family),
@@ -171,20 +176,20 @@ def _parse_rule(entry: Any, where: str) -> tuple[list[str], FamilyRule]:
             raise FamilyConfigError(
                 f"{where}: `{part}` is {name!r}.", hint="Use lower-case letters, digits and _."
             )
-    return globs, FamilyRule(*map(str, names.values()))
+    return globs, FamilyRule(**names, options=parse_options(entry, where))
 
 
 def _check_invariant(known: Sequence[FamilyRule], rule: FamilyRule, where: str) -> None:
     """One family, one table: within the file, and with the families that folders get by default."""
     table = f"{rule.category}/{rule.dataset}"
     for other in known:
-        if other.family == rule.family and other != rule:
+        if other.family == rule.family and other.place != rule.place:
             raise FamilyConfigError(
                 f"{where}: the family {rule.family} has the table {table} here, "
                 f"{other.category}/{other.dataset} above.",
                 hint="Give a family one category and one dataset.",
             )
-        if other.family != rule.family and other[::2] == rule[::2]:
+        if other.family != rule.family and (other.category, other.dataset) == (rule.category, rule.dataset):
             raise FamilyConfigError(
                 f"{where}: the table {table} is that of the family {other.family} already.",
                 hint="Give each family its own dataset.",
@@ -198,7 +203,7 @@ def _check_invariant(known: Sequence[FamilyRule], rule: FamilyRule, where: str) 
         )
 
 
-def _glob_pattern(glob: str) -> str:
+def glob_pattern(glob: str) -> str:
     """Translates a glob: `**/` any folders or none, `**` anything, `*` and `?` anything but `/`."""
     pieces = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob)

@@ -1,14 +1,16 @@
 """What makes two rows the same: the id of a record, and the hash of what was said."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 import unicodedata
 
 import numpy as np
 import xxhash
 
-from pixel_pipeline.conversations.columns import WHITE, Flags, Ints, Texts, black_sizes, texts_of, unsettled
+from pixel_pipeline.conversations.columns import WHITE, Ints, Texts, black_offsets, texts_of, unsettled
 from pixel_pipeline.conversations.records import Message
 
+_FRAME = np.dtype([("role", "u1"), ("size", "<u4")])
 ROLE_CODES = {"system": 0, "user": 1, "assistant": 2, "tool": 3}
 
 
@@ -36,10 +38,10 @@ def _escaped(name: str) -> str:
 
 
 def content_hash(messages: Sequence[Message]) -> str:
-    """Hashes what was said: xxh3-128, 32 hex digits, over roles, sizes and contents.
+    """Hashes what was said: xxh3-128, 32 hex digits, over the role and size of each turn, then the contents.
 
-    Contents are brought to NFC and lose their white space. Sizes (UTF-8 bytes, int32) frame them, so that no two different
-    conversations are hashed over the same bytes.
+    Contents are brought to NFC and lose their white space. Roles (1 byte) and sizes (UTF-8 bytes, 4 bytes, little-endian)
+    frame them, so that no two different conversations are hashed over the same bytes.
     """
     roles = np.array([ROLE_CODES[role] for role, _ in messages], np.uint8)
     return content_hashes(
@@ -55,23 +57,23 @@ def content_hashes(roles: np.typing.NDArray[np.uint8], texts: Texts, *, bounds: 
         texts: Contents of all turns.
         bounds: First turn of each conversation, and the number of turns.
     """
-    sizes = black_sizes(texts).astype("<i4").tobytes()
-    codes, content = roles.tobytes(), texts.data.tobytes()
-    odd: Flags = unsettled(texts)
-    odd_before = np.concatenate([[0], np.cumsum(odd)])[bounds]
-    edges = texts.offsets[bounds].tolist()
-    turns = bounds.tolist()
-    hashes = []
-    for index, plain in enumerate((odd_before[1:] == odd_before[:-1]).tolist()):
-        start, end = turns[index], turns[index + 1]
-        if plain:
-            said = content[edges[index] : edges[index + 1]].translate(None, WHITE)
-            framed = b"".join((codes[start:end], sizes[4 * start : 4 * end], said))
-        else:
-            contents = [_settled(text) for text in texts.array[start:end].to_pylist()]
-            lengths = np.array([len(text) for text in contents], "<i4").tobytes()
-            framed = b"".join((codes[start:end], lengths, *contents))
-        hashes.append(xxhash.xxh3_128_hexdigest(framed))
+    offsets = black_offsets(texts)
+    frames = np.empty(len(roles), _FRAME)
+    frames["role"], frames["size"] = roles, np.diff(offsets)
+    framed, said = frames.tobytes(), texts.data.tobytes().translate(None, WHITE)
+    turns, edges = (bounds * _FRAME.itemsize).tolist(), offsets[bounds].tolist()
+    digest = xxhash.xxh3_128_hexdigest
+    hashes = [
+        digest(framed[first:last] + said[start:end])
+        for (first, last), (start, end) in zip(pairwise(turns), pairwise(edges), strict=True)
+    ]
+    odd = np.searchsorted(bounds, np.flatnonzero(unsettled(texts)), side="right") - 1
+    for index in np.unique(odd).tolist():
+        start, end = bounds[index : index + 2].tolist()
+        contents = [_settled(text) for text in texts.array[start:end].to_pylist()]
+        own = frames[start:end].copy()
+        own["size"] = [len(content) for content in contents]
+        hashes[index] = digest(own.tobytes() + b"".join(contents))
     return hashes
 
 

@@ -1,15 +1,21 @@
 """The account of one object: what came in, and what became of each record."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
+from pixel_pipeline.conversations.bad_runs import BadRuns
 from pixel_pipeline.conversations.code_version import CODE_VERSION
+from pixel_pipeline.conversations.detection import Detection
 from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
+
+_SUMS = ("records_in", "records_out", "quarantined", "unlisted")
+_COUNTS = ("formats", "errors", "dropped", "repaired")
 
 
 @dataclass(slots=True)
@@ -22,10 +28,13 @@ class LedgerEntry:
         encoding: "utf-8", "utf-16", "cp1252" or "binary".
         records_in: Records found.
         records_out: Conversations written.
-        quarantined: Quarantine rows written.
         formats: Conversations by format name.
+        errors: Records quarantined, by error class.
+        unlisted: Those of them that have no quarantine row of their own.
+        runs: How many of them come in a row.
         dropped: Records by reason that are neither written nor quarantined.
         repaired: Changes made, by kind.
+        detection: What the object was taken for, and why.
     """
 
     source: SourceObject
@@ -33,16 +42,33 @@ class LedgerEntry:
     encoding: str = "binary"
     records_in: int = 0
     records_out: int = 0
-    quarantined: int = 0
     formats: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    unlisted: int = 0
+    runs: BadRuns = field(default_factory=BadRuns)
     dropped: Counter[str] = field(default_factory=Counter)
     repaired: Counter[str] = field(default_factory=Counter)
+    detection: Detection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.detection = Detection(self.source.options)
 
     def count_converted(self, n: int, format_name: str) -> None:
         """Counts records that came in and became conversations."""
         self.records_in += n
         self.records_out += n
         self.formats[format_name] += n
+
+    def count_dropped(self, reason: str) -> None:
+        """Counts a record that came in and is no conversation, nor ought to be one."""
+        self.records_in += 1
+        self.dropped[reason] += 1
+        self.runs += BadRuns.none(1)
+
+    @property
+    def quarantined(self) -> int:
+        """Records quarantined."""
+        return self.errors.total()
 
     @property
     def conserved(self) -> bool:
@@ -62,15 +88,38 @@ class LedgerEntry:
             "records_in": self.records_in,
             "records_out": self.records_out,
             "quarantined": self.quarantined,
+            "errors": _json_counts(self.errors),
+            "unlisted": self.unlisted,
+            **self.runs.columns(),
             "dropped": _json_counts(self.dropped),
             "repaired": _json_counts(self.repaired),
             "code_version": CODE_VERSION,
+            "detection": self.detection.dumped(),
         }
 
 
 def ledger_table(entries: list[LedgerEntry]) -> pa.Table:
     """Returns entries as a table of LEDGER_SCHEMA."""
     return pa.Table.from_pylist([entry.to_row() for entry in entries], schema=LEDGER_SCHEMA)
+
+
+def merged_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of LEDGER_SCHEMA, those of the pieces of one object as one; pieces follow each other."""
+    merged: list[dict[str, Any]] = []
+    for row in rows:
+        if not merged or merged[-1]["source_key"] != row["source_key"]:
+            merged.append(row)
+            continue
+        whole = merged[-1]
+        sums = {name: whole[name] + row[name] for name in _SUMS}
+        counts = {
+            name: _json_counts(Counter(orjson.loads(whole[name])) + Counter(orjson.loads(row[name])))
+            for name in _COUNTS
+        }
+        # Before the sums: how many records there were before decides which runs meet.
+        runs = BadRuns.of_row(whole) + BadRuns.of_row(row)
+        merged[-1] = whole | sums | counts | runs.columns()
+    return merged
 
 
 def _json_counts(counts: Counter[str]) -> str:

@@ -11,7 +11,7 @@ from pixel_pipeline.conversations.records import RecordError
 
 # orjson writes 254 levels; what is nested deeper is hostile or broken.
 _MAX_DEPTH = 200
-_LANGUAGE_KEYS = ("language", "lang", "locale")
+LANGUAGE_KEYS = ("language", "lang", "locale")
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,2}")
 
 
@@ -38,7 +38,7 @@ def raw_json(value: Any) -> bytes | None:
 
 def split_language(metadata: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """Takes the language out of metadata, where the source names one as a tag such as `tr` or `pt-BR`."""
-    for key in _LANGUAGE_KEYS:
+    for key in LANGUAGE_KEYS:
         value = metadata.get(key)
         if isinstance(value, str) and _LANGUAGE_TAG.fullmatch(value):
             besides = {name: item for name, item in metadata.items() if name != key}

@@ -1,9 +1,11 @@
 """What passes between containers, formats and the converter."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
+
+from pixel_pipeline.conversations.columns import Ints
 
 # (role, content). A plain tuple: one is made for every turn of the lake.
 Message = tuple[str, str]
@@ -33,18 +35,6 @@ class Record(NamedTuple):
     context: dict[str, Any] | None = None
 
 
-class Block(NamedTuple):
-    """Whole lines of JSON, not looked at yet: the converter may have a short way for many at once.
-
-    Attributes:
-        position: Offset of the first byte.
-        data: The lines.
-    """
-
-    position: int
-    data: bytes
-
-
 class Fault(NamedTuple):
     """One record that a container could not read; reading goes on after it.
 
@@ -61,6 +51,33 @@ class Fault(NamedTuple):
     raw_size: int
     error_class: str
     reason: str
+
+
+class Block(NamedTuple):
+    """Records not looked at yet: the converter may have a short way for many at once.
+
+    Attributes:
+        data: Their bytes, one after the other.
+        starts, ends: Where each lies in `data`.
+        positions: Where each stands in the source, as a byte offset.
+        read_one: Reads one alone, given its position and bytes; counts its repairs.
+    """
+
+    data: bytes
+    starts: Ints
+    ends: Ints
+    positions: Ints
+    read_one: Callable[[int, bytes, dict[str, int]], Record | Fault]
+
+    def record(self, index: int, repaired: dict[str, int]) -> Record | Fault:
+        """One of the records."""
+        data = self.data[self.starts[index] : self.ends[index]]
+        return self.read_one(int(self.positions[index]), data, repaired)
+
+    def records(self, repaired: dict[str, int]) -> Iterator[Record | Fault]:
+        """The records one by one."""
+        for index in range(len(self.starts)):
+            yield self.record(index, repaired)
 
 
 class Parsed(NamedTuple):

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
+
 
 @dataclass(frozen=True, slots=True)
 class SourceObject:
@@ -15,6 +17,7 @@ class SourceObject:
         family: Slug of the dataset family (`families.FamilyConfig`).
         category: Slug of the category.
         dataset: Slug of the dataset; the canonical table is `gdrive/processed/<category>/<dataset>`.
+        options: How it is converted, as its rule in families.yaml says.
     """
 
     bucket: str
@@ -24,3 +27,4 @@ class SourceObject:
     family: str
     category: str
     dataset: str
+    options: ConversionOptions = DEFAULT_OPTIONS

@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from typing import NamedTuple
 
 from pixel_pipeline.conversations.legacy_encodings import (
     legacy_encoding,
@@ -73,7 +74,20 @@ def _clean_beyond_ascii(content: str, encoded: bytes, repaired: dict[str, int]) 
     return content
 
 
-def detect_encoding(sample: bytes) -> str:
+class Encoding(NamedTuple):
+    """How an object's bytes become text.
+
+    Attributes:
+        name: Python's name of it: "utf-8", "utf-16" (with mark), "utf-16-le", "utf-16-be", "utf-32", "cp1252" or another of
+            `legacy_encodings`.
+        why: What speaks for it.
+    """
+
+    name: str
+    why: str
+
+
+def detect_encoding(sample: bytes) -> Encoding:
     """Decides how an object's bytes become text.
 
     A byte order mark decides. Otherwise it is UTF-8, and what is not valid UTF-8 is quarantined record by
@@ -84,32 +98,36 @@ def detect_encoding(sample: bytes) -> str:
 
     Args:
         sample: The first SAMPLE_BYTES of the object, or all of it.
-
-    Returns:
-        Python's name of it: "utf-8", "utf-16" (with mark), "utf-16-le", "utf-16-be", "utf-32", "cp1252" or another of
-        `legacy_encodings`.
     """
     if sample.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "utf-32"
+        return Encoding("utf-32", "its byte order mark")
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
+        return Encoding("utf-16", "its byte order mark")
     if (wide := utf16_without_mark(sample)) is not None:
-        return wide
-    if sample.isascii() or _is_utf8(sample):
-        return "utf-8"
+        return Encoding(wide, "every other byte is zero, nearly")
+    if sample.isascii():
+        return Encoding("utf-8", "ASCII alone")
+    if _is_utf8(sample):
+        return Encoding("utf-8", "valid UTF-8")
     lines = [line for line in sample.split(b"\n") if line and not line.isspace()]
     if len(sample) >= SAMPLE_BYTES and len(lines) > 1:
         lines.pop()  # cut by the sample's end, possibly within a character
     bad = sum(not _is_utf8(line) for line in lines)
-    enough = bad >= 3 or bad > 0.5 * len(lines)
-    if not bad or not enough:
-        return "utf-8"
+    if not bad:
+        return Encoding("utf-8", "valid UTF-8")
+    share = f"{bad:,} of its first {len(lines):,} lines are not UTF-8"
+    if not (bad >= 3 or bad > 0.5 * len(lines)):
+        return Encoding("utf-8", f"{share}, too few to speak for another")
     text = b"\n".join(lines)
     if _looks_western(text):
-        return western_encoding(text) or "utf-8"
-    # A few lines may be valid UTF-8 by accident, many are not.
-    strange = bad >= 0.5 * sum(not line.isascii() for line in lines)
-    return (legacy_encoding(text) if strange else None) or "utf-8"
+        name = western_encoding(text)
+    else:
+        # A few lines may be valid UTF-8 by accident, many are not.
+        strange = bad >= 0.5 * sum(not line.isascii() for line in lines)
+        name = legacy_encoding(text) if strange else None
+    if name is None:
+        return Encoding("utf-8", f"{share}, and plain text in no other encoding")
+    return Encoding(name, f"{share}, and plain text in {name}")
 
 
 def decode_document(data: bytes, repaired: dict[str, int]) -> str:

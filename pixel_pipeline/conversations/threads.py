@@ -5,7 +5,7 @@ and format, and costs nothing for objects whose first records are something else
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -37,8 +37,6 @@ _ORDERS = (
     "order",
     "index",
 )
-
-LinesOf = Callable[[Block, Counter[str]], Iterator[Record | Fault]]
 
 
 class Thread:
@@ -72,33 +70,31 @@ class Thread:
         return Record(self.first.position, value, raw, self.first.context)
 
 
-def joined(
-    records: Iterator[Item], *, lines_of: LinesOf | None = None, repaired: Counter[str] | None = None
-) -> Iterator[Item]:
+def strewn(records: Iterator[Item]) -> tuple[bool, Iterator[Item]]:
+    """Returns whether the first records are messages of conversations that have to be joined, and all records."""
+    first, rest = looked_at(records, LOOKED_AT)
+    looked = [record for item in first for record in islice(_apart(item, {}), LOOKED_AT)][:LOOKED_AT]
+    messages = sum(isinstance(record, Record) and _is_message(record.value) for record in looked)
+    return messages > 0 and 2 * messages >= len(looked), rest
+
+
+def joined(records: Iterator[Item], *, repaired: Counter[str] | None = None) -> Iterator[Item]:
     """Returns the records, messages of one conversation joined; what is no message passes as it is.
 
     A message of a conversation that was already handed out is a Fault, `scattered_conversation`: it comes too late.
 
     Args:
-        lines_of: Takes a Block apart. Needed where there are any; they pass on whole where their lines are no messages.
-        repaired: What `lines_of` counts its repairs in.
+        repaired: What repairs are counted in.
     """
     counts = Counter() if repaired is None else repaired
-    first, rest = looked_at(records, LOOKED_AT)
-    looked = [record for item in first for record in islice(_apart(item, lines_of, Counter()), LOOKED_AT)][
-        :LOOKED_AT
-    ]
-    messages = sum(isinstance(record, Record) and _is_message(record.value) for record in looked)
-    if not messages or 2 * messages < len(looked):
+    are_messages, rest = strewn(records)
+    if not are_messages:
         return rest
-    return _joined(record for item in rest for record in _apart(item, lines_of, counts))
+    return _joined(record for item in rest for record in _apart(item, counts))
 
 
-def _apart(item: Item, lines_of: LinesOf | None, repaired: Counter[str]) -> Iterator[Record | Fault]:
-    if isinstance(item, Block):
-        assert lines_of is not None
-        return lines_of(item, repaired)
-    return iter((item,))
+def _apart(item: Item, repaired: dict[str, int]) -> Iterator[Record | Fault]:
+    return item.records(repaired) if isinstance(item, Block) else iter((item,))
 
 
 def _joined(records: Iterator[Record | Fault]) -> Iterator[Record | Fault]:

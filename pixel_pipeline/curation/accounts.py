@@ -7,6 +7,7 @@ the numbers have to agree: records in = records out + quarantined + dropped, at 
 from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +26,7 @@ class FamilyAccount:
         objects, bytes: Raw objects and their size.
         records_in: Records found in them, by the ledger.
         converted: Rows of the canonical table.
-        quarantined: Rows of the quarantine, by error class.
+        quarantined: Records in the quarantine, by error class.
         skipped: Records by reason that conversion dropped, by the ledger (`not_a_dataset`).
         dropped: Rows of the dropped table, by reason (`exact_duplicate`, `near_duplicate`).
         curated: Rows of the curated table, by split.
@@ -56,7 +57,7 @@ class FamilyAccount:
             (
                 "quarantined by the ledger",
                 self.ledger_quarantined,
-                "rows of the quarantine",
+                "records in the quarantine",
                 self.quarantined.total(),
             ),
             (
@@ -94,7 +95,8 @@ def read_accounts(lake: Lake, families: FamilyConfig) -> dict[str, FamilyAccount
         account.ledger_out += row["records_out"]
         account.ledger_quarantined += row["quarantined"]
         account.skipped.update(orjson.loads(row["dropped"]))
-    for (family, error_class), n in _count(lake, keys.QUARANTINE, "family", "error_class").items():
+    refused = _count(lake, keys.QUARANTINE, "family", "error_class", weight="records")
+    for (family, error_class), n in refused.items():
         account_of(family).quarantined[error_class] += n
     for (family, reason), n in _count(lake, keys.DROPPED, "family", "reason").items():
         account_of(family).dropped[reason] += n
@@ -120,11 +122,15 @@ def unaccounted_objects(lake: Lake) -> list[str]:
     )
 
 
-def _count(lake: Lake, key: str, *columns: str) -> dict[tuple[str, ...], int]:
+def _count(lake: Lake, key: str, *columns: str, weight: str | None = None) -> dict[tuple[str, ...], int]:
+    """Rows by what stands in some columns; with a weight, each counts as many times as that column says (null: once)."""
     table = Table(lake, key)
     if not table.exists():
         return {}
-    rows: pa.Table = table.dataset().to_table(columns=list(columns))
-    counted = rows.group_by(list(columns)).aggregate([([], "count_all")])
+    dataset = table.dataset()
+    weighted = weight is not None and weight in dataset.schema.names
+    rows: pa.Table = dataset.to_table(columns=[*columns, *([weight] if weighted else [])])
+    n = pc.fill_null(rows[weight], 1) if weighted else pa.array(np.ones(rows.num_rows, np.int64))
+    counted = rows.select(columns).append_column("n", n).group_by(list(columns)).aggregate([("n", "sum")])
     names = zip(*(counted[column].to_pylist() for column in columns), strict=True)
-    return dict(zip(names, pc.cast(counted["count_all"], pa.int64()).to_pylist(), strict=True))
+    return dict(zip(names, counted["n_sum"].to_pylist(), strict=True))

@@ -1,4 +1,4 @@
-"""What assets are given: the lake, the family rules, the profile."""
+"""What assets are given: the lake, the family rules, the executor of the settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +6,8 @@ from typing import Protocol
 
 import dagster as dg
 
+from pixel_pipeline.compute.executor import Executor
+from pixel_pipeline.compute.opening import open_executor
 from pixel_pipeline.conversations.families import FamilyConfig
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.store import Lake
@@ -31,6 +33,16 @@ class LakeResource(dg.ConfigurableResource["LakeResource"]):
     def families(self) -> FamilyConfig:
         """The rules of `families.yaml`."""
         return FamilyConfig.load(self.settings().families_file)
+
+    def executor(self) -> Executor:
+        """Where tasks run by the settings."""
+        settings = self.settings()
+        return open_executor(
+            kind=settings.compute,
+            workers=settings.workers,
+            ray_address=settings.ray_address,
+            environment=settings.worker_environment(),
+        )
 
 
 class _HasLog(Protocol):

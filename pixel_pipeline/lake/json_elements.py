@@ -43,7 +43,15 @@ BLOCK_BYTES = 128 * 1024
 
 
 class JsonStructureError(PixelError):
-    """The text around the elements is not that of a JSON array."""
+    """The text around the elements is not that of a JSON array.
+
+    Attributes:
+        offset: Of the byte where it is not.
+    """
+
+    def __init__(self, message: str, *, hint: str, offset: int) -> None:
+        super().__init__(message, hint=hint)
+        self.offset = offset
 
 
 class Element(NamedTuple):
@@ -118,6 +126,7 @@ def json_elements(
     field: str | None = None,
     max_element_bytes: int = MAX_RECORD_BYTES,
     name: str = "The text",
+    offset: int = 0,
 ) -> Generator[Element, None, None]:
     """Cut a JSON array into its elements, in memory bounded by the largest of them.
 
@@ -127,6 +136,7 @@ def json_elements(
             balanced brackets only. A text that is an array is taken as it is.
         max_element_bytes: Of a larger element only offset and size are told.
         name: What errors call the text.
+        offset: Of the first byte, where the text is part of another.
 
     Raises:
         JsonStructureError: no such array, a text that ends within it, an element that is missing, or anything behind it.
@@ -139,12 +149,13 @@ def json_elements(
     # Of the present element or member: its pieces from earlier blocks, while they are within the limit, and their size.
     pieces: list[bytes] = []
     held = 0
-    block_offset = 0
+    block_offset = offset
 
     def wrong(what: str, position: int) -> JsonStructureError:
         return JsonStructureError(
             f"{name} is not the JSON expected: {what} at byte {block_offset + position:,}, after {count:,} elements.",
             hint="JSON lines are read by `stream_jsonl`; a damaged file has to be copied into the lake again.",
+            offset=block_offset + position,
         )
 
     for block in blocks(chunks, size=BLOCK_BYTES):

@@ -16,6 +16,7 @@ LAST_SYNC = "_pixel/sync/last.parquet"
 SYNC_REPORT = "_pixel/sync_report"
 QUARANTINE = "_pixel/quarantine"
 LEDGER = "_pixel/ledger"
+CONVERSION = "_pixel/conversion"
 DROPPED = "_pixel/dropped"
 MEMO = "_pixel/memo"
 

@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 import hashlib
+import io
 from itertools import islice
 import re
 from threading import Event
-from typing import Literal
+from typing import Any, Literal
 
 import obstore
 
@@ -31,6 +32,7 @@ class ObjectStream:
     Args:
         info: What to read; its size and ETag as a listing or HEAD told them.
         start: Offset of the first byte to read.
+        end: Offset behind the last one; by default the object's size.
         verify: Compare the bytes with their MD5, which the ETag of an object that was put in one part is. A mismatch is told at
             the end, before the iteration stops. "auto" is True where the endpoint speaks plain http, for TLS has seen to
             it elsewhere.
@@ -48,6 +50,7 @@ class ObjectStream:
         info: ObjectInfo,
         *,
         start: int = 0,
+        end: int | None = None,
         verify: Verify = "auto",
         chunk_bytes: int = CHUNK_BYTES,
         ahead: int = CHUNKS_AHEAD,
@@ -55,8 +58,9 @@ class ObjectStream:
         self.bucket = bucket
         self.info = info
         self._start = start
+        self._end = info.size if end is None else min(end, info.size)
         wanted = bucket.target.allow_http if verify == "auto" else verify
-        self._verify = wanted and start == 0 and is_md5(info.etag)
+        self._verify = wanted and start == 0 and self._end == info.size and is_md5(info.etag)
         self._chunk_bytes = chunk_bytes
         self._ahead = ahead
         self._closed = Event()
@@ -71,8 +75,8 @@ class ObjectStream:
             self._read_again(digest.hexdigest())
 
     def _chunks(self) -> Iterator[memoryview]:
-        starts = iter(range(self._start, self.info.size, self._chunk_bytes))
-        if self.info.size - self._start <= self._chunk_bytes:
+        starts = iter(range(self._start, self._end, self._chunk_bytes))
+        if self._end - self._start <= self._chunk_bytes:
             # Most objects of a Drive are small: no thread for those.
             yield from map(self._fetch, starts)
             return
@@ -88,7 +92,7 @@ class ObjectStream:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _fetch(self, start: int) -> memoryview:
-        key, end = self.info.key, min(start + self._chunk_bytes, self.info.size)
+        key, end = self.info.key, min(start + self._chunk_bytes, self._end)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 with self.bucket.translated("read", key):
@@ -114,6 +118,25 @@ class ObjectStream:
                 f"{self.bucket.uri(self.info.key)} arrived with other bytes than it was stored with.",
                 hint="Read it again; if it persists, run `pixel doctor` and copy the object into the lake again.",
             )
+
+
+class StreamReader(io.RawIOBase):
+    """An ObjectStream as a file that is read from its first byte to its last."""
+
+    def __init__(self, stream: ObjectStream) -> None:
+        self._chunks = iter(stream)
+        self._chunk = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._chunk:
+            self._chunk = next(self._chunks, self._chunk)
+        part = self._chunk[: len(buffer)]
+        buffer[: len(part)] = part
+        self._chunk = self._chunk[len(part) :]
+        return len(part)
 
 
 def is_md5(etag: str) -> bool:

@@ -44,11 +44,12 @@ class Change:
 
     Attributes:
         schema: Columns from then on.
-        mode: "overwrite" takes rows away: all, or those that `filters` names as `(column, "in", values)`.
+        mode: "overwrite" takes rows away: all, or those that `filters` names as `(column, "in", values)`. "renew" takes all
+            away and lays the table out anew, by the partitions of the commit.
     """
 
     schema: pa.Schema
-    mode: Literal["append", "overwrite"]
+    mode: Literal["append", "overwrite", "renew"]
     filters: list[tuple[str, str, list[str]]] | None = None
 
 
@@ -139,19 +140,19 @@ class TableLog:
                 table = self._newest_at(uri, options)
                 base = -1 if table is None else int(table.version())
                 try:
-                    if table is None:
+                    made = None if table is None else change(table)
+                    if table is None or made is None or made.mode == "renew":
                         create_table_with_add_actions(
                             uri,
                             DeltaSchema.from_arrow(schema),
                             list(files),
-                            mode="error",
+                            mode="error" if table is None else "overwrite",
                             partition_by=partition_by,
                             configuration=CONFIGURATION,
                             storage_options=options,
                             commit_properties=once,
                         )
-                        return 0
-                    made = change(table)
+                        return base + 1
                     if made.mode == "append" and _add_columns(table, made.schema):
                         continue
                     table.create_write_transaction(

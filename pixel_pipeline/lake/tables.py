@@ -1,12 +1,13 @@
 """Delta tables in the data bucket: every change is one atomic commit, opened lazily, old versions stay readable."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 import uuid
 
 from deltalake import DeltaTable
+from deltalake.transaction import AddAction
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -256,6 +257,49 @@ class Table:
 
         return self._write(rows, layout=None, evolve=True, change=change, note=note)
 
+    def parts(self) -> set[str]:
+        """Values of the column that the table is laid out by, as the newest version has them; empty where there is none."""
+        table = self.log.newest()
+        layout = None if table is None else _layout(table)
+        return set() if table is None or layout is None else _parts(table, layout.column)
+
+    def exchange(
+        self,
+        files: Sequence[AddAction],
+        *,
+        gone: Collection[str],
+        schema: pa.Schema,
+        partition_by: str,
+        note: Mapping[str, str] | None = None,
+    ) -> int:
+        """Make files that lie below the key part of the table, and take partitions out of it, in one commit.
+
+        A table that is laid out in another way, or has other columns, is replaced as a whole.
+
+        Args:
+            files: What `write_files` returned for a Part each; none of a partition that is in the table and not in `gone`.
+            gone: Values of `partition_by` whose rows go.
+            schema: Columns of the table, `partition_by` among them.
+
+        Returns:
+            The version.
+        """
+        stored = storable(schema)
+
+        def change(table: DeltaTable) -> Change:
+            layout = _layout(table)
+            if layout is None or layout.column != partition_by or not _schema(table).equals(stored):
+                return Change(schema=stored, mode="renew")
+            if not gone:
+                return Change(schema=stored, mode="append")
+            if _parts(table, partition_by) <= set(gone):
+                return Change(schema=stored, mode="overwrite")
+            return Change(schema=stored, mode="overwrite", filters=[(partition_by, "in", sorted(gone))])
+
+        return self.log.commit(
+            files, schema=stored, partition_by=[partition_by], change=change, note=note or {}
+        )
+
     def _write(
         self,
         data: pa.Table | pa.RecordBatchReader,
@@ -323,6 +367,13 @@ def _schema(table: DeltaTable) -> pa.Schema:
 def _layout(table: DeltaTable) -> Layout | None:
     columns = table.metadata().partition_columns
     return Layout(columns[0]) if columns else None
+
+
+def _parts(table: DeltaTable, column: str) -> set[str]:
+    actions = pa.table(table.get_add_actions())
+    return (
+        set(pc.unique(pc.struct_field(actions["partition"], column)).to_pylist()) if len(actions) else set()
+    )
 
 
 def _cast(data: pa.Table | pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pixel_pipeline.conversations.conversion import convert_object
 from pixel_pipeline.conversations.ledger import LedgerEntry, ledger_table
+from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
 from pixel_pipeline.conversations.schema import (
     CONVERSATION_SCHEMA,
     LEDGER_SCHEMA,
@@ -40,9 +41,18 @@ class Converted(NamedTuple):
         return self.quarantine["error_class"].to_pylist()
 
 
-def convert(data: bytes, key: str = "gdrive/raw/Folder/file") -> Converted:
+def convert(
+    data: bytes, key: str = "gdrive/raw/Folder/file", *, options: ConversionOptions = DEFAULT_OPTIONS
+) -> Converted:
     source = SourceObject(
-        bucket="b", key=key, etag="e", size=len(data), family="folder", category="folder", dataset="folder"
+        bucket="b",
+        key=key,
+        etag="e",
+        size=len(data),
+        family="folder",
+        category="folder",
+        dataset="folder",
+        options=options,
     )
     conversion = convert_object(source, io.BytesIO(data))
     batches = list(conversion)
@@ -55,13 +65,18 @@ def convert(data: bytes, key: str = "gdrive/raw/Folder/file") -> Converted:
             assert field.nullable or table[field.name].null_count == 0, field.name
     assert ledger.conserved, ledger
     assert good.num_rows == ledger.records_out
-    assert bad.num_rows == ledger.quarantined
+    assert sum(bad["records"].to_pylist()) == ledger.quarantined
+    assert ledger.runs.records == ledger.records_in
+    assert ledger.runs.longest <= ledger.quarantined
     assert sum(ledger.formats.values()) == ledger.records_out
     assert len(set(good["id"].to_pylist())) == good.num_rows
     assert ledger_table([ledger]).schema.equals(LEDGER_SCHEMA)
     for row in good.to_pylist():
         roles = [message["role"] for message in row["messages"]]
-        assert {"user", "assistant"} <= set(roles) <= {"system", "user", "assistant", "tool"}
+        assert set(roles) <= {"system", "user", "assistant", "tool"}
+        sides = {"user", "assistant"} & set(roles)
+        assert len(sides) >= (1 if options.one_sided == "keep" else 2)
+        assert options.longest is None or sum(len(m["content"]) for m in row["messages"]) <= options.longest
         assert "system" not in roles[1:]
         assert all(first != second for first, second in pairwise(roles))
         assert all(message["content"].strip() for message in row["messages"])

@@ -1,5 +1,8 @@
 """A family's tables follow its raw objects: whole or not at all, once and not again, by however many workers."""
 
+from dataclasses import replace
+from datetime import timedelta
+import re
 from typing import Any
 
 import orjson
@@ -7,10 +10,16 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations import build
-from pixel_pipeline.conversations.build import FamilyReport, convert_family, families_of, retract_families
-from pixel_pipeline.conversations.families import FamilyConfig
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, LEDGER_SCHEMA, QUARANTINE_SCHEMA
+from pixel_pipeline.conversations import build, task_results, tasks
+from pixel_pipeline.conversations.build import (
+    TABLE_SCHEMA,
+    FamilyReport,
+    convert_family,
+    families_of,
+    retract_families,
+)
+from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.task_results import TaskResult
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.errors import ObjectChangedError, ObjectNotFoundError
 from pixel_pipeline.lake.listing import list_raw
@@ -20,6 +29,7 @@ from pixel_pipeline_tests.conversations.convert import lines, sharegpt
 
 CALM = "gdrive/raw/Calm"
 WORK = "gdrive/raw/Work"
+CALM_RULE = FamilyConfig().classify(f"{CALM}/0.jsonl")
 CALM_TABLE = keys.conversations_table(category="calm", dataset="calm")
 
 
@@ -71,7 +81,7 @@ def test_every_record_lies_in_a_table_and_in_the_report(raw: Lake) -> None:
     assert calm.bytes == sum(item.size for item in raw.data.list(CALM))
     assert not calm.reused
     table = _read(raw, CALM_TABLE)
-    assert table.schema.equals(CONVERSATION_SCHEMA)
+    assert table.schema.equals(TABLE_SCHEMA)
     assert table.num_rows == 8
     quarantine = _read(raw, keys.QUARANTINE, order=("source_key",))
     assert sorted(quarantine["family"].to_pylist()) == ["calm"] * 4 + ["work"]
@@ -85,7 +95,7 @@ def test_a_rerun_does_nothing_and_reports_the_same(raw: Lake) -> None:
     before = {item.key: item.etag for item in raw.data.list("")}
     again = _convert(raw)
     assert all(report.reused for report in again.values())
-    assert {**again["calm"].__dict__, "reused": False} == first["calm"].__dict__
+    assert replace(again["calm"], reused=False, converted=5) == first["calm"]
     assert {item.key: item.etag for item in raw.data.list("")} == before
 
 
@@ -136,10 +146,10 @@ def test_a_family_without_objects_is_taken_out_of_the_books(raw: Lake) -> None:
     _convert(raw)
     gone = {item.key: raw.data.get(item.key) for item in raw.data.list(WORK)}
     raw.data.delete(gone)
-    assert retract_families(raw, present={"calm"}) == ["work"]
+    assert retract_families(raw, present=[CALM_RULE]) == ["work"]
     for key in (keys.LEDGER, keys.QUARANTINE):
         assert set(_read(raw, key, order=("source_key",))["family"].to_pylist()) == {"calm"}
-    assert retract_families(raw, present={"calm"}) == []
+    assert retract_families(raw, present=[CALM_RULE]) == []
     assert _convert(raw)["calm"].reused
     # Its return is news: the books know nothing of it any more.
     for key, data in gone.items():
@@ -152,7 +162,8 @@ def test_a_family_without_objects_is_taken_out_of_the_books(raw: Lake) -> None:
 def test_an_object_that_changes_under_the_conversion_leaves_the_old_tables(raw: Lake, event: str) -> None:
     _convert(raw)
     said, versions = _said(raw), _versions(raw)
-    raw.data.put(f"{CALM}/0.jsonl", lines(sharegpt("Second version", "Yes.")))
+    for number in (0, 3):
+        raw.data.put(f"{CALM}/{number}.jsonl", lines(sharegpt("Second version", "Yes.")))
     inventory = list_raw(raw).objects
     if event == "replaced":
         raw.data.put(f"{CALM}/3.jsonl", lines(sharegpt("Came in between", "Yes.")))
@@ -188,35 +199,189 @@ def test_a_crash_between_the_commits_is_made_good_by_the_next_run(
     assert _read(raw, keys.LEDGER, order=("source_key",)).num_rows == 6
 
 
-def test_one_worker_and_two_make_equal_tables(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal row for row; their order within a file is the table writer's own. An object that changed is the same error."""
-    tables = (
-        (CALM_TABLE, CONVERSATION_SCHEMA),
-        (keys.QUARANTINE, QUARANTINE_SCHEMA),
-        (keys.LEDGER, LEDGER_SCHEMA),
-    )
-    monkeypatch.setattr(build, "BUNDLE_OBJECTS", 1)
-    alone = _convert(raw)["calm"]
-    expected = [Table(raw, key).dataset().to_table() for key, _ in tables]
-    raw.data.delete([item.key for item in raw.data.list(keys.MEMO)])
-    inventory = list_raw(raw).objects
-    calm = inventory.slice(0, 5)
-    together = _convert(raw, workers=2, inventory=calm)["calm"]
-    assert together == alone
-    for (key, schema), before in zip(tables, expected, strict=True):
-        after = Table(raw, key).dataset().to_table()
-        assert after.schema.equals(schema)
-        order = [("id", "ascending")] if "id" in schema.names else [("source_key", "ascending")]
-        assert after.sort_by(order) == before.sort_by(order)
-    for number in range(2):
-        raw.data.put(f"{CALM}/{number}.jsonl", lines(sharegpt("Came in between", "Yes.")))
-    with pytest.raises(ObjectChangedError, match=f"{CALM}/0.jsonl"):
-        _convert(raw, workers=2, inventory=_touched(calm))
+def _stored(lake: Lake, *prefixes: str) -> dict[str, bytes]:
+    """What tables are made of, by name; logs apart, which hold times."""
+    return {
+        item.key: lake.data.get(item.key)
+        for prefix in prefixes
+        for item in lake.data.list(prefix)
+        if "_delta_log" not in item.key
+    }
 
 
-def _touched(inventory: pa.Table) -> pa.Table:
-    """The same objects with one more: no memo knows this list."""
-    return pa.concat_tables([inventory, inventory.slice(inventory.num_rows - 1)])
+def _canonical(lake: Lake) -> dict[str, bytes]:
+    return _stored(lake, keys.PROCESSED, keys.CONVERSION)
+
+
+def _undo(lake: Lake) -> None:
+    """Nothing was ever converted."""
+    for prefix in (keys.PROCESSED, keys.INTERNAL):
+        lake.data.delete([item.key for item in lake.data.list(prefix)])
+
+
+@pytest.fixture
+def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few hundred bytes are a task, and more than that is cut."""
+    monkeypatch.setattr(tasks, "TASK_BYTES", 300)
+
+
+@pytest.mark.usefixtures("small_tasks")
+def test_workers_make_the_same_bytes_whether_one_or_two(raw: Lake) -> None:
+    _big(raw)
+    alone = _convert(raw)
+    expected = _canonical(raw)
+    _undo(raw)
+    assert _convert(raw, workers=2) == alone
+    assert _canonical(raw) == expected
+    assert len(expected) > 20
+
+
+def _big(lake: Lake, kind: str = "lines") -> None:
+    texts = [sharegpt(f"Question, {number} of many", "Answer\n " * (number % 7 + 1)) for number in range(60)]
+    bad = [orjson.dumps(text)[:-9] for text in texts[::7]]
+    mixed = [line for number, text in enumerate(texts) for line in (text, *bad[number : number + 1])]
+    if kind == "lines":
+        data = lines(*mixed)
+    elif kind == "array":
+        data = orjson.dumps([*texts, {"odd": [1, {"id": 2}]}, *texts], option=orjson.OPT_INDENT_2)
+    elif kind == "damaged array":
+        data = orjson.dumps(texts).replace(b"}]},{", b"}]}],{", 1)
+    else:
+        cells = [[turn["value"] for turn in text["conversations"]] for text in texts]
+        # A quote that opens and never closes takes what follows in doubt.
+        stray = '"never, closed\n' if kind == "table with a stray quote" else ""
+        rows = [f'"{asked}","{answered} ""so"" said"\n' for asked, answered in cells]
+        data = ("question,answer\n" + "".join(rows[:30]) + stray + "".join(rows[30:])).encode()
+    lake.data.put(f"{CALM}/big.jsonl", b"\xef\xbb\xbf" + data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_cut"),
+    [
+        ("lines", True),
+        ("array", True),
+        ("table", True),
+        ("damaged array", False),
+        ("table with a stray quote", False),
+    ],
+)
+def test_a_cut_object_becomes_what_it_is_as_a_whole(
+    raw: Lake, monkeypatch: pytest.MonkeyPatch, kind: str, is_cut: bool
+) -> None:
+    _big(raw, kind)
+    whole = _convert(raw)["calm"]
+    shown = ("id", "messages", "source", "content_hash")
+    expected = _read(raw, CALM_TABLE).select(shown)
+    # Ranges are far larger than the sample that detection looks at; these are not.
+    ledger = _read(raw, keys.LEDGER, order=("source_key",)).drop_columns("detection")
+    quarantine = _read(raw, keys.QUARANTINE, order=("source_key", "position"))
+    _undo(raw)
+    monkeypatch.setattr(tasks, "TASK_BYTES", 300)
+    cut = _convert(raw)["calm"]
+    assert cut == whole
+    assert (len(Table(raw, CALM_TABLE).parts()) > 10) == is_cut
+    assert _read(raw, CALM_TABLE).select(shown) == expected
+    assert _read(raw, keys.LEDGER, order=("source_key",)).drop_columns("detection") == ledger
+    assert _read(raw, keys.QUARANTINE, order=("source_key", "position")) == quarantine
+
+
+@pytest.mark.usefixtures("small_tasks")
+@pytest.mark.parametrize("change", ["changed", "added", "removed"])
+def test_what_changes_is_all_that_is_converted(raw: Lake, change: str) -> None:
+    """And the outcome is that of a conversion from nothing."""
+    _convert(raw)
+    if change == "removed":
+        raw.data.delete([f"{CALM}/1.jsonl"])
+    else:
+        key = f"{CALM}/{1 if change == 'changed' else '1b'}.jsonl"
+        raw.data.put(key, lines(sharegpt("Newly said", "So?"), b"{bad"))
+    report = _convert(raw)["calm"]
+    assert report.converted == (0 if change == "removed" else 1)
+    tables = (CALM_TABLE, keys.LEDGER, keys.QUARANTINE)
+    outcome = [_read(raw, key, order=(("id",) if key == CALM_TABLE else ("source_key",))) for key in tables]
+    files = set(Table(raw, CALM_TABLE).dataset().files)
+    _undo(raw)
+    assert replace(_convert(raw)["calm"], converted=report.converted) == report
+    assert [
+        _read(raw, key, order=(("id",) if key == CALM_TABLE else ("source_key",))) for key in tables
+    ] == outcome
+    assert set(Table(raw, CALM_TABLE).dataset().files) == files
+
+
+@pytest.mark.usefixtures("small_tasks")
+def test_a_killed_conversion_goes_on_where_it_was(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    _big(raw)
+    whole = _convert(raw)
+    expected = _canonical(raw)
+    _undo(raw)
+    run, ran = build.run_task, []
+
+    def killed(task: tasks.Task) -> TaskResult:
+        if len(ran) == 7:
+            raise KeyboardInterrupt
+        ran.append(task.name)
+        return run(task)
+
+    monkeypatch.setattr(build, "run_task", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _convert(raw)
+    assert not Table(raw, CALM_TABLE).exists()
+    first = list(ran)
+    monkeypatch.setattr(build, "run_task", lambda task: ran.append(task.name) or run(task))
+    again = _convert(raw)
+    assert len(ran) == len(set(ran)) > len(first) == 7
+    assert {family: replace(report, converted=0) for family, report in again.items()} == {
+        family: replace(report, converted=0) for family, report in whole.items()
+    }
+    assert _canonical(raw) == expected
+
+
+def test_results_of_long_ago_are_not_relied_on(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no table holds may be vacuumed under our hands."""
+    _convert(raw)
+    raw.data.delete([item.key for item in raw.data.list(f"{CALM_TABLE}/_delta_log")])
+    run, ran = build.run_task, []
+    monkeypatch.setattr(build, "run_task", lambda task: ran.append(task.name) or run(task))
+    _convert(raw)
+    assert ran == []
+    raw.data.delete([item.key for item in raw.data.list(f"{CALM_TABLE}/_delta_log")])
+    monkeypatch.setattr(task_results, "FRESH", timedelta(0))
+    _convert(raw)
+    assert len(ran) == 1
+
+
+def test_a_renamed_family_takes_its_rows_along(raw: Lake) -> None:
+    before = _convert(raw)["calm"]
+    rows = _read(raw, CALM_TABLE)
+    rule = FamilyRule(category="priority", family="quiet", dataset="wave_1")
+    config = FamilyConfig(((re.compile("gdrive/raw/Calm/.*", re.DOTALL), rule),))
+    families = families_of(list_raw(raw).objects, config=config, bucket=raw.data.name)
+    with LocalExecutor(workers=1) as executor:
+        reports = {
+            family: convert_family(raw, rule=rule, objects=objects, executor=executor)
+            for family, (rule, objects) in families.items()
+        }
+    assert reports["quiet"].converted == 0
+    assert reports["work"].reused
+    assert retract_families(raw, present=[rule for rule, _ in families.values()]) == ["calm"]
+    moved = _read(raw, keys.conversations_table(category="priority", dataset="wave_1"))
+    same = [name for name in rows.schema.names if name not in ("category", "family", "dataset", "part")]
+    assert moved.select(same) == rows.select(same)
+    assert set(
+        zip(*(moved[name].to_pylist() for name in ("category", "family", "dataset")), strict=True)
+    ) == {("priority", "quiet", "wave_1")}
+    assert Table(raw, CALM_TABLE).row_count() == 0
+    for key in (keys.LEDGER, keys.QUARANTINE):
+        assert set(_read(raw, key, order=("source_key",))["family"].to_pylist()) == {"quiet", "work"}
+    assert reports["quiet"].quarantined == before.quarantined
+    assert reports["quiet"].records_in == before.records_in
+
+
+def test_a_table_of_another_layout_is_replaced(raw: Lake) -> None:
+    Table(raw, CALM_TABLE).overwrite(pa.table({"id": ["a"], "messages": ["other columns"]}))
+    _convert(raw)
+    assert _read(raw, CALM_TABLE).num_rows == 8
+    assert Table(raw, CALM_TABLE).dataset().schema.equals(TABLE_SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -228,11 +393,12 @@ def _touched(inventory: pa.Table) -> pa.Table:
         ([0] * 5, [[0, 0, 0], [0, 0]]),
     ],
 )
-def test_bundles_are_bounded_and_keep_the_order(
+def test_objects_are_packed_within_bounds_and_in_order(
     monkeypatch: pytest.MonkeyPatch, sizes: list[int], bundles: list[list[int]]
 ) -> None:
-    monkeypatch.setattr(build, "BUNDLE_BYTES", 10)
-    monkeypatch.setattr(build, "BUNDLE_OBJECTS", 3)
+    monkeypatch.setattr(tasks, "TASK_BYTES", 10)
+    monkeypatch.setattr(tasks, "TASK_OBJECTS", 3)
+    monkeypatch.setattr(tasks, "CUT_KEYS", 1 << 64)
     inventory = pa.table(
         {
             "key": [f"{CALM}/{number}" for number in range(len(sizes))],
@@ -242,4 +408,5 @@ def test_bundles_are_bounded_and_keep_the_order(
     )
     families = families_of(inventory, config=FamilyConfig(), bucket="b")
     objects = families["calm"][1] if sizes else []
-    assert [[source.size for source in bundle.objects] for bundle in build._bundles(objects)] == bundles
+    planned = tasks.plan(objects, table="t", recipe="r", cut=lambda source: [tasks.Piece.whole(source)])
+    assert [[piece.source.size for piece in task.pieces] for task in planned] == bundles

@@ -1,10 +1,20 @@
 """Whole columns looked at at once find what one look at each text finds."""
 
+from itertools import accumulate
+
 from hypothesis import given
 from hypothesis import strategies as st
-import numpy as np
 
-from pixel_pipeline.conversations.columns import WHITE, black_sizes, blank, dirty, holds, texts_of, unsettled
+from pixel_pipeline.conversations.columns import (
+    WHITE,
+    Texts,
+    black_offsets,
+    blank,
+    dirty,
+    tagged,
+    texts_of,
+    unsettled,
+)
 from pixel_pipeline.conversations.identity import _settled
 from pixel_pipeline.conversations.text import clean
 
@@ -40,10 +50,14 @@ def test_what_is_hashed_as_it_stands_is_settled(values: list[str]) -> None:
         assert flag or _settled(value) == value.encode().translate(None, WHITE)
 
 
-@given(texts)
-def test_sizes_without_white_space(values: list[str]) -> None:
-    expected = [len(value.encode().translate(None, WHITE)) for value in values]
-    assert black_sizes(texts_of(values)).tolist() == expected
+@given(texts, st.integers(0, 3), st.integers(0, 3))
+def test_offsets_without_white_space(values: list[str], before: int, behind: int) -> None:
+    # Texts may be a part of an array.
+    whole = texts_of(["x \u00e9"] * before + values + ["y"] * behind)
+    laid = Texts(whole.array.slice(before, len(values)))
+    sizes = [len(value.encode().translate(None, WHITE)) for value in values]
+    assert black_offsets(laid).tolist() == [0, *accumulate(sizes)]
+    assert black_offsets(texts_of(values * 40)).tolist() == [0, *accumulate(sizes * 40)]
 
 
 def test_plain_texts_are_not_looked_at_again() -> None:
@@ -54,8 +68,10 @@ def test_plain_texts_are_not_looked_at_again() -> None:
     assert blank(laid).tolist() == [False, False, False, True]
 
 
-@given(texts, st.sampled_from([b"a", b"ab", b"\xe4\xb8"]))
-def test_holds(values: list[str], needle: bytes) -> None:
-    # A needle may also lie across the border of two texts: the look is a closer one then, never a missed one.
-    flags = holds(texts_of(values), needle)
-    assert all(flags[[needle in value.encode() for value in values]]) if values else not np.any(flags)
+@given(st.lists(st.text("者师：a。", max_size=5), max_size=5))
+def test_tags_within(values: list[str]) -> None:
+    # A tag may also lie across the border of two texts: the look is a closer one then, never a missed one.
+    flags = tagged(texts_of(values))
+    for value, flag in zip(values, flags, strict=True):
+        assert flag or not ("者：" in value or "师：" in value)
+    assert not tagged(texts_of(["：者师", "a者a", "："])).any()

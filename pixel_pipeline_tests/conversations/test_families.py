@@ -10,9 +10,11 @@ from pixel_pipeline.conversations.families import (
     FamilyConfig,
     FamilyConfigError,
     FamilyRule,
-    _glob_pattern,
+    glob_pattern,
     slug,
 )
+from pixel_pipeline.conversations.options import ConversionOptions
+from pixel_pipeline.lake.memo import fingerprint
 
 RULES = """
 rules:
@@ -129,10 +131,71 @@ def test_many_keys_at_once_are_classified_as_each_alone(data: st.DataObject) -> 
     keys = data.draw(st.lists(st.builds(str.__add__, folders, paths), max_size=8))
     globs = data.draw(st.lists(st.builds(str.__add__, folders, paths).filter(bool), max_size=3))
     rules = tuple(
-        (re.compile(_glob_pattern(glob)), FamilyRule("c", f"family_{number}", "d"))
+        (re.compile(glob_pattern(glob)), FamilyRule("c", f"family_{number}", "d"))
         for number, glob in enumerate(globs)
     )
     config = FamilyConfig(rules)
     assert config.family_column(pa.chunked_array([keys], pa.string())).to_pylist() == [
         config.classify(key).family for key in keys
     ]
+
+
+def test_rules_of_one_family_may_differ_in_their_options(tmp_path: Path) -> None:
+    path = tmp_path / "families.yaml"
+    path.write_text(
+        """
+rules:
+  - match: acquired/a/*.csv
+    family: notes
+    read: {container: csv_table, encoding: GBK, format: pair, one_sided: keep, reasoning: think, longest: 9}
+    budget: {max_bad_share: 0, max_bad_run: 3}
+  - match: acquired/b/**
+    family: notes
+""",
+        encoding="utf-8",
+    )
+    config = FamilyConfig.load(path)
+    read = config.classify("acquired/a/x.csv")
+    assert read.options == ConversionOptions(
+        container="csv_table",
+        encoding="gbk",
+        format="pair",
+        one_sided="keep",
+        reasoning="think",
+        longest=9,
+        max_bad_share=0.0,
+        max_bad_run=3,
+    )
+    plain = FamilyRule(category="notes", family="notes", dataset="notes")
+    assert config.classify("acquired/b/x") == config.rule_of("notes") == plain
+    assert config.classify("acquired/Notes/x") == plain
+    assert read.place == plain.place
+    assert fingerprint(read.options) != fingerprint(plain.options)
+    assert len({read, plain, config.classify("acquired/a/y.csv")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint", "hint"),
+    [
+        ("read: csv", "`read` is not a mapping", "container, encoding"),
+        ("read: {colour: red}", "`read` has no setting 'colour'", "one_sided"),
+        ("budget: {share: 1}", "`budget` has no setting 'share'", "max_bad_share"),
+        ("read: {container: csv}", "`read.container` is 'csv'", "csv_table"),
+        ("read: {format: [pair]}", "`read.format` is ['pair']", "sharegpt"),
+        ("read: {encoding: hex}", "`read.encoding` is 'hex'", "utf-16"),
+        ("read: {encoding: 8}", "`read.encoding` is 8", "utf-16"),
+        ("read: {encoding: klingon}", "`read.encoding` is 'klingon'", "utf-16"),
+        ("read: {one_sided: yes}", "`read.one_sided` is True", "quarantine, keep"),
+        ("read: {longest: 0}", "`read.longest` is 0", "whole number"),
+        ("read: {longest: true}", "`read.longest` is True", "whole number"),
+        ("budget: {max_bad_share: 5}", "`budget.max_bad_share` is 5", "from 0 to 1"),
+        ("budget: {max_bad_run: 1.5}", "`budget.max_bad_run` is 1.5", "whole number"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(tmp_path: Path, options: str, complaint: str, hint: str) -> None:
+    path = tmp_path / "families.yaml"
+    path.write_text(f"rules: [{{match: x, family: a, {options}}}]", encoding="utf-8")
+    with pytest.raises(FamilyConfigError) as caught:
+        FamilyConfig.load(path)
+    assert f"{path}, rule 1: {complaint}" in str(caught.value)
+    assert hint in str(caught.value)

@@ -42,7 +42,7 @@ def test_ids_of_different_places_differ() -> None:
 
 def test_ids_are_stable() -> None:
     assert record_id(key="gdrive/raw/A/b.jsonl", position=7) == "67b2990ffc27cb7536d33088826b4c8d"
-    assert content_hash([("user", "hello"), ("assistant", "hi")]) == "3703f5deb884bf29aad97e4f4a7be732"
+    assert content_hash([("user", "hello"), ("assistant", "hi")]) == "d86930fbb5cb3fe00a6cd0008c49076e"
 
 
 @given(
@@ -60,8 +60,10 @@ def test_hashes_of_many_are_those_of_each(conversations: list[list[tuple[str, st
     roles = np.array([ROLE_CODES[role] for role, _ in said], np.uint8)
     expected = [
         xxhash.xxh3_128_hexdigest(
-            bytes(ROLE_CODES[role] for role, _ in conversation)
-            + b"".join(len(settled(content)).to_bytes(4, "little") for _, content in conversation)
+            b"".join(
+                bytes([ROLE_CODES[role]]) + len(settled(content)).to_bytes(4, "little")
+                for role, content in conversation
+            )
             + b"".join(settled(content) for _, content in conversation)
         )
         for conversation in conversations

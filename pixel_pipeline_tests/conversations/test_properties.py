@@ -172,6 +172,7 @@ def _check(data: bytes, key: str) -> None:
     assert first.ledger == second.ledger
     if data.strip():
         assert first.ledger.records_in or first.ledger.container in (
+            "json_array",
             "json_document",
             "csv_table",
             "json_lines",

@@ -71,6 +71,7 @@ def test_conservation_blocks_and_other_checks_tell(asset_graph) -> None:
     assert checks == {
         "gdrive_sync:complete": False,
         "raw_inventory:raw_keys": False,
+        "conversations:error_budget": False,
         "curated:conservation": True,
     }
 

@@ -18,7 +18,7 @@ def _pair(answer: str) -> bytes:
 
 
 SHAPES = {
-    "columns of one name.csv": lambda: b"c," * (SIZE // 4) + b"c\n" + b"1," * (SIZE // 4) + b"1\n",
+    "columns of one name.csv": lambda: b"c," * (SIZE // 16) + b"c\n" + b"1," * (SIZE // 16) + b"1\n",
     "rows that open a quote.csv": lambda: (
         b"a,b\n" + b"1,2\n" * 60 + b'a,"b""\n' * 200 + b"1,2\n" * (SIZE // 32)
     ),

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 from pixel_pipeline.conversations.containers import (
     arrow_table,
     csv_table,
+    json_array,
     json_document,
     json_lines,
     other,
@@ -23,6 +24,13 @@ from pixel_pipeline.conversations.containers import (
 )
 from pixel_pipeline.conversations.containers.archives import TAR, ZIP, ZIP_MAGIC, Archive
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Container, Input, Opened
+from pixel_pipeline.conversations.containers.openings import opening_of
+from pixel_pipeline.conversations.containers.overrides import (
+    WIDE,
+    mismatch,
+    refuse_container,
+    refuse_encoding,
+)
 from pixel_pipeline.conversations.containers.random_access import spooled
 from pixel_pipeline.conversations.containers.streams import (
     PeekableStream,
@@ -32,10 +40,11 @@ from pixel_pipeline.conversations.containers.streams import (
 )
 from pixel_pipeline.conversations.containers.unpacking import packing_of
 from pixel_pipeline.conversations.containers.workbook import WORKBOOK
+from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.records import ObjectError
 from pixel_pipeline.conversations.source import SourceObject
-from pixel_pipeline.conversations.text import SAMPLE_BYTES, detect_encoding
-from pixel_pipeline.conversations.threads import joined
+from pixel_pipeline.conversations.text import SAMPLE_BYTES, Encoding, detect_encoding
+from pixel_pipeline.conversations.threads import joined, strewn
 
 CONTAINERS: tuple[Container, ...] = tuple(
     Container(module.NAME, module.POSITION_KIND, module.IS_TEXT, module.matches, module.read)
@@ -44,6 +53,7 @@ CONTAINERS: tuple[Container, ...] = tuple(
         arrow_table,
         word_document,
         json_lines,
+        json_array,
         json_document,
         yaml_document,
         csv_table,
@@ -54,19 +64,26 @@ ARCHIVES: tuple[Archive, ...] = (WORKBOOK, ZIP, TAR)
 MAX_DEPTH = 2
 """Archives within archives, and packings within packings."""
 
+NOT_A_DATASET = "not_a_dataset"
+"""Why an object is dropped."""
+SAID_BY_RULE = "its rule in families.yaml says so"
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
 def open_container(source: SourceObject, stream: BinaryIO, *, repaired: Counter[str]) -> Opened:
-    """Finds out what an object is and opens it.
+    """Finds out what an object is, unless its rule says so, and opens it.
 
     Raises:
-        ObjectError: It is an archive or a table of a kind that is not read here.
+        ObjectError: It is an archive or a table of a kind that is not read here, or its rule says what it cannot be.
     """
-    return _open(PurePosixPath(source.key).name.lower(), stream, repaired=repaired, depth=0)
+    return _open(
+        PurePosixPath(source.key).name.lower(), stream, repaired=repaired, depth=0, options=source.options
+    )
 
 
-def _open(name: str, stream: BinaryIO, *, repaired: Counter[str], depth: int) -> Opened:
+def _open(
+    name: str, stream: BinaryIO, *, repaired: Counter[str], depth: int, options: ConversionOptions
+) -> Opened:
     content, original = PeekableStream(stream), stream if _seekable(stream) else None
     for _ in range(MAX_DEPTH):
         if (packing := packing_of(content.peek(PROBE_BYTES))) is None:
@@ -78,50 +95,100 @@ def _open(name: str, stream: BinaryIO, *, repaired: Counter[str], depth: int) ->
         original = spooled(content)
         content = PeekableStream(original)
     given = Input(name, content, original, 0, repaired)
+    chosen = next((kind for kind in CONTAINERS if kind.name == options.container), None)
     for container in CONTAINERS:
-        if not container.is_text and container.matches(given):
-            return Opened(container.name, "binary", container.position_kind, joined(container.read(given)))
+        if not container.is_text and (evidence := container.matches(given)):
+            if chosen not in (None, container):
+                raise mismatch(f"container: {options.container}", evidence.why)
+            return _opened(container, given, Encoding("binary", ""), evidence.why)
     if (archive := next((kind for kind in ARCHIVES if kind.matches(given)), None)) is not None:
+        if archive is WORKBOOK and chosen is not None:
+            raise mismatch(f"container: {chosen.name}", "it is a workbook")
         if depth >= MAX_DEPTH:
             raise ObjectError("nesting_too_deep", f"more than {MAX_DEPTH} archives within each other")
-        members = _members(archive, given, depth=depth + 1)
-        return Opened(archive.name, "binary", "object", iter(()), members=members)
-    if reason := other.not_a_dataset(name, head):
+        members = _members(archive, given, depth=depth + 1, options=options)
+        why = f"it is an archive ({archive.name})"
+        return Opened(archive.name, "binary", "object", iter(()), members=members, why=why)
+    # Who says what a file is read as knows better than its name.
+    believed = name if chosen is None else ""
+    wide = any(name.startswith(WIDE) for name in (options.encoding or "", detect_encoding(head).name))
+    if why_none := other.not_a_dataset(believed, head, wide=wide):
         content.raise_fault()
-        return Opened("other", "binary", "object", iter(()), reason)
+        return Opened("other", "binary", "object", iter(()), NOT_A_DATASET, why=why_none)
     other.refuse_unsupported(head)
+    if chosen is not None and not chosen.is_text:
+        raise mismatch(f"container: {chosen.name}", chosen.matches(given).why)
 
-    encoding = detect_encoding(content.peek(SAMPLE_BYTES))
-    if encoding != "utf-8":
-        content = PeekableStream(TranscodedStream(content, to_utf8(encoding, repaired)))
+    sample = content.peek(SAMPLE_BYTES)
+    if options.encoding is None:
+        encoding = detect_encoding(sample)
+    else:
+        refuse_encoding(options.encoding, sample)
+        encoding = Encoding(options.encoding, SAID_BY_RULE)
+    if encoding.name != "utf-8":
+        content = PeekableStream(TranscodedStream(content, to_utf8(encoding.name, repaired)))
     head = content.peek(PROBE_BYTES)
     if b"\r" in head and b"\n" not in head:
-        content = PeekableStream(TranscodedStream(content, returns_to_feeds(repaired)))
+        content, original = PeekableStream(TranscodedStream(content, returns_to_feeds(repaired))), None
     start = 0
     if content.peek(3) == _UTF8_MARK:
         content.skip(3)
         start = 3
         repaired["byte_order_mark"] += 1
     given = Input(name, content, None, start, repaired)
-    container = next(kind for kind in CONTAINERS if kind.is_text and kind.matches(given))
+    # Only an object that is read as it lies can be read from the middle on.
+    as_it_lies = original is not None and encoding.name == "utf-8"
+    if chosen is not None:
+        refuse_container(chosen.name, given)
+        return _opened(chosen, given, encoding, SAID_BY_RULE, as_it_lies=as_it_lies)
+    for container in CONTAINERS:
+        if container.is_text and (evidence := container.matches(given)):
+            return _opened(container, given, encoding, evidence.why, as_it_lies=as_it_lies)
+    raise AssertionError("the last container takes any text")
 
-    records = joined(container.read(given), lines_of=json_lines.line_records, repaired=repaired)
-    return Opened(container.name, encoding, container.position_kind, records)
+
+def _opened(
+    container: Container, given: Input, encoding: Encoding, why: str, *, as_it_lies: bool = False
+) -> Opened:
+    opening = opening_of(container.name, given) if as_it_lies else None
+    are_messages, records = strewn(container.read(given))
+    if are_messages:
+        # Those of one conversation may lie anywhere in the object.
+        opening = None
+        records = joined(records, repaired=given.repaired)
+    return Opened(
+        container.name,
+        encoding.name,
+        container.position_kind,
+        records,
+        opening=opening and opening._replace(why=why, encoding_why=encoding.why),
+        why=why,
+        encoding_why=encoding.why,
+        given=given,
+    )
 
 
 def _members(
-    archive: Archive, given: Input, *, depth: int
+    archive: Archive, given: Input, *, depth: int, options: ConversionOptions
 ) -> Iterator[tuple[str, int, Opened | ObjectError]]:
     for member in archive.members(given):
         opened: Opened | ObjectError
         if member.error is not None:
             opened = member.error
         elif member.content is None:
-            opened = member.opened or Opened("other", "binary", "object", iter(()), member.dropped)
+            opened = member.opened or Opened(
+                "other", "binary", "object", iter(()), member.dropped, why="it is a link or no file"
+            )
         else:
             base = PurePosixPath(member.name).name.lower()
             try:
-                opened = _open(base, cast(BinaryIO, member.content), repaired=given.repaired, depth=depth)
+                opened = _open(
+                    base,
+                    cast(BinaryIO, member.content),
+                    repaired=given.repaired,
+                    depth=depth,
+                    options=options,
+                )
             except ObjectError as error:
                 opened = error
         yield member.name, member.size, opened

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from pixel_pipeline.conversations.containers.arrow_rows import rows_of
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.random_access import WatchedStream, seekable
 from pixel_pipeline.conversations.records import Fault, Record
 
@@ -19,11 +19,14 @@ _BATCH_ROWS = 500
 _LONGEST_SCHEMA = 16 << 20
 
 
-def matches(given: Input) -> bool:
+def matches(given: Input) -> Evidence:
     head = given.head[:8]
-    return head == _FILE or (
+    if head == _FILE:
+        return Evidence(True, "it begins as a file of Arrow does")
+    streamed = (
         head[:4] == _STREAM and len(head) == 8 and 16 <= int.from_bytes(head[4:], "little") <= _LONGEST_SCHEMA
     )
+    return Evidence(streamed, f"it {'begins' if streamed else 'does not begin'} as a stream of Arrow does")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:

@@ -1,8 +1,7 @@
-"""A JSON document: an array of records, an object with a list of sessions, an object keyed by id, or a single
-record.
+"""A JSON document that is an object: a list of sessions with something beside, records keyed by id, or a single record.
 
-Positions are indices. Arrays are cut into their elements as they are read, so that neither their size nor a damaged
-element matters; so are large objects. Other objects are read whole.
+Positions are indices. Large objects are cut into their members as they are read, so that neither their size nor a damaged
+member matters. Other objects are read whole.
 """
 
 from collections.abc import Iterator
@@ -14,13 +13,11 @@ from typing import Any
 from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.containers.json_streams import (
     LOOKED_AT,
-    Tail,
-    array_records,
     keyed_records,
     object_records,
 )
 from pixel_pipeline.conversations.containers.json_values import parse_json
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats import find_format
 from pixel_pipeline.conversations.records import Fault, ObjectError, Record, RecordError, looked_at
@@ -33,20 +30,17 @@ MAX_WHOLE_BYTES = 16 << 20
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 
 
-def matches(given: Input) -> bool:
-    """Whether the text opens as an object or array of JSON does; `[Intro]` and `{note}` do not."""
+def matches(given: Input) -> Evidence:
+    """Whether the text opens as an object of JSON does; `{note}` does not."""
     head = given.head[:4096].lstrip()
-    first, second = head[:1], head[1:].lstrip()[:1]
-    if first == b"{":
-        return second in (b'"', b"}")
-    return first == b"[" and (second in (b"{", b"[", b'"', b"]") or given.name.endswith((".json", ".jsonl")))
+    second = head[1:].lstrip()[:1]
+    if head[:1] != b"{":
+        return Evidence(False, "it does not begin with an object")
+    return Evidence(second in (b'"', b"}"), f"behind its first brace comes {'a' if second else 'no'} key")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:
     chunks = iter(lambda: given.content.read(CHUNK), b"")
-    if given.head.lstrip()[:1] == b"[":
-        yield from array_records(Tail(chunks, closing=b"]"), repaired=given.repaired)
-        return
     # Only before the first read.
     head = given.head
     held: list[bytes] = []

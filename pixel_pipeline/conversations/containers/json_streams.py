@@ -4,7 +4,7 @@ Neither the size of the text nor a damaged element matters: memory is bounded by
 alone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 import re
 from typing import Any
 
@@ -17,91 +17,89 @@ from pixel_pipeline.conversations.records import (
     ObjectError,
     Record,
     RecordError,
-    looked_at,
 )
 from pixel_pipeline.lake.json_elements import Element, JsonStructureError, json_elements
 
 LOOKED_AT = 50
-_TURNS_LOOKED_AT = 8
 _TOKEN = re.compile(
     rb'"((?:[^"\\]|\\.)*+)"[ \t\r\n]*:[ \t\r\n]*(?=\[[ \t\r\n]*[\[{])|"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL
 )
 _LAST_BYTES = 4096
 _TRAILING_COMMA = re.compile(rb",[ \t\r\n]*(\][ \t\r\n}]*)\Z")
-_OFFSET = re.compile(r" at byte ([\d,]+)")
 
 
 class Tail:
     """Chunks of a text, remembering the last bytes.
 
     Args:
+        start: Offset of the first byte.
         closing: What the text should end with; it is added where it does not, so that the last element is handed out.
 
     Attributes:
-        size: Bytes so far.
+        end: Offset behind the bytes so far.
         last: The last of them.
         added: Whether the closing was added.
     """
 
-    def __init__(self, chunks: Iterable[bytes], *, closing: bytes = b"") -> None:
+    def __init__(self, chunks: Iterable[bytes], *, start: int = 0, closing: bytes = b"") -> None:
         self._chunks = chunks
         self._closing = closing
-        self.size = 0
+        self.start = self.end = start
         self.last = b""
         self.added = False
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._chunks:
-            self.size += len(chunk)
+            self.end += len(chunk)
             self.last = (self.last + chunk)[-_LAST_BYTES:]
             yield chunk
         if not self.last.rstrip().endswith(self._closing):
             self.added = True
             yield self._closing
 
-
-def array_records(
-    tail: Tail, *, repaired: dict[str, int], field: str | None = None
-) -> Iterator[Record | Fault]:
-    """Hands out the elements of an array, or of an object's member; turns of one conversation as the one that they are."""
-    first, records = looked_at(_elements(tail, repaired, field), _TURNS_LOOKED_AT)
-    values = [record.value for record in first if isinstance(record, Record)]
-    if field is not None or not values or find_format(values) is None:
-        yield from records
-        return
-    turns: list[Any] = []
-    size = 0
-    for record in records:
-        if isinstance(record, Fault):
-            yield record
-            continue
-        turns.append(record.value)
-        size += len(record.raw or b"")
-        if size > MAX_RECORD_BYTES:
-            raise ObjectError("too_large", f"one conversation of more than {MAX_RECORD_BYTES >> 20} MiB")
-    yield Record(0, turns, None)
+    def ends_with_comma(self, offset: int) -> bool:
+        """Whether what stands at an offset is the end of an array, and a comma before it."""
+        if self.added:
+            return offset == self.end and self.last.rstrip().endswith(b",")
+        comma = _TRAILING_COMMA.search(self.last)
+        return comma is not None and offset == self.end - len(comma[1])
 
 
-def _elements(
-    tail: Tail, repaired: dict[str, int], field: str | None, *, member: bool = False
-) -> Iterator[Record | Fault]:
-    elements = json_elements(tail, field=field, max_element_bytes=MAX_RECORD_BYTES, name="the document")
-    position = 0
+def elements_of(
+    tail: Tail, *, repaired: dict[str, int], field: str | None = None, cut: bool = False
+) -> Generator[Element, None, None]:
+    """Hands out the elements of an array, or of an object's member.
+
+    Args:
+        cut: The text is to end behind the comma of an element, not with the array.
+
+    Raises:
+        ObjectError: The rest is no array. A comma behind the last element is forgiven.
+    """
+    count = 0
+    elements = json_elements(
+        tail, field=field, max_element_bytes=MAX_RECORD_BYTES, name="the document", offset=tail.start
+    )
     try:
         for element in elements:
-            yield _parsed(element, position, repaired, member=member)
-            position += 1
+            yield element
+            count += 1
     except JsonStructureError as error:
-        comma, at = _TRAILING_COMMA.search(tail.last), _OFFSET.search(error.message)
+        comma = tail.ends_with_comma(error.offset)
+        if cut and tail.added and comma:
+            return
         # Only where the text is to end: a comma too many in its middle ends the reading there.
-        if comma is None or at is None or int(at[1].replace(",", "")) != tail.size - len(comma[1]):
+        if tail.added or not comma:
             raise ObjectError("bad_json", error.message) from None
         repaired["trailing_commas"] = repaired.get("trailing_commas", 0) + 1
     if tail.added:
-        raise ObjectError("bad_json", f"the text ends within the array, after {position} elements")
+        raise ObjectError("bad_json", f"the text ends within the array, after {count} elements")
 
 
-def _parsed(element: Element, position: int, repaired: dict[str, int], *, member: bool) -> Record | Fault:
+def parsed(
+    element: Element, *, position: int, repaired: dict[str, int], member: bool = False
+) -> Record | Fault:
+    """Parses an element; `member`: of an object, key and all."""
     if element.size > MAX_RECORD_BYTES:
         reason = f"a record of {element.size} bytes, more than {MAX_RECORD_BYTES >> 20} MiB"
         return Fault(position, None, element.size, "too_large", reason)
@@ -122,7 +120,8 @@ def object_records(
     """
     field = _session_list(head)
     if field is not None:
-        return array_records(Tail(chunks), repaired=repaired, field=field)
+        elements = elements_of(Tail(chunks), repaired=repaired, field=field)
+        return (parsed(element, position=n, repaired=repaired) for n, element in enumerate(elements))
     return _members(Tail(_as_array(chunks)), repaired)
 
 
@@ -142,9 +141,10 @@ def _session_list(head: bytes) -> str | None:
 def _members(tail: Tail, repaired: dict[str, int]) -> Iterator[Record | Fault]:
     """Hands out the members of an object as records keyed by id."""
     position = 0
-    for member in _elements(tail, repaired, None, member=True):
+    for element in elements_of(tail, repaired=repaired):
+        member = parsed(element, position=position, repaired=repaired, member=True)
         if isinstance(member, Fault):
-            yield member._replace(position=position)
+            yield member
             position += 1
             continue
         for value, context in keyed_records(member.value):

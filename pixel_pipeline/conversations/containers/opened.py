@@ -34,6 +34,21 @@ class Input(NamedTuple):
         return self.content.peek(PROBE_BYTES)
 
 
+class Evidence(NamedTuple):
+    """Whether something is so, and why; true where it is.
+
+    Attributes:
+        holds: Whether it is so.
+        why: For a person, about the object at hand; without text of it.
+    """
+
+    holds: bool
+    why: str
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+
 class Container(NamedTuple):
     """How bytes become records.
 
@@ -41,15 +56,36 @@ class Container(NamedTuple):
         name: As it stands in the ledger.
         position_kind: Unit of its records' positions.
         is_text: Whether it reads text.
-        matches: Whether an object's content is of this kind.
+        matches: Whether an object's content is of this kind, and why.
         read: Hands out the records; raises ObjectError where the rest cannot be read.
     """
 
     name: str
     position_kind: str
     is_text: bool
-    matches: Callable[[Input], bool]
+    matches: Callable[[Input], Evidence]
     read: Callable[[Input], Iterator[Record | Fault | Block]]
+
+
+class Opening(NamedTuple):
+    """What a reader has to know of a text to begin at one of its records. UTF-8, not packed.
+
+    Attributes:
+        container: Name of the container.
+        start: Offset of the first byte: of the header, of the bracket.
+        marked: A byte order mark stands before it.
+        delimiter: Of a CSV text.
+        names: Of a CSV text those of its columns, of an array the keys of its first element.
+        why, encoding_why: As of Opened.
+    """
+
+    container: str
+    start: int
+    marked: bool = False
+    delimiter: str = ""
+    names: tuple[str, ...] = ()
+    why: str = ""
+    encoding_why: str = ""
 
 
 class Opened(NamedTuple):
@@ -63,6 +99,10 @@ class Opened(NamedTuple):
         dropped: Why the object is no dataset, None where it is one.
         members: Of an archive, name, size in bytes and content of each member, to be consumed in order; then there are no
             records beside.
+        opening: How to begin at any record; None where the object has to be read from its first byte on.
+        why: What speaks for the container, or for its being no dataset.
+        encoding_why: What speaks for the encoding.
+        given: What the container reads; only to be looked at before the first record is taken.
     """
 
     name: str
@@ -71,3 +111,7 @@ class Opened(NamedTuple):
     records: Iterator[Record | Fault | Block]
     dropped: str | None = None
     members: "Iterator[tuple[str, int, Opened | ObjectError]] | None" = None
+    opening: Opening | None = None
+    why: str = ""
+    encoding_why: str = ""
+    given: Input | None = None

@@ -3,7 +3,6 @@
 import re
 
 from pixel_pipeline.conversations.records import ObjectError
-from pixel_pipeline.conversations.text import detect_encoding
 
 _NOT_A_DATASET = (
     b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"OggS", b"ID3", b"fLaC", b"%PDF", b"\x7fELF", b"MZ",
@@ -40,24 +39,23 @@ _TEXT_CONTROLS = b"\t\n\r\x0c\x1b"
 _CONTROLS = bytes(b for b in range(32) if b not in _TEXT_CONTROLS) + b"\x7f"
 
 
-def not_a_dataset(name: str, head: bytes) -> str | None:
-    """Returns "not_a_dataset" for an object that is none, None for what may be one.
+def not_a_dataset(name: str, head: bytes, *, wide: bool) -> str | None:
+    """Returns why an object is no dataset, None for what may be one.
 
     Args:
-        name: File name, lower case.
+        name: File name, lower case; "" where it says nothing.
         head: First bytes of the content.
+        wide: Whether text of it would be in UTF-16 or UTF-32.
     """
-    encoding = detect_encoding(head)
-    blank = (
-        not head.strip(b" \t\r\n\x00\xef\xbb\xbf")
-        if not encoding.startswith(("utf-16", "utf-32"))
-        else len(head) <= 4
-    )
-    if blank or (head.startswith(_NOT_A_DATASET) and not _is_text(head)) or _is_named_so(name, head):
-        return "not_a_dataset"
-    if encoding.startswith(("utf-16", "utf-32")) or head.startswith(tuple(_UNSUPPORTED)):
+    if len(head) <= 4 if wide else not head.strip(b" \t\r\n\x00\xef\xbb\xbf"):
+        return "it is blank"
+    if head.startswith(_NOT_A_DATASET) and not _is_text(head):
+        return "it begins as a picture, a sound, a document in print or a program does"
+    if _is_named_so(name, head):
+        return "it is named as a read-me, a licence, a configuration or a program is"
+    if wide or head.startswith(tuple(_UNSUPPORTED)) or _is_text(head):
         return None
-    return None if _is_text(head) else "not_a_dataset"
+    return "it is neither text nor of a binary kind that holds conversations"
 
 
 def _is_named_so(name: str, head: bytes) -> bool:

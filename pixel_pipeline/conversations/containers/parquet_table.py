@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pixel_pipeline.conversations.containers.arrow_rows import rows_of
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.random_access import WatchedStream, seekable
 from pixel_pipeline.conversations.records import Fault, Record
 
@@ -17,8 +17,9 @@ IS_TEXT = False
 _BATCH_ROWS = 500
 
 
-def matches(given: Input) -> bool:
-    return given.head.startswith(b"PAR1") and len(given.head) >= 12
+def matches(given: Input) -> Evidence:
+    found = given.head.startswith(b"PAR1") and len(given.head) >= 12
+    return Evidence(found, f"it {'begins' if found else 'does not begin'} as Parquet does")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:

@@ -10,7 +10,7 @@ from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, ObjectError
 from pixel_pipeline.conversations.text import decode_cp1252
 
 CHUNK = 1 << 20
-BLOCK = 512 << 10
+BLOCK = 2 << 20
 
 
 class PeekableStream(io.RawIOBase):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Fault, ObjectError, Record, RecordError
 from pixel_pipeline.conversations.text import decode_document
 
@@ -11,8 +11,8 @@ POSITION_KIND = "object"
 IS_TEXT = True
 
 
-def matches(given: Input) -> bool:
-    return True
+def matches(given: Input) -> Evidence:
+    return Evidence(True, "it is text")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:

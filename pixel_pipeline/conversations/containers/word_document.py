@@ -7,7 +7,7 @@ import zipfile
 import zlib
 
 from pixel_pipeline.conversations.containers.archives import ZIP_MAGIC, zip_file
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.random_access import WatchedStream
 from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Fault, ObjectError, Record
 
@@ -19,13 +19,16 @@ _SPACE = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _BREAKS = {f"{_SPACE}tab": "\t", f"{_SPACE}br": "\n", f"{_SPACE}cr": "\n", f"{_SPACE}noBreakHyphen": "-"}
 
 
-def matches(given: Input) -> bool:
+def matches(given: Input) -> Evidence:
     if not given.head.startswith(ZIP_MAGIC[0]):
-        return False
+        return Evidence(False, "it is no zip archive, which Word documents are")
     try:
-        return _PART in zip_file(WatchedStream(given.original)).namelist()
+        found = _PART in zip_file(WatchedStream(given.original)).namelist()
     except ObjectError:
-        return False
+        return Evidence(False, "it is a zip archive that cannot be read")
+    return Evidence(
+        found, f"it is a zip archive {'with' if found else 'without'} the text of a Word document"
+    )
 
 
 def read(given: Input) -> Iterator[Record | Fault]:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from pixel_pipeline.conversations.containers.json_document import records_of
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.formats.transcript import speaker_share
 from pixel_pipeline.conversations.records import Fault, ObjectError, Record, RecordError
 from pixel_pipeline.conversations.text import decode_document
@@ -28,10 +28,14 @@ _LOOKED_AT = 16 << 10
 _LOADER: type[Any] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
-def matches(given: Input) -> bool:
+def matches(given: Input) -> Evidence:
     """Whether a list of conversations opens as YAML opens it. A transcript is YAML too, by accident."""
     head = given.head[:_LOOKED_AT]
-    return _LIST.search(head) is not None and speaker_share(head.decode("utf-8", "replace")) < 0.3
+    if _LIST.search(head) is None:
+        return Evidence(False, "no key of conversations opens a list")
+    if (share := speaker_share(head.decode("utf-8", "replace"))) >= 0.3:
+        return Evidence(False, f"{share:.0%} of the first lines begin with a speaker")
+    return Evidence(True, "a key of conversations opens a list")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:

@@ -56,10 +56,16 @@ FORMATS: tuple[Format, ...] = tuple(
     )
 )
 
+_NAMED = {source_format.name: (source_format,) for source_format in FORMATS}
 
-def find_format(record: Any) -> Format | None:
-    """Returns the first format whose structure a record has; None where it has none."""
-    for source_format in FORMATS:
+
+def find_format(record: Any, *, only: str | None = None) -> Format | None:
+    """Returns the first format whose structure a record has; None where it has none.
+
+    Args:
+        only: Name of the one format that is asked.
+    """
+    for source_format in FORMATS if only is None else _NAMED[only]:
         if source_format.matches(record):
             return source_format
     return None

@@ -17,14 +17,18 @@ _OUTPUTS = ("output", "response", "completion", "answer")
 def matches(record: Any) -> bool:
     if not isinstance(record, dict):
         return False
-    names = key_names(record)
-    output = first_key(names, _OUTPUTS)
-    return "instruction" in names and output is not None and isinstance(record[names["instruction"]], str)
+    instruction, output = keys_of(key_names(record))
+    return instruction is not None and output is not None and isinstance(record[instruction], str)
+
+
+def keys_of(names: dict[str, str]) -> tuple[str | None, str | None]:
+    """Returns the record's keys of instruction and output, out of its `key_names`."""
+    return names.get("instruction"), first_key(names, _OUTPUTS)
 
 
 def convert(record: Any) -> Parsed:
     names = key_names(record)
-    instruction, output = names["instruction"], first_key(names, _OUTPUTS) or ""
+    instruction, output = (key or "" for key in keys_of(names))
     context, system, history = (names.get(name) for name in ("input", "system", "history"))
     asked = [text for text in (optional_text(record, instruction), optional_text(record, context)) if text]
     messages: list[Message] = []

@@ -22,21 +22,25 @@ _THOUGHTS = (
 _ANSWERS = ("response", "answer", "output", "solution", "final_answer")
 
 
-def _keys(record: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
-    names = key_names(record)
+def keys_of(names: dict[str, str]) -> tuple[str | None, str | None, str | None]:
+    """Returns the record's keys of question, thought and answer, out of its `key_names`."""
     return first_key(names, _QUESTIONS), first_key(names, _THOUGHTS), first_key(names, _ANSWERS)
 
 
+def context_of(names: dict[str, str], question: str | None) -> str | None:
+    """Returns the key of what belongs to the question: an Alpaca record with a thought has an input."""
+    return names.get("input") if question == names.get("instruction") else None
+
+
 def matches(record: Any) -> bool:
-    return isinstance(record, dict) and None not in _keys(record)
+    return isinstance(record, dict) and None not in keys_of(key_names(record))
 
 
 def convert(record: Any) -> Parsed:
-    question, thought, answer = _keys(record)
     names = key_names(record)
+    question, thought, answer = keys_of(names)
     system = names.get("system")
-    # An Alpaca record with a thought: its input belongs to the question.
-    context = names.get("input") if question == names.get("instruction") else None
+    context = context_of(names, question)
     asked = "\n\n".join(
         text for text in (text_of(record, question or ""), optional_text(record, context)) if text
     )

@@ -59,15 +59,18 @@ def describe_key(key: str) -> str:
     return f"`{key}`" if _NAMEABLE.fullmatch(key) else f"a key of {len(key)} characters"
 
 
+def nameable_keys(keys: Iterable[Any]) -> list[str]:
+    """Returns those keys that are short identifiers; any other may be what somebody said."""
+    return [key for key in keys if isinstance(key, str) and _NAMEABLE.fullmatch(key)]
+
+
 def describe_keys(record: Any) -> str:
     """Describes a record for a reason: its sorted keys, without any that is not a short identifier."""
     if not isinstance(record, dict):
         return {"str": "a text", "list": "a list", "NoneType": "null"}.get(
             type(record).__name__, f"a {type(record).__name__}"
         )
-    nameable = sorted(key for key in record if isinstance(key, str) and _NAMEABLE.fullmatch(key))[
-        :_MOST_NAMED
-    ]
+    nameable = sorted(nameable_keys(record))[:_MOST_NAMED]
     others = len(record) - len(nameable)
     return f"the keys {', '.join(nameable) or 'none'}" + (f" and {others} not named here" if others else "")
 

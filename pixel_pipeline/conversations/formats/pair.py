@@ -30,8 +30,8 @@ _PAIRS = (
 )
 
 
-def _pair(record: dict[str, Any]) -> tuple[str, str] | None:
-    names = key_names(record)
+def keys_of(names: dict[str, str]) -> tuple[str, str] | None:
+    """Returns the record's keys of question and answer, out of its `key_names`."""
     for asked, answered in _PAIRS:
         if asked in names and answered in names:
             return names[asked], names[answered]
@@ -41,14 +41,14 @@ def _pair(record: dict[str, Any]) -> tuple[str, str] | None:
 def matches(record: Any) -> bool:
     if not isinstance(record, dict):
         return False
-    pair = _pair(record)
+    pair = keys_of(key_names(record))
     # A prompt that is itself a list of turns, or an answer with parts, is another format's.
     return pair is not None and not any(isinstance(record[key], list | dict) for key in pair)
 
 
 def convert(record: Any) -> Parsed:
     names = key_names(record)
-    asked, answered = _pair(record) or ("", "")
+    asked, answered = keys_of(names) or ("", "")
     system, history = names.get("system"), names.get("history")
     messages: list[Message] = []
     if system_text := optional_text(record, system):

@@ -5,6 +5,7 @@ judged; the metadata `preference` holds the other one. A side is an answer to th
 conversation as a list of turns or as tagged text.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import (
@@ -48,6 +49,11 @@ def matches(record: Any) -> bool:
     return pair is not None and all(
         record[key] and isinstance(record[key], str | list | dict) for key in pair
     )
+
+
+def may_match(names: Mapping[str, str]) -> bool:
+    """Whether a record with such keys (`key_names`) may be a comparison, whatever its values are."""
+    return not _FIRST.isdisjoint(names) or names.keys() >= {"completion", "label"}
 
 
 def convert(record: Any) -> Parsed:

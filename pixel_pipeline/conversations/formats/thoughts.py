@@ -37,6 +37,11 @@ def apart(convert: Callable[[Any], Parsed]) -> Callable[[Any], Parsed]:
     return converted
 
 
+def thinking(reasoning: str, answer: str) -> str:
+    """Returns an answer with the thought in front of it, as reasoning models write it."""
+    return f"<think>\n{reasoning.strip()}\n</think>\n\n{answer}"
+
+
 def _split(parsed: Parsed) -> Parsed:
     messages: list[Message] = []
     thoughts: dict[int, str] = {}

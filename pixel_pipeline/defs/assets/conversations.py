@@ -8,9 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations.build import FamilyReport, convert_family, families_of, retract_families
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.build import (
+    TABLE_SCHEMA,
+    FamilyReport,
+    convert_family,
+    families_of,
+    retract_families,
+)
 from pixel_pipeline.defs import metadata
 from pixel_pipeline.defs.io_manager import column_schema
 from pixel_pipeline.defs.partitions import FAMILIES
@@ -27,7 +31,7 @@ from pixel_pipeline.lake import keys
     backfill_policy=dg.BackfillPolicy.single_run(),
     metadata={
         "table": f"{keys.PROCESSED}/{{category}}/{{dataset}}",
-        "dagster/column_schema": column_schema(CONVERSATION_SCHEMA),
+        "dagster/column_schema": column_schema(TABLE_SCHEMA),
     },
     description=(
         "Canonical ChatML conversations of each family. What cannot be converted lies in the quarantine with its reason "
@@ -56,7 +60,7 @@ def conversations(
             else [family for family in context.partition_keys if family in families]
         )
         reports = []
-        with LocalExecutor(workers=lake.settings().workers) as executor:
+        with lake.executor() as executor:
             for family in wanted:
                 rule, objects = families[family]
                 report = convert_family(store, rule=rule, objects=objects, executor=executor)
@@ -67,7 +71,7 @@ def conversations(
                         dg.AssetMaterialization(context.asset_key, partition=family, metadata=_facts(report))
                     )
         if everything:
-            for family in retract_families(store, present=set(families)):
+            for family in retract_families(store, present=[rule for rule, _ in families.values()]):
                 context.log.info(f"{family}: no raw objects any more, taken out of the books")
     if len(reports) == 1:
         return dg.MaterializeResult(

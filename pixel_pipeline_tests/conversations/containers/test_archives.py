@@ -67,7 +67,7 @@ def test_each_member_is_an_object_of_its_own(pack: Callable[[dict[str, bytes]], 
     assert [row["source"]["member"].removeprefix(prefix) for row in got.rows] == [
         "data/x.jsonl", "data/x.jsonl", "data/talk.txt", "../../etc/y.json",
     ]  # fmt: skip
-    assert [row["source"]["position_kind"] for row in got.rows] == ["byte", "byte", "object", "record"]
+    assert [row["source"]["position_kind"] for row in got.rows] == ["byte", "byte", "object", "byte"]
     assert got.rows[0]["id"] == record_id(key=KEY, position=0, member=f"{prefix}data/x.jsonl")
     assert (got.bad[0]["member"], got.bad[0]["raw_bytes"]) == (f"{prefix}data/x.jsonl", b'{"no":1}')
 

@@ -1,6 +1,14 @@
+from collections import Counter
+import io
+from itertools import accumulate
+
 import pytest
 
 from pixel_pipeline.conversations.containers import csv_table
+from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.ranges import Range
+from pixel_pipeline.conversations.containers.streams import PeekableStream
+from pixel_pipeline.conversations.records import Record
 from pixel_pipeline_tests.conversations.convert import convert
 
 KEY = "gdrive/raw/F/x.csv"
@@ -11,20 +19,21 @@ KEY = "gdrive/raw/F/x.csv"
 @pytest.mark.parametrize("name", ["x.csv", "x.txt", "x.json"])
 def test_delimiters_line_ends_and_names(delimiter: str, end: str, name: str) -> None:
     rows = ["Context|Response|label", 'I feel low|"Tell me, please; more"|1', "And now|Go on|2"]
-    got = convert(end.join(row.replace("|", delimiter) for row in rows).encode(), f"gdrive/raw/F/{name}")
+    data = end.join(row.replace("|", delimiter) for row in rows).encode()
+    got = convert(data, f"gdrive/raw/F/{name}")
     if delimiter == "|":
         assert got.messages[0][1] == ("assistant", "Tell me, please; more")
     assert (got.ledger.container, got.ledger.records_out) == ("csv_table", 2)
-    assert [row["source"]["position"] for row in got.rows] == [0, 1]
+    assert [row["source"]["position"] for row in got.rows] == [data.index(b"I feel"), data.index(b"And now")]
     assert got.rows[0]["metadata"] == '{"label":"1"}'
-    assert got.rows[0]["source"]["position_kind"] == "row"
+    assert got.rows[0]["source"]["position_kind"] == "byte"
 
 
 def test_cells_may_hold_line_ends_and_quotes() -> None:
     text = 'id,dialogue\r\n1,"Doctor: a ""b""\r\nPatient: c"\r\n\r\n2,"Doctor: d\nPatient: e"\r\n'
     got = convert(b"\xef\xbb\xbf" + text.encode(), KEY)
     assert got.messages[0] == [("assistant", 'a "b"'), ("user", "c")]
-    assert got.ledger.records_in == 2
+    assert [row["source"]["position"] for row in got.rows] == [3 + text.index("1,"), 3 + text.index("2,")]
     assert got.ledger.repaired == {"byte_order_mark": 1, "line_ends": 1}
 
 
@@ -38,8 +47,8 @@ def test_ragged_rows_are_quarantined_with_their_bytes() -> None:
     got = convert(b"prompt,response\na,b\nc\nd,e,f\ng,h,,\ni,j\n", KEY)
     assert got.ledger.records_out == 3
     assert [(row["error_class"], row["raw_bytes"], row["position"]) for row in got.bad] == [
-        ("ragged_row", b"c", 1),
-        ("ragged_row", b"d,e,f", 2),
+        ("ragged_row", b"c", 20),
+        ("ragged_row", b"d,e,f", 22),
     ]
     assert got.ledger.repaired == {"empty_extra_cells": 1}
 
@@ -47,12 +56,13 @@ def test_ragged_rows_are_quarantined_with_their_bytes() -> None:
 def test_a_quote_never_closed_costs_its_line_only() -> None:
     rows = [f"q{n},a{n}" for n in range(50)]
     rows[20] = 'q20,"a20'
-    got = convert(("prompt,response\n" + "\n".join(rows)).encode(), KEY)
+    data = ("prompt,response\n" + "\n".join(rows)).encode()
+    got = convert(data, KEY)
     assert (got.ledger.records_in, got.ledger.records_out) == (50, 49)
     assert (got.error_classes, got.bad[0]["raw_bytes"], got.bad[0]["position"]) == (
         ["unclosed_quote"],
         b'q20,"a20',
-        20,
+        data.index(b"q20"),
     )
 
 
@@ -70,6 +80,37 @@ def test_a_search_for_the_closing_quote_has_an_end(monkeypatch: pytest.MonkeyPat
     rows[20], rows[280] = 'q20,"a20', 'q280,"b"'
     got = convert(("prompt,response\n" + "\n".join(rows)).encode(), KEY)
     assert (got.ledger.records_in, got.error_classes) == (300, ["unclosed_quote"])
+
+
+ROWS = [b"prompt,response\n", b'a,"b\n""c"" \r\nd"\n', b"\n", b'f,"g"\n', b'h,"i\n']
+LINE_ENDS = [at for at, byte in enumerate(b"".join(ROWS), 1) if byte == 0x0A]
+
+
+@pytest.mark.parametrize("cut", LINE_ENDS)
+def test_a_range_says_whether_it_ends_between_two_rows(cut: int) -> None:
+    data = b"".join(ROWS)
+    before = rows_of(data[:cut])
+    records = list(before)
+    assert before.ends_at_boundary == (cut in list(accumulate(map(len, ROWS[:-1]))))
+    if before.ends_at_boundary:
+        rest = rows_of(data[cut:], start=cut, header=["prompt", "response"])
+        assert records + list(rest) == list(rows_of(data))
+
+
+def rows_of(data: bytes, *, start: int = 0, header: list[str] | None = None) -> Range:
+    content = PeekableStream(io.BytesIO(data))
+    return csv_table.read_rows(content, start=start, delimiter=",", repaired=Counter(), header=header)
+
+
+def test_a_header_is_read_alone() -> None:
+    content = PeekableStream(io.BytesIO(b'\n"prompt";response;\na;b;\n'))
+    assert csv_table.read_header(Input("x.csv", content, None, 0, Counter())) == (
+        ";",
+        ["prompt", "response", "column_3"],
+    )
+    assert next(iter(csv_table.read(Input("x.csv", content, None, 0, Counter())))) == Record(
+        20, {"prompt": "a", "response": "b", "column_3": ""}, b"a;b;"
+    )
 
 
 def test_a_carriage_return_in_a_bare_cell_costs_its_row_only() -> None:

@@ -1,13 +1,16 @@
-"""json_lines and json_document."""
+"""json_lines, json_array and json_document."""
 
+from collections import Counter
+import json
 from typing import Any
 
 import orjson
 import pytest
 
 from pixel_pipeline.conversations import containers
-from pixel_pipeline.conversations.containers import json_document, json_lines, json_streams, streams
+from pixel_pipeline.conversations.containers import json_array, json_document, json_lines, streams
 from pixel_pipeline.conversations.identity import record_id
+from pixel_pipeline.conversations.records import ObjectError
 from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
 
 GOOD = sharegpt("hello", "hi")
@@ -18,16 +21,13 @@ KEY = "gdrive/raw/Folder/file"
 def test_content_decides_not_the_name(name: str) -> None:
     key = f"gdrive/raw/F/{name}"
     assert convert(lines(GOOD, GOOD), key).ledger.container == "json_lines"
-    for document in (
+    for array in (
         orjson.dumps([GOOD, GOOD]),
         orjson.dumps([GOOD], option=orjson.OPT_INDENT_2),
-        orjson.dumps(GOOD),
+        b"[\n" + b",\n".join(map(orjson.dumps, [GOOD] * 5)) + b"\n]",
     ):
-        assert convert(document, key).ledger.container == "json_document"
-    assert (
-        convert(b"[\n" + b",\n".join(map(orjson.dumps, [GOOD] * 5)) + b"\n]", key).ledger.container
-        == "json_document"
-    )
+        assert convert(array, key).ledger.container == "json_array"
+    assert convert(orjson.dumps(GOOD), key).ledger.container == "json_document"
 
 
 def test_a_bad_line_is_quarantined_alone_with_its_bytes_and_place() -> None:
@@ -115,14 +115,9 @@ def test_a_session_longer_than_the_probe_is_still_lines(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("document", "positions"),
     [
-        ([GOOD, GOOD], [0, 1]),
         ({"conversations": [GOOD, GOOD["conversations"]]}, [0, 1]),
         (GOOD, [0]),
         ({"a": GOOD, "b": GOOD, "c": {"no": 1}}, [0, 1]),
-        ([{"role": "client", "content": "a"}, {"role": "counselor", "content": "b"}], [0]),
-        (["求助者：a", "支持者：b"], [0]),
-        (["Client: a\nTherapist: b", "Client: c\nTherapist: d"], [0, 1]),
-        ([GOOD["conversations"], GOOD["conversations"]], [0, 1]),
         ({"data": [{"prompt": "a", "response": "b"}], "version": 1}, [0]),
     ],
 )
@@ -134,12 +129,46 @@ def test_documents(document: Any, positions: list[int]) -> None:
     assert {row["source"]["position_kind"] for row in got.rows} == {"record"}
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("indent", [0, orjson.OPT_INDENT_2])
+@pytest.mark.parametrize(
+    "array",
+    [
+        [GOOD, {"prompt": "é", "response": "b"}],
+        ["Client: a\nTherapist: b", "Client: c\nTherapist: d"],
+        [GOOD["conversations"], sharegpt("x", "y")["conversations"]],
+    ],
+)
+def test_elements_of_an_array_stand_where_their_first_byte_is(array: Any, indent: int, mark: bytes) -> None:
+    data = mark + b" \n" + orjson.dumps(array, option=indent)
+    got = convert(data)
+    assert got.ledger.container == "json_array"
+    positions = [row["source"]["position"] for row in got.rows]
+    text = data.decode()
+    found = [json.JSONDecoder().raw_decode(text, len(data[:position].decode()))[0] for position in positions]
+    assert found == array
+    assert [row["id"] for row in got.rows] == [record_id(key=KEY, position=p) for p in positions]
+    assert {row["source"]["position_kind"] for row in got.rows} == {"byte"}
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"role": "client", "content": "a"}, {"role": "counselor", "content": "b"}],
+        ["求助者：a", "支持者：b"],
+    ],
+)
+def test_an_array_that_is_one_conversation(turns: Any) -> None:
+    [row] = convert(b"\n" + orjson.dumps(turns)).rows
+    assert (row["source"]["position"], row["source"]["position_kind"]) == (0, "byte")
+
+
 def test_a_document_keyed_by_id_keeps_the_ids() -> None:
     got = convert(orjson.dumps({"case-1": GOOD, "case-2": GOOD}))
     assert [orjson.loads(row["metadata"])["record_key"] for row in got.rows] == ["case-1", "case-2"]
 
 
-def test_records_of_a_document_are_quarantined_as_json() -> None:
+def test_elements_of_an_array_are_quarantined_as_they_stand() -> None:
     got = convert(orjson.dumps([GOOD, {"x": [1, None]}, "text", None]))
     assert [row["raw_bytes"] for row in got.bad] == [b'{"x":[1,null]}', b'"text"', b"null"]
     assert got.error_classes == ["unrecognised_schema"] * 3
@@ -189,6 +218,39 @@ def test_what_is_whole_in_a_damaged_array_is_converted(
     assert sorted(got.error_classes) == sorted(errors)
 
 
+ARRAY = (
+    b"[\n"
+    + b" ,\n".join([*map(orjson.dumps, [GOOD, sharegpt('a],\n"', "b\\"), GOOD]), b"5", b"[[1], {}]"])
+    + b"\n]\n"
+)
+
+
+@pytest.mark.parametrize("cut", range(1, len(ARRAY)))
+def test_a_range_says_whether_it_ends_between_two_elements(cut: int) -> None:
+    whole = list(json_array.read_elements([ARRAY], start=7, repaired=Counter()))
+    before = json_array.read_elements([ARRAY[:cut]], start=7, repaired=Counter(), cut=True)
+    records: list[Any] = []
+    try:
+        records += before
+    except ObjectError:
+        assert not before.ends_at_boundary
+    boundaries = {record.position - 7 for record in whole[1:]}
+    assert before.ends_at_boundary == (
+        ARRAY[:cut].rstrip()[-1:] == b"," and cut + ARRAY[cut:].index(ARRAY[cut:].lstrip()) in boundaries
+    )
+    if before.ends_at_boundary:
+        rest = json_array.read_elements([ARRAY[cut:]], start=7 + cut, repaired=Counter(), opened=True)
+        assert records + list(rest) == whole
+        assert rest.ends_at_boundary
+
+
+def test_a_range_of_one_conversation_ends_at_no_boundary() -> None:
+    turns = orjson.dumps(GOOD["conversations"])
+    before = json_array.read_elements([turns[:-1] + b","], start=0, repaired=Counter(), cut=True)
+    assert len(list(before)) == 1
+    assert not before.ends_at_boundary
+
+
 def test_a_comma_behind_the_last_element_is_repaired() -> None:
     got = convert(b"[" + orjson.dumps(GOOD) + b",\n]\n")
     assert (got.ledger.records_out, got.ledger.quarantined, got.ledger.repaired) == (
@@ -226,7 +288,7 @@ def test_large_objects_are_cut_into_their_members(largest: int, monkeypatch: pyt
 def test_a_session_of_any_length_is_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = [{"role": "assistant" if n % 2 else "user", "content": f"{n}"} for n in range(500)]
     assert len(convert(orjson.dumps(turns)).messages[0]) == 500
-    monkeypatch.setattr(json_streams, "MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr(json_array, "MAX_RECORD_BYTES", 100)
     assert convert(orjson.dumps(turns)).error_classes == ["too_large"]
 
 

@@ -1,0 +1,60 @@
+"""Records of a block into Arrow columns: only what is well-formed, and of a schema to the letter."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json as pa_json
+
+from pixel_pipeline.conversations.lanes.shape import Columns
+from pixel_pipeline.conversations.records import Block
+
+_NEW_LINE, _RETURN, _OPEN, _CLOSE = b"\n\r{}"
+
+
+def read_columns(block: Block, start: int, end: int, schema: pa.Schema, *, strict: bool) -> Columns | None:
+    """Reads records of a block that follow each other.
+
+    Args:
+        schema: Columns to read; a record without one of them has null there.
+        strict: No record may have any other key; else others are looked over, within the columns too.
+
+    Returns:
+        The columns, one value a record; None where Arrow does not take the records for what they are.
+    """
+    text = memoryview(block.data)[block.starts[start] : block.ends[end - 1]]
+    try:
+        table = _json_table(block, start, end, text, schema, strict=strict)
+        if table is None or table.num_rows != end - start:
+            return None
+        if not block.data.isascii():
+            table.validate(full=True)
+    except pa.ArrowException:
+        # Its message may quote the text. The long way finds out what is wrong, and with which record.
+        return None
+    columns = {name: _one_chunk(table[name]) for name in schema.names}
+    if any(columns[field.name].type != field.type for field in schema):
+        return None
+    return columns
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _json_table(
+    block: Block, start: int, end: int, text: memoryview, schema: pa.Schema, *, strict: bool
+) -> pa.Table | None:
+    # Arrow knows values, not lines. That each of as many lines as there are values opens and closes as an object does,
+    # leaves one object a line: between an end and a beginning within one object there is a comma. And it crashes where a
+    # block begins with null.
+    data = np.frombuffer(block.data, np.uint8)
+    first, last = block.starts[start:end], block.ends[start:end] - 1
+    last = last - (data[last] == _RETURN)
+    if (data[first] != _OPEN).any() or (data[last] != _CLOSE).any():
+        return None
+    return pa_json.read_json(
+        pa.BufferReader(pa.py_buffer(text)),
+        read_options=pa_json.ReadOptions(use_threads=False, block_size=len(text) + 1),
+        parse_options=pa_json.ParseOptions(
+            explicit_schema=schema, unexpected_field_behavior="error" if strict else "infer"
+        ),
+    )

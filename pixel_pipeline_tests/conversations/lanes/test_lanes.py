@@ -1,0 +1,149 @@
+"""The short way gives what the long way gives, to the letter."""
+
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+import orjson
+import pytest
+
+from pixel_pipeline.conversations import lanes
+from pixel_pipeline.conversations.containers import streams
+from pixel_pipeline.conversations.lanes import Lanes
+from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
+
+words = st.sampled_from(["yes", "", " ", "a\nb", "caf\u00e9", "\u4f60\u597d\u3002\u54a8\u8be2\u5e08\uff1a\u55ef", "x\r\ny", "&amp;", "<think>t</think>a", "\x00", "\u00c3\u00a9"])  # fmt: skip
+speakers = st.sampled_from(["human", "gpt", "human", "gpt", "system", "Tom", "Therapist", "tool"])
+odd_values = words | st.none() | st.integers(-9, 1 << 63) | st.lists(words, max_size=2)
+turn = st.fixed_dictionaries({"from": speakers, "value": words})
+odd_turn = st.fixed_dictionaries(
+    {"from": speakers | odd_values, "value": odd_values}, optional={"weight": st.integers(-9, 1 << 63)}
+)
+alternating = st.integers(1, 3).flatmap(
+    lambda n: st.lists(words, min_size=2 * n, max_size=2 * n).map(
+        lambda said: [
+            {"from": ("human", "gpt")[index % 2], "value": text or "ok"} for index, text in enumerate(said)
+        ]
+    )
+)
+numbers = st.integers(-9, 1 << 63) | st.floats(allow_nan=False) | st.sampled_from([1.0, -0.0, 1e16, 0.25])
+besides = {
+    "id": st.integers(-9, 1 << 63) | words,
+    "language": st.sampled_from(["en", "pt-BR", "somewhere"]),
+    "n": odd_values,
+    "x": numbers,
+    "y": st.booleans() | numbers,
+}
+chats = st.fixed_dictionaries(
+    {
+        "conversations": alternating
+        | alternating
+        | st.lists(turn, max_size=4)
+        | st.lists(odd_turn, max_size=3)
+    },
+    optional=besides,
+)
+# All keys in all records, or lanes would hardly be met.
+full_chats = st.fixed_dictionaries({"conversations": alternating, "id": words, "x": numbers})
+saids = st.sampled_from(
+    ["yes", "Client: a\nTherapist:", "no", "caf\u00e9", "a\nb", "", " ", "x\r\ny", 'say "so"', "<b>", "&amp;"]
+)
+pairs = st.fixed_dictionaries(
+    {"Context": saids, "Response": saids, "label": saids, "system": saids | st.none()}
+)
+alpacas = st.fixed_dictionaries(
+    {"instruction": saids, "input": saids | st.none(), "output": saids},
+    optional={"history": st.just([]), "n": st.integers()},
+)
+thoughts = st.fixed_dictionaries(
+    {"Question": saids, "Complex_CoT": saids | st.none(), "Response": saids},
+    optional={"answer1": saids, "answer2": saids},
+)
+kinds = st.sampled_from([chats, full_chats, pairs, alpacas, thoughts, chats | pairs | thoughts])
+damaged = st.sampled_from(
+    [
+        b"",
+        b"  ",
+        b"{",
+        b"null",
+        b'{"conversations": []}',
+        b'{"no": 1}',
+        b'{"conversations": [{"from": "human"}]}{}',
+        b"\xff",
+        b'{"conversations": []} null {"conversations": []}',
+        b'{"conversations": [], "conversations": []}',
+        b'{"Context": "a", "Response": "b", "label": "\\ud800", "system": ""}',
+        b'{"Context": "a", "Response": "b\xff", "label": "", "system": ""}',
+        b'{"Context": "a", "Response": "b", "Response": "c", "label": "", "system": ""}',
+        b'{"Context": "a",\n"Response": "b", "label": "", "system": ""}\r',
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "id": "", "x": NaN}',
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "id": "", "x": 1e999}',
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "id": "", "x": 1E2}',
+    ]
+)
+
+
+def same_both_ways(data: bytes) -> None:
+    short = convert(data)
+    with mock.patch.object(lanes, "_MOST_MISSES", -1):
+        long = convert(data)
+    assert short.rows == long.rows
+    assert short.bad == long.bad
+    assert short.ledger == long.ledger
+
+
+@st.composite
+def lines_of_records(draw: st.DrawFn) -> bytes:
+    written = draw(kinds).map(orjson.dumps)
+    rows = draw(st.lists(written | written | written | damaged, min_size=2, max_size=12))
+    return b"\n".join(rows) + b"\n"
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(lines_of_records(), st.sampled_from([1, 64, 300, 1 << 19]))
+def test_the_short_way_is_the_long_way(data: bytes, block: int) -> None:
+    with mock.patch.object(streams, "BLOCK", block):
+        same_both_ways(data)
+
+
+@pytest.fixture
+def in_lane(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each record whether it was in a lane, filled as blocks are read."""
+    found: list[bool] = []
+    original = Lanes.read
+
+    def watched(self: Lanes, *args: Any, **named: Any) -> Iterator[Any]:
+        for stretch in original(self, *args, **named):
+            found.extend(stretch.in_lane.tolist())
+            yield stretch
+
+    monkeypatch.setattr(Lanes, "read", watched)
+    return found
+
+
+def test_clean_lines_take_the_short_way(in_lane: list[bool]) -> None:
+    rows = [sharegpt("How are you?", "Fine.", id=n, language="en") for n in range(20)]
+    rows[7] = sharegpt("one\r\ntwo", "three", id=7, language="en")
+    got = convert(lines(*rows))
+    assert in_lane == [n != 7 for n in range(20)]
+    assert [orjson.loads(row["metadata"])["id"] for row in got.rows] == [*range(20)]
+    assert {row["language"] for row in got.rows} == {"en"}
+    assert got.messages[7][0] == ("user", "one\ntwo")
+
+
+def test_a_bad_line_keeps_few_others_out_of_the_lane(in_lane: list[bool]) -> None:
+    rows: list[Any] = [sharegpt("How are you?", "Fine.", id=n) for n in range(200)]
+    rows[70] = b"{"
+    assert convert(lines(*rows)).error_classes == ["bad_json"]
+    assert not in_lane[70]
+    assert sum(in_lane) >= 196
+
+
+def test_a_file_without_a_lane_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(streams, "BLOCK", 64)
+    monkeypatch.setattr(lanes, "lane_of", lambda *given: asked.append(given))
+    convert(lines(*({"prompt": "a", "response": "b"} for _ in range(200))))
+    assert 0 < len(asked) <= lanes._MOST_MISSES + 1
