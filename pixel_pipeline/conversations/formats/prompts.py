@@ -11,7 +11,8 @@ from pixel_pipeline.conversations.formats.speakers import TAG
 from pixel_pipeline.conversations.records import Message, RecordError
 from pixel_pipeline.conversations.roles import role_of
 
-_OPEN_ENDS = tuple(":：>]")
+OPEN_ENDS = tuple(":：>]")
+"""A prompt that leaves a dialogue open ends with one of these, but for white space."""
 _LABEL = re.compile(r"(?:\A|\n)[^\n:：]{1,20}[:：]\s*\Z")
 
 
@@ -28,7 +29,7 @@ def prompted_turns(asked: str, answer: str, *, history: bool = False) -> list[Me
 
 def _continued(asked: str, answer: str) -> list[Message] | None:
     asked = asked.rstrip()
-    if not asked.endswith(_OPEN_ENDS):
+    if not asked.endswith(OPEN_ENDS):
         return None
     if (template := template_of(asked)) is not None:
         if not template.mark.fullmatch(asked, [mark.start() for mark in template.mark.finditer(asked)][-1]):
