@@ -4,11 +4,14 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := . $(VENV)/bin/activate &&
 PEERS := .venv-peers
-# Of `make bench`: one or several of the areas there are.
+# Of `make bench`: one or several of the areas there are, AREA="lake conversations".
 AREA ?= lake
+# Of `make fuzz`: how long, and one kind of file (`pixel_pipeline_tests/fuzz/target.py` lists them) or all.
+SECONDS ?= 60
+KIND ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint ui bench bench-peers s3-down clean constraints
+.PHONY: help setup demo test lint ui bench bench-peers fuzz s3-down clean constraints
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +35,7 @@ lint: $(STAMP) ## Ruff and mypy.
 ui: $(STAMP) ## Open the Dagster webserver and daemon on loopback (port 3000, or PORT=…).
 	@$(RUN) dagster dev --host 127.0.0.1 $(if $(PORT),--port $(PORT))
 
-bench: $(STAMP) $(PEERS)/.installed ## Measure beside the peers (AREA=lake; options in BENCH_ARGS, e.g. --json).
+bench: $(STAMP) $(PEERS)/.installed ## Measure beside the peers (AREA="lake conversations"; options in BENCH_ARGS, e.g. --json).
 	@$(RUN) for area in $(AREA); do python -m benchmarks.$$area $(BENCH_ARGS) || exit; done
 
 bench-peers: $(PEERS)/.installed ## Install what `make bench` measures against into .venv-peers.
@@ -43,6 +46,12 @@ $(PEERS)/.installed: benchmarks/peers.txt | $(STAMP)
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
 	@touch $@
+
+fuzz: $(STAMP) ## Look for bytes that conversion does not stand (SECONDS=60, KIND=csv); findings and corpus in .fuzz.
+	@$(RUN) python -c 'import atheris' 2>/dev/null || { echo "==> installing the fuzzer"; \
+		python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'; }
+	@mkdir -p .fuzz/corpus/$(KIND)
+	@$(RUN) python -m pixel_pipeline_tests.fuzz $(KIND) -max_total_time=$(SECONDS) -artifact_prefix=.fuzz/ .fuzz/corpus/$(KIND)
 
 s3-down: $(STAMP) ## Stop the embedded S3 server.
 	@$(RUN) pixel s3 down

@@ -21,7 +21,6 @@ _TRADITIONAL = (
 _HIRAGANA = "".join(map(chr, range(0x3041, 0x3094)))
 _HANGUL = "이다는에을의가고하지로한은를니나어사리도기아서그인자일들것수해있안요시게면제스보라정여으부"
 _CYRILLIC = "оеаинтсрвлкмдпуяыьгзбчйОЕАИНТСВПМДЯ"
-_CENTRAL = "ąęłóśżźćńěščřžýáíéůúťďňőűöüĄĘŁÓŚŻŹĆŃĚŠČŘŽÝÁÍÉŮÚŤĎŇŐŰÖÜ"
 _TURKISH = "ığşçöüİĞŞÇÖÜâîû"
 # Encoding, common letters, least share of them in all letters beyond ASCII: about half of what running text has.
 _FOREIGN = (
@@ -33,10 +32,22 @@ _FOREIGN = (
     ("koi8-r", frozenset(_CYRILLIC), 0.8),
     ("cp1254", frozenset(_TURKISH), 0.95),
 )
-_NEIGHBOURS = (("cp1254", frozenset(_TURKISH), 0.95), ("cp1250", frozenset(_CENTRAL), 0.95))
-# What cp1252 makes of Turkish, Polish and Czech letters: letters of Iceland, and signs within words.
+# Letters beyond ASCII of languages of one byte a letter; a text in one of them has hardly any other. Those in capitals stand
+# at the end of words only.
+_WESTERN = (
+    "äöüßé", "àâæçéèêëîïôœùûüÿ", "áéíñóúü", "éÀÈÌÒÙ", "áâãàçéêíóôúü", "áàâãçéêíóôõú", "æøåéöä", "åäöé", "àáäèéëêíïóöü", "áðéíóúýþæö",
+    "äõöüšž", "àçéèíïóòúü·",
+)  # fmt: skip
+_CENTRAL = (
+    "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "ąćęłńóśźż", "áéíóöőúüű", "ăâîşţ", "čćđšž", "čšžćđ",
+)  # fmt: skip
+_NEIGHBOURS = (("cp1254", ("çğıöşüâîû",)), ("cp1250", _CENTRAL))
+_LEAST_OWN = 0.97
+# What cp1252 makes of Turkish and Polish letters: letters of Iceland, and signs within words.
 _ICELANDIC = re.compile("[ðþýÐÞÝ]")
 _SIGNS = re.compile("[a-zA-Z][¡-¿×÷][a-z]|[a-z][¹³¿¼¾]|[¹³¼¾][a-z]")
+_NOT_PORTUGUESE = re.compile("õ(?!e)")
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 def legacy_encoding(sample: bytes) -> str | None:
@@ -46,14 +57,43 @@ def legacy_encoding(sample: bytes) -> str | None:
 
 def western_encoding(sample: bytes) -> str | None:
     """Returns which single-byte encoding Western-looking bytes are in; None where it would be no text in any."""
-    text = sample[:MOST_SAMPLED].decode("cp1252", "replace")
-    high = sum(letter > "\x7f" for letter in text)
-    signs, letters = len(_SIGNS.findall(text)), len(_ICELANDIC.findall(text))
-    czech = "ø" in text and not set(text) & set("åæ") and len(set(text) & set("ìèù")) > 1
-    # Iceland has accents beside, Turkey has none.
-    if not czech and signs < 0.1 * high and (letters < 0.3 * high or len(set(text) & set("áíóúéæ")) > 2):
+    sample = sample[:MOST_SAMPLED]
+    text = sample.decode("cp1252", "replace")
+    signs = len(_SIGNS.findall(text))
+    # Only Spanish opens questions, elsewhere it is a letter of Polish; of Portuguese, õ stands before e, of Hungarian anywhere.
+    polish, hungarian = "¿" in text, _NOT_PORTUGUESE.search(text) is not None
+    languages = (
+        letters
+        for letters in _WESTERN
+        if not (polish and "ñ" not in letters) and not (hungarian and "ã" in letters)
+    )
+    if not signs and any(_own_share(text, letters) >= _LEAST_OWN for letters in languages):
         return "cp1252"
-    return _plain(sample, _NEIGHBOURS)
+    shares = [
+        (_own_share(sample.decode(encoding, "replace"), letters), encoding)
+        for encoding, neighbours in _NEIGHBOURS
+        for letters in neighbours
+    ]
+    share, encoding = max(shares)
+    if share >= _LEAST_OWN:
+        return encoding
+    # In no one language: several, or names.
+    high, icelandic = sum(letter > "\x7f" for letter in text), len(_ICELANDIC.findall(text))
+    return "cp1252" if signs < 0.1 * high and icelandic < 0.3 * high else None
+
+
+def _own_share(text: str, letters: str) -> float:
+    """Returns which part of a text's letters beyond ASCII a language has."""
+    own = total = 0
+    for word in _WORD.findall(text):
+        if word.isascii():
+            continue
+        for index, letter in enumerate(word):
+            if letter > "\x7f":
+                total += 1
+                small = letter.lower()
+                own += small in letters or (index == len(word) - 1 and small.upper() in letters)
+    return own / total if total else 1.0
 
 
 def _plain(sample: bytes, candidates: tuple[tuple[str, frozenset[str], float], ...]) -> str | None:

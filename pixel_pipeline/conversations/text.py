@@ -134,7 +134,7 @@ def decode_document(data: bytes, repaired: dict[str, int]) -> str:
     """Decodes an object that is one single text.
 
     Here the unit that would be lost is the object, so a single line of Western single-byte text is reason
-    enough for cp1252.
+    enough.
 
     Raises:
         RecordError: `undecodable`.
@@ -143,8 +143,9 @@ def decode_document(data: bytes, repaired: dict[str, int]) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         if _looks_western(data):
-            _count(repaired, "cp1252", 1)
-            return decode_cp1252(data)
+            encoding = western_encoding(data) or "cp1252"
+            _count(repaired, encoding, 1)
+            return decode_cp1252(data) if encoding == "cp1252" else data.decode(encoding, "replace")
         reason = f"neither UTF-8 (first bad byte at {error.start}) nor Western single-byte text"
         raise RecordError("undecodable", reason) from None
 

@@ -75,6 +75,28 @@ LANGUAGES = {
 }
 
 
+SHORT = {
+    "cp1250": [
+        "Klient: Nemůžu spát a pořád přemýšlím.\n", "Q,A\nJak se máte?,Děkuji dobře\nBojíte se?,Někdy\n", "Klient: Ďakujem, nemôžem spať.\n",
+        "Klient: Boję się, że nie.\n", "Kliens: Félek, hogy nőtt a szorongás.\n", "Client: Mi-e frică şi nu pot.\n", "Klijent: Teško mi je, neću uspjeti.\n",
+    ],
+    "cp1252": [
+        "Klient: Ich bin müde, weiß nicht.\n", "Client: Où êtes-vous né? Très bien, voilà.\n", "Cliente: ¿Qué puedo hacer mañana?\n",
+        "Cliente: È così, perché può.\n", "Cliente: Não sei, são preocupações à noite.\n", "Klient: Jeg føler mig træt, går ikke.\n",
+        "Klient: Jag är trött på våren.\n", "Ég: Jæja, ég er þreyttur og veit ekki hvað.\n", "Client: I’m tired – “so” tired.\n", "Klient: zwei m² für Zoë\n",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", SHORT)
+def test_a_line_is_enough_to_tell_western_from_central_europe(encoding: str) -> None:
+    for text in SHORT[encoding]:
+        repaired: dict[str, int] = {}
+        assert decode_document(text.encode(encoding), repaired) == text
+        assert repaired == {encoding: 1}
+        assert convert((text * 3).encode(encoding)).ledger.encoding == encoding
+
+
 @pytest.mark.parametrize("encoding", LANGUAGES)
 def test_legacy_encodings_are_told_by_the_letters_of_their_language(encoding: str) -> None:
     data = LANGUAGES[encoding].encode(encoding)

@@ -22,11 +22,14 @@ def unique_names(row: list[str]) -> list[str]:
     comes again."""
     names: list[str] = []
     seen: set[str] = set()
+    last: dict[str, int] = {}
     for index, cell in enumerate(row):
         base = cell.strip() or f"column_{index + 1}"
-        name, n = base, 2
+        name, n = base, last.get(base, 1)
         while name in seen:
-            name, n = f"{base}_{n}", n + 1
+            n += 1
+            name = f"{base}_{n}"
+        last[base] = n
         seen.add(name)
         names.append(name)
     return names

@@ -39,7 +39,7 @@ def matches(given: Input) -> Evidence:
     if head[:1] != b"[":
         return Evidence(False, "it does not begin with an array")
     found = head[1:].lstrip()[:1] in (b"{", b"[", b'"', b"]") or given.name.endswith((".json", ".jsonl"))
-    return Evidence(found, f"it begins with an array {'' if found else 'of what is no '}record".rstrip())
+    return Evidence(found, f"it begins with an array{'' if found else ' of what is no record'}")
 
 
 def read(given: Input) -> Iterator[Item]:

@@ -9,9 +9,11 @@ import zlib
 import pyarrow as pa
 
 from pixel_pipeline.conversations.containers.random_access import WatchedStream
-from pixel_pipeline.conversations.containers.streams import CHUNK, PeekableStream
+from pixel_pipeline.conversations.containers.streams import PeekableStream
 from pixel_pipeline.conversations.records import ObjectError
 
+_INPUT = 64 << 10
+"""Read at a time of gzip data: what follows a member is copied once for each member."""
 _BOMB_FLOOR = 64 << 20
 _BOMB_RATIO = 200
 """Text packs 3 to 20 times, zeros 1,000 times. More than this, once _BOMB_FLOOR came out, is a bomb."""
@@ -81,7 +83,7 @@ class GunzipStream(io.RawIOBase):
         """Whether there is input to unpack, reading on where it is used up; zeros between members are
         padding."""
         while not self._input:
-            self._input = self._stream.read(CHUNK) or b""
+            self._input = self._stream.read(_INPUT) or b""
             if not self._input:
                 return False
             self._budget.packed += len(self._input)

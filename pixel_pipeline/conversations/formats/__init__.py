@@ -24,8 +24,9 @@ from pixel_pipeline.conversations.formats import (
     transcript,
     turns,
 )
+from pixel_pipeline.conversations.formats.fields import describe_key, describe_keys, first_key, key_names
 from pixel_pipeline.conversations.formats.thoughts import apart
-from pixel_pipeline.conversations.records import Parsed
+from pixel_pipeline.conversations.records import Parsed, RecordError
 
 
 class Format(NamedTuple):
@@ -68,3 +69,11 @@ def find_format(record: Any, *, only: str | None = None) -> Format | None:
         if source_format.matches(record):
             return source_format
     return None
+
+
+def refusal(record: Any) -> RecordError:
+    """Says why no format takes a record: `no_turns` where it only lacks them, `unrecognised_schema`."""
+    key = first_key(key_names(record), chatml.LISTS) if isinstance(record, dict) else None
+    if key is not None and record[key] == []:
+        return RecordError("no_turns", f"the list under {describe_key(key)} is empty")
+    return RecordError("unrecognised_schema", f"no format matches {describe_keys(record)}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text, text_of
 from pixel_pipeline.conversations.formats.history import history_messages
+from pixel_pipeline.conversations.formats.prompts import prompted_turns
 from pixel_pipeline.conversations.records import Message, Parsed
 
 NAME = "alpaca"
@@ -35,5 +36,5 @@ def convert(record: Any) -> Parsed:
         messages.append(("system", system_text))
     if history is not None:
         messages += history_messages(record[history])
-    messages += [("user", "\n\n".join(asked)), ("assistant", text_of(record, output))]
+    messages += prompted_turns("\n\n".join(asked), text_of(record, output), history=len(messages) > 1)
     return Parsed(messages, besides(record, (instruction, output, context, system, history)))

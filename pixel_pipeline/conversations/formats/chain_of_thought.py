@@ -4,7 +4,8 @@ apart."""
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text, text_of
-from pixel_pipeline.conversations.records import Message, Parsed
+from pixel_pipeline.conversations.formats.prompts import prompted_turns
+from pixel_pipeline.conversations.records import Parsed
 
 NAME = "chain_of_thought"
 _QUESTIONS = ("question", "prompt", "query", "instruction", "problem", "input")
@@ -43,7 +44,7 @@ def convert(record: Any) -> Parsed:
     asked = "\n\n".join(
         text for text in (text_of(record, question or ""), optional_text(record, context)) if text
     )
-    messages: list[Message] = [("user", asked), ("assistant", text_of(record, answer or ""))]
+    messages = prompted_turns(asked, text_of(record, answer or ""))
     if system_text := optional_text(record, system):
         messages.insert(0, ("system", system_text))
     metadata = besides(record, (question, thought, answer, system, context))

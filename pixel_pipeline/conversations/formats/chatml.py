@@ -12,7 +12,7 @@ from pixel_pipeline.conversations.records import Parsed
 from pixel_pipeline.conversations.roles import role_of
 
 NAME = "chatml"
-_LISTS = (
+LISTS = (
     "messages", "conversation", "conversations", "dialogue", "dialog", "turns", "utterances", "chat",
     "session",
     "transcript", "log", "history",
@@ -27,7 +27,7 @@ _POINTERS = ("parent_id", "parent_message_id", "conversation_id", "dialogue_id",
 
 def _turns_key(record: dict[str, Any]) -> str | None:
     names = key_names(record)
-    for spelling in _LISTS:
+    for spelling in LISTS:
         key = names.get(spelling)
         if key is not None and has_turns(record[key], ROLES, CONTENTS):
             return None if spelling == "history" and first_key(names, _LAST_ANSWER) else key

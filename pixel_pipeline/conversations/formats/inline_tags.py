@@ -118,17 +118,20 @@ def parse_tagged(text: str) -> tuple[list[Message], str]:
         return [], text.strip()
     marks = [mark for mark in template.mark.finditer(text) if _role(mark)]
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    messages: list[Message] = []
+    turns: list[tuple[str, list[str]]] = []
     for mark, end in zip(marks, ends, strict=True):
         role, content = _role(mark) or "", _without(template.noise, text[mark.end() : end])
         if role == "user" and (system := _SYSTEM.match(content)):
-            messages.append(("system", system[1].strip()))
+            turns.append(("system", [system[1].strip()]))
             content = content[system.end() :]
-        if messages and messages[-1][0] == role:
+        if turns and turns[-1][0] == role:
             # An instruction and its input.
-            messages[-1] = (role, f"{messages[-1][1]}\n\n{content}".strip())
+            turns[-1][1].append(content)
         else:
-            messages.append((role, content))
+            turns.append((role, [content]))
+    messages: list[Message] = [
+        (role, said[0] if len(said) == 1 else "\n\n".join(said).strip()) for role, said in turns
+    ]
     # A template asks for the next answer by an open marker.
     if len(messages) > 1 and not messages[-1][1]:
         messages.pop()

@@ -32,11 +32,11 @@ def convert(record: Any) -> Parsed:
         raise RecordError("bad_turn", f"group {wrong} of {len(groups)} is {describe_keys(groups[wrong])}")
     turns = [turn for group in groups for turn in group]
     parsed = parse_turns(turns, role_keys=_ROLES, content_keys=_CONTENTS)
-    return Parsed(
-        [message for message in parsed.messages if message[1].strip()],
-        {**besides(record, (key,)), **parsed.metadata},
-        repaired=parsed.repaired,
-    )
+    messages = [message for message in parsed.messages if message[1].strip()]
+    repaired = dict(parsed.repaired)
+    if len(messages) < len(parsed.messages):
+        repaired["blank_messages"] = len(parsed.messages) - len(messages)
+    return Parsed(messages, {**besides(record, (key,)), **parsed.metadata}, repaired=repaired)
 
 
 def _is_group(group: Any) -> bool:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, key_names, optional_text, text_of
 from pixel_pipeline.conversations.formats.history import history_messages
+from pixel_pipeline.conversations.formats.prompts import prompted_turns
 from pixel_pipeline.conversations.records import Message, Parsed
 
 NAME = "pair"
@@ -54,5 +55,5 @@ def convert(record: Any) -> Parsed:
         messages.append(("system", system_text))
     if history is not None:
         messages += history_messages(record[history])
-    messages += [("user", text_of(record, asked)), ("assistant", text_of(record, answered))]
+    messages += prompted_turns(text_of(record, asked), text_of(record, answered), history=len(messages) > 1)
     return Parsed(messages, besides(record, (asked, answered, system, history)))

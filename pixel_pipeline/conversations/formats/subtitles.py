@@ -2,6 +2,7 @@
 a cue that names nobody goes on with the turn before it. Where nobody is named at all, nobody can tell the turns apart."""
 
 import html
+from itertools import zip_longest
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ _TIMING = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}"
 _CUE = re.compile(rf"(?m)^[ \t]*{_TIMING}[ \t]+-->[ \t]+{_TIMING}[^\n]*$")
 _VOICE = re.compile(r"<v(?:\.[\w.]+)?[ \t]+([^>\n]{1,64})>")
 _MARKUP = re.compile(r"</?(?:[cbiuv]|ruby|rt|lang|font)\b[^>\n]{0,80}>|<\d[\d:.]{3,14}>|\{\\an?\d\}")
+_NUMBER = re.compile(r"\n[ \t]*\d{1,6}[ \t]*\n*\Z")
 _LOOKED_AT = 4_000
 
 
@@ -48,12 +50,14 @@ def convert(record: Any) -> Parsed:
 
 
 def _cues(text: str) -> list[str]:
-    """Returns the text of each cue: what stands between its timing and the next blank line."""
+    """Returns the text of each cue: what stands between its timing and a blank line, or the next cue."""
     cues: list[str] = []
-    for timing in _CUE.finditer(text):
-        start = timing.end()
-        end = text.find("\n\n", start)
-        cues.append(text[start:] if end < 0 else text[start:end])
+    timings = list(_CUE.finditer(text))
+    for timing, following in zip_longest(timings, timings[1:]):
+        limit = len(text) if following is None else following.start()
+        end = text.find("\n\n", timing.end(), limit)
+        # Without a blank line, the number of the next cue stands right below.
+        cues.append(text[timing.end() : end] if end >= 0 else _NUMBER.sub("", text[timing.end() : limit]))
     return cues
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from pixel_pipeline.conversations.records import Message, Parsed
 
-_THOUGHT = re.compile(
-    r"\s*(?:<(think|thinking|thought|reasoning)>)?(.*?)</(?(1)\1|think)>\s*(?:<(answer|response)>)?(.*?)(?(3)</\3>\s*\Z|\Z)",
-    re.DOTALL | re.IGNORECASE,
-)
+_OPENED = re.compile(r"<(think|thinking|thought|reasoning)>", re.IGNORECASE)
+_CLOSED = {
+    name: re.compile(rf"</{name}>", re.IGNORECASE) for name in ("think", "thinking", "thought", "reasoning")
+}
+_ANSWERED = re.compile(r"<(answer|response)>", re.IGNORECASE)
 _CLOSINGS = ("</think", "</reasoning>", "</thought>")
 _FIELDS = ("reasoning_content", "thinking", "reasoning", "thought")
 
@@ -47,10 +48,10 @@ def _split(parsed: Parsed) -> Parsed:
     extras = parsed.metadata.get("turn_extras") or [None] * len(parsed.messages)
     extras = list(extras) if len(extras) == len(parsed.messages) else [None] * len(parsed.messages)
     for index, (role, content) in enumerate(parsed.messages):
-        found = _THOUGHT.match(content) if role == "assistant" and "</" in content else None
+        found = _parted(content) if role == "assistant" and "</" in content else None
         field = _field(extras[index]) if role == "assistant" else None
-        if found is not None and found[4].strip():
-            thoughts[index], content = found[2].strip(), found[4].strip()
+        if found is not None:
+            thoughts[index], content = found
         elif field is not None:
             thoughts[index] = extras[index][field]
             extras[index] = {key: value for key, value in extras[index].items() if key != field} or None
@@ -67,6 +68,20 @@ def _split(parsed: Parsed) -> Parsed:
     if thoughts:
         metadata["earlier_reasoning"] = {str(index): thought for index, thought in thoughts.items()}
     return parsed._replace(messages=messages, metadata=metadata, reasoning=reasoning)
+
+
+def _parted(content: str) -> tuple[str, str] | None:
+    """Returns a thought and the answer behind it; None where there is no thought, or nothing is said."""
+    text = content.strip()
+    opened = _OPENED.match(text)
+    closed = _CLOSED[opened[1].lower() if opened else "think"].search(text)
+    if closed is None:
+        return None
+    thought, answer = text[opened.end() if opened else 0 : closed.start()], text[closed.end() :].strip()
+    tag = _ANSWERED.match(answer)
+    if tag is not None and answer.lower().endswith(end := f"</{tag[1].lower()}>"):
+        answer = answer[tag.end() : -len(end)].strip()
+    return (thought.strip(), answer) if answer else None
 
 
 def _field(extra: Any) -> str | None:

@@ -3,7 +3,8 @@
 It comes as a whole text, as a text under `dialogue`, `transcript` and the like, or as a list of tagged
 strings. A line without a tag goes on with the turn before it; lines before the first turn become the metadata
 `header`, bracketed stage directions `stage_directions`. Where the whole text is one line, a speaker's tag
-within the line starts a turn too.
+within the line starts a turn too; what stands before the first tag is a turn as well where it is a sentence, or the other
+side has none. A tag at the end with nothing behind it only asks for the next turn.
 """
 
 from itertools import pairwise
@@ -23,7 +24,8 @@ _LINE_END = re.compile("\r\n?|\n|\x85")
 # Beside these, a text is one turn of several.
 _SPEAKERS = ("role", "speaker", "from", "sender", "author", "replies")
 _STAGE = re.compile(r"\s*(?:\([^()]*\)|（[^（）]*）|\[[^\[\]]*\]|【[^【】]*】)\s*")
-_INLINE = re.compile(r"(?<=\s)([A-Z]\w{1,23})[ \t]?[:：]")
+_INLINE = re.compile(r"(?<=\s)([A-Z]\w{1,23})[ \t]?[:：]|(?<=[\s。！？!?…”」）])([\u4e00-\u9fff]{2,6})[:：]")
+_SENTENCE_ENDS = tuple('.?!…。？！"”」')
 
 
 def matches(record: Any) -> bool:
@@ -72,6 +74,15 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
     messages: list[Message] = [
         (role, "\n".join(said).strip()) for role, (_, said) in zip(roles, turns, strict=True)
     ]
+    opened = 0
+    if cuts and header and (header[-1].endswith(_SENTENCE_ENDS) or len(set(roles)) == 1):
+        other = {"user": "assistant", "assistant": "user"}.get(roles[0])
+        if other is not None:
+            messages.insert(0, (other, "\n".join(header)))
+            header, opened = [], 1
+    asks = len(messages) > 1 and not messages[-1][1]
+    if asks:
+        messages.pop()
     if header:
         metadata["header"] = header
     if stage:
@@ -82,7 +93,8 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
         "line_ends": text.count("\r") + text.count("\x85"),
         "inline_speakers": cuts,
         "timestamps": times,
-        "assumed_roles": int(concluded),
+        "assumed_roles": int(concluded or opened),
+        "open_turns": int(asks),
     }
     return Parsed(messages, metadata, repaired={kind: n for kind, n in repaired.items() if n})
 
@@ -119,7 +131,7 @@ def _text_key(record: dict[str, Any]) -> str | None:
         value = record[strong]
         if isinstance(value, list) and _is_turn_list(value[:8]):
             return strong
-        if isinstance(value, str) and _tagged_lines(value):
+        if isinstance(value, str) and (_tagged_lines(value) or _split_one_line(value.splitlines())[1]):
             return strong
     weak = first_key(names, _WEAK)
     if weak is None or first_key(names, _SPEAKERS):
@@ -145,7 +157,9 @@ def _split_one_line(lines: list[str]) -> tuple[list[str], int]:
     if len(said) != 1:
         return lines, 0
     tags = list(_INLINE.finditer(said[0]))
-    others = strangers(tag[1] for tag in tags)
-    cuts = [0, *(tag.start() for tag in tags if tag[1] in others or role_of(tag[1])), len(said[0])]
+    names = [tag[1] or tag[2] for tag in tags]
+    others = strangers(names)
+    starts = (tag.start() for tag, name in zip(tags, names, strict=True) if name in others or role_of(name))
+    cuts = [0, *starts, len(said[0])]
     pieces = [said[0][start:end] for start, end in pairwise(cuts)]
     return pieces, len(pieces) - 1

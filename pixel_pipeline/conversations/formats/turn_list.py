@@ -94,19 +94,15 @@ def _cut_glued(roles: list[str], contents: list[str], extras: list[dict[str, Any
 
     Only where a sentence ends and a tag follows on the same line: on a line of its own it may be quoted.
     """
-    cuts = 0
-    for index in range(len(contents) - 1, -1, -1):
-        start, role = 0, roles[index]
-        parts: list[tuple[str, str]] = []
-        for tag in _GLUED.finditer(contents[index]):
+    turns = list(zip(roles, contents, extras, strict=True))
+    pieces: list[tuple[str, str, dict[str, Any] | None]] = []
+    for role, content, extra in turns:
+        start = 0
+        for tag in _GLUED.finditer(content):
             said = role_of(tag[1])
             if said is not None and said != role:
-                parts.append((role, contents[index][start : tag.start()]))
-                start, role = tag.end(), said
-        if parts:
-            parts.append((role, contents[index][start:]))
-            roles[index : index + 1] = [role for role, _ in parts]
-            contents[index : index + 1] = [text for _, text in parts]
-            extras[index + 1 : index + 1] = [None] * (len(parts) - 1)
-            cuts += len(parts) - 1
-    return cuts
+                pieces.append((role, content[start : tag.start()], extra))
+                start, role, extra = tag.end(), said, None
+        pieces.append((role, content[start:], extra))
+    roles[:], contents[:], extras[:] = (list(column) for column in zip(*pieces, strict=True))
+    return len(pieces) - len(turns)

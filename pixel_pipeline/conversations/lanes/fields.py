@@ -6,14 +6,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.columns import Texts, blank, dirty
-from pixel_pipeline.conversations.formats import alpaca, chain_of_thought, find_format, pair, preference
+from pixel_pipeline.conversations.columns import Flags, Texts, blank, dirty
+from pixel_pipeline.conversations.formats import (
+    alpaca,
+    chain_of_thought,
+    find_format,
+    pair,
+    preference,
+    prompts,
+)
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.identity import ROLE_CODES
 from pixel_pipeline.conversations.lanes.besides import Besides, PlainBesides, besides_of
 from pixel_pipeline.conversations.lanes.shape import Columns, Lane, Said, bounds_of, nulls_of
 from pixel_pipeline.conversations.options import ConversionOptions
 
+_TAIL = 16
 _ROLES = np.array([ROLE_CODES["system"], ROLE_CODES["user"], ROLE_CODES["assistant"]], np.uint8)
 
 
@@ -77,6 +85,7 @@ class FieldLane(Lane):
             flags |= blank(Texts(question))
             is_given = pa.array(~blank(Texts(context)))
             question = pc.if_else(is_given, pc.binary_join_element_wise(question, context, "\n\n"), question)
+        flags |= _may_be_dialogues(question)
         reasonings = pa.nulls(n, pa.string())
         if thought is not None:
             texts = Texts(thought)
@@ -90,3 +99,13 @@ class FieldLane(Lane):
         roles = np.broadcast_to(_ROLES[-len(parts) :], places.shape)
         contents = pa.concat_arrays(parts).take(pa.array(places[present]))
         return Said(roles[present], Texts(contents), bounds_of(present.sum(1)), reasonings, flags)
+
+
+def _may_be_dialogues(questions: pa.Array) -> Flags:
+    """Which questions may leave a dialogue open (`prompts`): few texts end so."""
+    tails = pc.utf8_rtrim_whitespace(pc.utf8_slice_codeunits(questions.fill_null(""), -_TAIL))
+    found = pc.equal(tails, "")
+    for end in prompts.OPEN_ENDS:
+        found = pc.or_(found, pc.ends_with(tails, end))
+    flags: Flags = found.to_numpy(zero_copy_only=False)
+    return flags

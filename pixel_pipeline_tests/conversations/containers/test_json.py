@@ -298,3 +298,11 @@ def test_mixed_schemas_record_by_record() -> None:
     )
     assert got.ledger.formats == {"sharegpt": 1, "pair": 1, "alpaca": 1}
     assert got.error_classes == ["unrecognised_schema"] * 3
+
+
+def test_a_second_line_of_any_size_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "MAX_RECORD_BYTES", 1 << 20)
+    huge = orjson.dumps(sharegpt("A question", "very long " * 200_000))
+    converted = convert(lines(sharegpt("One", "Two"), huge, sharegpt("Three", "Four")))
+    assert [messages[0] for messages in converted.messages] == [("user", "One"), ("user", "Three")]
+    assert converted.error_classes == ["too_large"]

@@ -88,3 +88,34 @@ def test_of_two_keys_that_differ_in_case_the_first_counts() -> None:
 def test_a_key_is_named_only_when_an_identifier() -> None:
     assert describe_key("Response") == "`Response`"
     assert describe_key("what I said") == "a key of 11 characters"
+
+
+DIALOGUES = {
+    "Be kind.\n\nDialogue:\nClient: a\nTherapist: b\nClient: c\nTherapist:": "d\nTherapist: e",
+    "Be kind.\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:": "d\ne",
+    "Be kind.\n\n对话：\n来访者：a\n医生：b\n来访者：c\n医生：": "d\n医生：e",
+    "<|system|>Be kind.</s><|user|>\na</s><|assistant|>\nb</s><|user|>\nc</s>\n<|assistant|>": "d\ne",
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"), [("instruction", "output"), ("prompt", "completion"), ("query", "response")]
+)
+@pytest.mark.parametrize("prompt", DIALOGUES)
+def test_a_prompt_that_is_a_dialogue_so_far(parse: Parse, asked: str, answered: str, prompt: str) -> None:
+    got = parse({asked: prompt, answered: DIALOGUES[prompt]})
+    assert got.messages == [
+        ("system", "Be kind."),
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c"),
+        ("assistant", "d\ne"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["Client: a\nTherapist: b", "What is it:", "A: a\nNote:", "Client: a\nMum: b\nMum: c\nTherapist:"],
+)
+def test_a_prompt_that_only_quotes_or_ends_so(parse: Parse, prompt: str) -> None:
+    assert parse({"prompt": prompt, "response": "b"}).messages == [("user", prompt), ("assistant", "b")]

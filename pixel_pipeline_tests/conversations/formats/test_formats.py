@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.conversations.formats import FORMATS, find_format
+from pixel_pipeline.conversations.formats import FORMATS, find_format, refusal
 
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 SHARED = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
@@ -70,6 +70,12 @@ SHARED = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
 def test_find_format(record: Any, name: str | None) -> None:
     found = find_format(record)
     assert (found.name if found else None) == name
+
+
+def test_a_list_without_turns_is_told_from_an_unknown_schema() -> None:
+    assert refusal({"conversation": [], "id": 1}).error_class == "no_turns"
+    assert refusal({"conversation": 7}).error_class == "unrecognised_schema"
+    assert refusal([]).error_class == "unrecognised_schema"
 
 
 def test_names_are_unique() -> None:

@@ -54,6 +54,11 @@ def test_cues_of_one_speaker_are_one_turn(parse: Parse, text: str, end: str) -> 
     assert got.metadata["cues"] in (3, 4)
 
 
+def test_cues_without_a_blank_line_between_them(parse: Parse) -> None:
+    got = parse(NAMES.replace("\n\n", "\n"))
+    assert got.messages == TALK
+
+
 def test_nobody_is_named(refuse: Refuse) -> None:
     assert (
         refuse("WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n\n00:03.000 --> 00:04.000\nHi").error_class

@@ -120,3 +120,25 @@ def test_numbered_speakers_take_turns(parse: Parse) -> None:
 def test_a_stranger_in_a_dialogue_on_one_line_is_not_glued(parse: Parse, refuse: Refuse) -> None:
     text = "Doctor: How is it? Patient: Bad. Doctor: Why? Mum: He fell. Doctor: Oh. Mum: Yes."
     assert refuse({"dialogue": text}).error_class == "unknown_role"
+
+
+def test_an_opening_that_lost_its_tag_is_a_turn_of_the_other_side(parse: Parse) -> None:
+    got = parse({"dialogue": "How are you today? Patient: Tired. Doctor: I see."})
+    assert got.messages == [("assistant", "How are you today?"), ("user", "Tired."), ("assistant", "I see.")]
+    assert got.repaired == {"inline_speakers": 2, "assumed_roles": 1}
+    assert parse({"dialogue": "Any allergies Patient: No."}).messages == [
+        ("assistant", "Any allergies"),
+        ("user", "No."),
+    ]
+    got = parse({"dialogue": "Session 3 Patient: a Doctor: b"})
+    assert (got.messages, got.metadata) == ([("user", "a"), ("assistant", "b")], {"header": ["Session 3"]})
+
+
+def test_a_chinese_dialogue_on_one_line(parse: Parse) -> None:
+    got = parse({"dialogue": "来访者：我很累。心理咨询师：多久了？来访者：一年。"})
+    assert got.messages == [("user", "我很累。"), ("assistant", "多久了？"), ("user", "一年。")]
+
+
+def test_a_tag_at_the_end_only_asks_for_the_next_turn(parse: Parse) -> None:
+    got = parse("Client: a\nTherapist: b\n\nClient:\n")
+    assert (got.messages, got.repaired) == ([("user", "a"), ("assistant", "b")], {"open_turns": 1})

@@ -99,6 +99,7 @@ def test_groups_of_messages_are_one_talk(parse: Parse) -> None:
     assert got.messages == [("user", "a"), ("assistant", "b")]
     assert got.metadata["topic"] == "x"
     assert got.metadata["speakers"] == {"person 1": "user", "person 2": "assistant"}
+    assert got.repaired["blank_messages"] == 1
 
 
 def test_two_anonymous_speakers_take_turns(parse: Parse, refuse: Refuse) -> None:

@@ -50,7 +50,9 @@ chats = st.fixed_dictionaries(
 )
 # All keys in all records, or lanes would hardly be met.
 full_chats = st.fixed_dictionaries({"conversations": alternating, "id": words, "x": numbers})
-saids = st.sampled_from(["yes", "no", "caf\u00e9", "a\nb", "", " ", "x\r\ny", 'say "so"', "<b>", "&amp;"])
+saids = st.sampled_from(
+    ["yes", "Client: a\nTherapist:", "no", "caf\u00e9", "a\nb", "", " ", "x\r\ny", 'say "so"', "<b>", "&amp;"]
+)
 pairs = st.fixed_dictionaries(
     {"Context": saids, "Response": saids, "label": saids, "system": saids | st.none()}
 )
