@@ -111,7 +111,7 @@ def chat(**besides: Any) -> dict[str, Any]:
         (chat(s="x"), [chat(s='"\\\n\x7f\u2028\U0001f600'), chat(s=""), chat(s=None), chat(s={"deep": [1]})]),
         (chat(lang="en"), [chat(lang="DE_at"), chat(lang="not a tag"), chat(lang=""), chat(lang=None)]),
         (chat(lang="en", language="fr", locale="x y"), [chat(lang="de", language="?", locale="it")]),
-        (chat(z=[1, {"q": None}]), [chat(z=None), chat(z=[]), chat(z=0.5, w=1), chat(Z=[1]), chat(z={"a": "b"})]),
+        (chat(z=[1, {"q": None}]), [chat(z=None), chat(z=[]), chat(z=0.5, w=1), chat(Z=[1]), chat(z={"a": "b"}), b'{"z": [], "\xff": 1}']),
         ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "b\xff"}', b'{"Context": "a\xed\xa0\x80", "Response": "b"}']),
         ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "\\udc00"}', b'{"Context": "a", "Response": "\\u0000"}']),
         ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "b"} {"Context": "c", "Response": "d"}', b""]),
