@@ -8,7 +8,7 @@ goes on behind it.
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 import csv
-from functools import partial
+from functools import lru_cache, partial
 import io
 from itertools import islice
 import sys
@@ -125,13 +125,20 @@ def _record(
         repaired["empty_extra_cells"] = repaired.get("empty_extra_cells", 0) + 1
     if error is None and len(row) != width:
         error = ("ragged_row", f"{len(row)} cells, the header has {width}")
-    if error is None and any(
-        "\udc80" <= letter <= "\udcff" for cell in row if not cell.isascii() for letter in cell
-    ):
+    if error is None and not _is_utf8(row):
         error = ("bad_encoding", "the row holds bytes that are not valid UTF-8")
     if error is not None:
         return Fault(position, raw, len(raw), *error)
     return Record(position, dict(zip(header, row, strict=True)), raw)
+
+
+def _is_utf8(row: list[str]) -> bool:
+    try:
+        "".join(row).encode()
+    except UnicodeEncodeError:
+        # `_decoded` left a lone surrogate.
+        return False
+    return True
 
 
 def _read_one(position: int, raw: bytes, repaired: dict[str, int], *, table: Table) -> Record | Fault:
@@ -301,10 +308,14 @@ class _Table(NamedTuple):
 
 def _tables(given: Input) -> list[_Table]:
     """What the text is under each delimiter that makes its first line a header."""
-    head = given.head
+    return _tables_of(given.head, given.name.endswith((".csv", ".tsv")))
+
+
+# Asked several times of an object: whether it is a table, under which delimiter, and with which header.
+@lru_cache(maxsize=1)
+def _tables_of(head: bytes, named: bool) -> list[_Table]:
     if len(head) >= PROBE_BYTES:
         head = head[: head.rfind(b"\n") + 1]
-    named = given.name.endswith((".csv", ".tsv"))
     tables = []
     for delimiter in _DELIMITERS:
         rows = _sample_rows(head, delimiter)
