@@ -99,9 +99,9 @@ def _records(rows: "_Rows", header: list[str] | None, repaired: Counter[str]) ->
         end, block = rows.take_block(header)
         if block is not None:
             yield block
+        if rows.text.done:
+            return not rows.ended_in_quotes
         if rows.text.offset == end:
-            if rows.text.ended:
-                return not rows.ended_in_quotes
             continue
         for found in one_by_one:
             yield _record(*found, header, repaired)
@@ -215,12 +215,12 @@ class _Rows:
         """Takes rows whose quotes stand as they should.
 
         Returns:
-            Offset where the bytes end that were looked at, and the rows.
+            Offset up to which rows have to be taken one by one, and the rows.
         """
         offset, text = self.text.offset, self.text.block()
         bounds = row_bounds(text, self._delimiter, ended=self.text.ended)
-        # A text of one line that is longer than a block is taken as a line.
-        end = offset + max(len(text), 0 if self.text.ended else 1)
+        # A row that goes on behind the block begins the next one, unless it is longer than a block.
+        end = offset + (bounds.size if bounds.in_order and bounds.size else max(len(text), 1))
         self.text.take(bounds.size)
         self._grow_budget(bounds.size)
         kept = np.ones(len(bounds.starts), np.bool_)
