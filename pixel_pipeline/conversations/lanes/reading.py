@@ -31,7 +31,7 @@ def read_columns(block: Block, start: int, end: int, schema: pa.Schema, *, stric
             return None
         if block.table is None and not block.data.isascii():
             table.validate(full=True)
-    except pa.ArrowException:
+    except (pa.ArrowException, UnicodeDecodeError):
         # Its message may quote the text. The long way finds out what is wrong, and with which record.
         return None
     columns = {name: _one_chunk(table[name]) for name in schema.names}

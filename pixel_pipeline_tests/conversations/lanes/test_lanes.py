@@ -97,6 +97,36 @@ def same_both_ways(data: bytes, key: str = "gdrive/raw/F/x.json") -> None:
     assert short.ledger == long.ledger
 
 
+def chat(**besides: Any) -> dict[str, Any]:
+    return sharegpt("a", "b", **besides)
+
+
+@pytest.mark.parametrize(
+    ("good", "odd"),
+    [
+        (chat(x=0.5), [chat(x=1), chat(x=-0.0), chat(x=1e300), chat(x=None), chat(), chat(x="a"), chat(x=0.5, y=1)]),
+        (chat(x=0.5), [b'%b, "x": %b}' % (orjson.dumps(chat())[:-1], x) for x in (b"NaN", b"1e999", b"1E-2", b"0.10", b"-0")]),
+        (chat(n=5), [chat(n=1 << 63), chat(n=0.5), chat(n=True), chat(n=[1]), b'%b, "n": -0}' % orjson.dumps(chat())[:-1]]),
+        (chat(b=True), [chat(b=False), chat(b=0), chat(b=None)]),
+        (chat(s="x"), [chat(s='"\\\n\x7f\u2028\U0001f600'), chat(s=""), chat(s=None), chat(s={"deep": [1]})]),
+        (chat(lang="en"), [chat(lang="DE_at"), chat(lang="not a tag"), chat(lang=""), chat(lang=None)]),
+        (chat(lang="en", language="fr", locale="x y"), [chat(lang="de", language="?", locale="it")]),
+        (chat(z=[1, {"q": None}]), [chat(z=None), chat(z=[]), chat(z=0.5, w=1), chat(Z=[1]), chat(z={"a": "b"}), b'{"z": [], "\xff": 1}']),
+        ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "b\xff"}', b'{"Context": "a\xed\xa0\x80", "Response": "b"}']),
+        ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "\\udc00"}', b'{"Context": "a", "Response": "\\u0000"}']),
+        ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "b"} {"Context": "c", "Response": "d"}', b""]),
+        (chat(), [{"conversations": turns} for turns in ([], None, [None], [{}], [{"from": "human", "value": None}], 5, [[]])]),
+    ],
+)  # fmt: skip
+def test_odd_records_among_good_ones(good: Any, odd: list[Any]) -> None:
+    for record in odd:
+        same_both_ways(lines(good, good, record, good, good, good))
+
+
+def test_a_carriage_return_in_any_cell() -> None:
+    same_both_ways(b'Context,Response,label\r\na,b,"x\r\ny"\r\nc,d,e\r\nf,g,"h\ni"\r\n', "gdrive/raw/F/x.csv")
+
+
 @st.composite
 def lines_of_records(draw: st.DrawFn) -> bytes:
     written = draw(kinds).map(orjson.dumps)
