@@ -87,7 +87,7 @@ def _listed(value: dict[str, Any]) -> Sessions | None:
             # Chat bot corpora: lists of what is said in turn.
             values = [{"dialogue": item} if _is_plain_exchange(item) else item for item in values]
         if any(isinstance(item, dict | list) and find_format(item) for item in values[:_LOOKED_AT]):
-            return _sessions(values, besides(value, (key,)))
+            return sessions_beside(values, besides(value, (key,)))
     return None
 
 
@@ -169,7 +169,7 @@ def _instances(value: dict[str, Any]) -> Sessions | None:
         for item in instances
     ]
     return (
-        _sessions(whole, besides(value, ("instruction", "instances")))
+        sessions_beside(whole, besides(value, ("instruction", "instances")))
         if any(map(find_format, whole))
         else None
     )
@@ -181,10 +181,11 @@ def _trees(roots: list[trees.Node], outer: dict[str, Any]) -> Sessions:
         found, not_taken = trees.paths(root)
         besides_them = {"not_taken": not_taken} if not_taken else {}
         values += [{"messages": turns, **besides_them} for turns in found]
-    return _sessions(values, outer)
+    return sessions_beside(values, outer)
 
 
-def _sessions(values: list[Any], beside: dict[str, Any]) -> Sessions:
+def sessions_beside(values: list[Any], beside: dict[str, Any]) -> Sessions:
+    """Sessions, and what an object has beside the list of them."""
     shared: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for name, item in beside.items():

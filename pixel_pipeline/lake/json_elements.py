@@ -47,11 +47,18 @@ class JsonStructureError(PixelError):
 
     Attributes:
         offset: Of the byte where it is not.
+        rest: Where it was asked for, the text from there or from the beginning of an element that has no end on; no more of it
+            than an element may have. None where that is not known any more.
+        rest_offset: Offset of its first byte.
+        at_end: The text ends within the array.
     """
 
     def __init__(self, message: str, *, hint: str, offset: int) -> None:
         super().__init__(message, hint=hint)
         self.offset = offset
+        self.rest: bytes | None = None
+        self.rest_offset = offset
+        self.at_end = False
 
 
 class Element(NamedTuple):
@@ -127,6 +134,8 @@ def json_elements(
     max_element_bytes: int = MAX_RECORD_BYTES,
     name: str = "The text",
     offset: int = 0,
+    beside: list[bytes] | None = None,
+    keep_rest: bool = False,
 ) -> Generator[Element, None, None]:
     """Cut a JSON array into its elements, in memory bounded by the largest of them.
 
@@ -137,6 +146,9 @@ def json_elements(
         max_element_bytes: Of a larger element only offset and size are told.
         name: What errors call the text.
         offset: Of the first byte, where the text is part of another.
+        beside: Gets the other members as they are written, key and value, once reading is past each; of one of more than
+            64 KiB the key and `{"bytes": its size}`.
+        keep_rest: An error about the elements has the rest of the text, which is read for it.
 
     Raises:
         JsonStructureError: no such array, a text that ends within it, an element that is missing, or anything behind it.
@@ -149,16 +161,25 @@ def json_elements(
     # Of the present element or member: its pieces from earlier blocks, while they are within the limit, and their size.
     pieces: list[bytes] = []
     held = 0
+    long_key: re.Match[bytes] | None = None
     block_offset = offset
 
-    def wrong(what: str, position: int) -> JsonStructureError:
-        return JsonStructureError(
+    source = blocks(chunks, size=BLOCK_BYTES)
+
+    def wrong(what: str, position: int, rest: bytes | None = None) -> JsonStructureError:
+        error = JsonStructureError(
             f"{name} is not the JSON expected: {what} at byte {block_offset + position:,}, after {count:,} elements.",
             hint="JSON lines are read by `stream_jsonl`; a damaged file has to be copied into the lake again.",
             offset=block_offset + position,
         )
+        if keep_rest and rest is not None:
+            parts = [rest]
+            while sum(map(len, parts)) <= max_element_bytes and (part := next(source, None)) is not None:
+                parts.append(part)
+            error.rest = b"".join(parts)
+        return error
 
-    for block in blocks(chunks, size=BLOCK_BYTES):
+    for block in source:
         start = 0
         if place is _Place.BEFORE:
             start = len(block) - len(block.lstrip(WHITESPACE + BYTE_ORDER_MARK))
@@ -177,6 +198,15 @@ def json_elements(
                 continue  # the bracket that opens it all
             closes_with = b"]"
             if place is _Place.ELEMENTS:
+                if keep_rest and kind == _CLOSE and block[position : position + 1] != b"]":
+                    # A bracket that the last element lacks is missing here.
+                    error = wrong(
+                        "another closing bracket than the opening one",
+                        position,
+                        b"".join([*pieces, block[start:]]),
+                    )
+                    error.rest_offset = block_offset + start - held
+                    raise error
                 size = held + position - start
                 pieces.append(block[start:position])
                 data = b"".join(pieces).lstrip(WHITESPACE) if size <= max_element_bytes else b""
@@ -185,7 +215,7 @@ def json_elements(
                     yield Element(block_offset + position - size, data, size)
                     count += 1
                 elif kind == _COMMA or count:
-                    raise wrong("a comma without an element", position)
+                    raise wrong("a comma without an element", position, block[position:])
             else:
                 if depth != {_OPEN: 2, _COMMA: 1, _CLOSE: 0}[kind]:
                     continue  # within another member
@@ -197,8 +227,12 @@ def json_elements(
                     place = _Place.ELEMENTS
                 elif kind == _OPEN:
                     continue
+                elif beside is not None and (key := key or long_key) is not None:
+                    size = held + position - start
+                    whole = size <= _MAX_KEY_BYTES
+                    beside.append(member if whole else b'%b: {"bytes": %d}' % (key[1], size - key.end()))
                 closes_with = b"}"
-            pieces, held, start = [], 0, position + 1
+            pieces, held, start, long_key = [], 0, position + 1, None
             if kind == _CLOSE:
                 if block[position : position + 1] != closes_with:
                     raise wrong("another closing bracket than the opening one", position)
@@ -206,13 +240,18 @@ def json_elements(
                 place = _Place.MEMBERS if place is _Place.ELEMENTS and base == 2 else _Place.AFTER
         rest = block[start:]
         if place is _Place.AFTER and rest.strip(WHITESPACE):
-            raise wrong("something behind the end", len(block) - len(rest.lstrip(WHITESPACE)))
+            behind = len(block) - len(rest.lstrip(WHITESPACE))
+            raise wrong("something behind the end", behind, block[behind:])
         held += len(rest)
         kept = held <= (max_element_bytes if place is _Place.ELEMENTS else _MAX_KEY_BYTES)
+        if place is _Place.MEMBERS and not kept and long_key is None:
+            long_key = _KEY.match(b"".join([*pieces, rest[:_MAX_KEY_BYTES]]))
         pieces = [*pieces, rest] if kept and place is not _Place.AFTER else []
         block_offset += len(block)
     if place is not _Place.AFTER:
-        raise wrong("the end", 0)
+        error = wrong("the end", 0, b"".join(pieces) if place is _Place.ELEMENTS and pieces else None)
+        error.rest_offset, error.at_end = block_offset - held, True
+        raise error
     if not found:
         raise wrong("no such member", 0)
 

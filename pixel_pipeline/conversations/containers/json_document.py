@@ -18,6 +18,7 @@ from pixel_pipeline.conversations.containers.json_streams import (
 )
 from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
+from pixel_pipeline.conversations.containers.resynchronised import EXTENT
 from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats import find_format
 from pixel_pipeline.conversations.records import Fault, ObjectError, Record, RecordError, looked_at
@@ -28,6 +29,7 @@ IS_TEXT = True
 MAX_WHOLE_BYTES = 16 << 20
 """An object up to this size is read whole, in several times its size of memory."""
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
+_NEXT_OBJECT = re.compile(r"(?<=\n)\{")
 
 
 def matches(given: Input) -> Evidence:
@@ -89,15 +91,17 @@ def _object(given: Input, head: bytes, data: bytes) -> Iterator[Record | Fault]:
 def _damaged_object(given: Input, head: bytes, data: bytes, error: ObjectError) -> Iterator[Record | Fault]:
     """Saves what can be: of objects one after another each, of a list of sessions or an object keyed by id the members that
     are whole."""
-    if len(values := _concatenated(data)) > 1:
-        given.repaired["concatenated_documents"] += 1
-        for position, value in enumerate(values):
-            yield Record(position, value, None)
-        return
-    first, records = looked_at(object_records([data], head=head, repaired=given.repaired), LOOKED_AT)
-    if not any(isinstance(record, Record) and find_format(record.value) for record in first):
+    found = _concatenated(data, given.repaired)
+    if not found:
+        first, records = looked_at(object_records([data], head=head, repaired=given.repaired), LOOKED_AT)
+        if any(isinstance(record, Record) and find_format(record.value) for record in first):
+            yield from records
+            return
+        found = _concatenated(data, given.repaired, first_too=True)
+    if not found:
         raise error
-    yield from records
+    given.repaired["concatenated_documents"] += 1
+    yield from found
 
 
 def _is_keyed_by_id(document: Any) -> bool:
@@ -113,19 +117,34 @@ def _is_keyed_by_id(document: Any) -> bool:
     )
 
 
-def _concatenated(data: bytes) -> list[Any]:
-    """Returns the values of a text that is one JSON object after another; none where it is anything else."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return []
-    values: list[Any] = []
-    decoder = json.JSONDecoder()
-    position = 0
-    try:
-        while (start := _NOT_SPACE.search(text, position)) is not None:
-            value, position = decoder.raw_decode(text, start.start())
-            values.append(value)
-    except (json.JSONDecodeError, RecursionError):
-        return []
-    return values if all(isinstance(value, dict) for value in values) else []
+def _concatenated(data: bytes, repaired: dict[str, int], *, first_too: bool = False) -> list[Record | Fault]:
+    """Returns the objects of a text that is one JSON object after another, each that is damaged as a Fault; none where it is
+    anything else.
+
+    Args:
+        first_too: The first object may be damaged. Usually it tells what the text is.
+    """
+    text = data.decode("utf-8", "surrogateescape")
+    found: list[Record | Fault] = []
+    good = position = searched = 0
+    while (start := _NOT_SPACE.search(text, position)) is not None:
+        try:
+            _, end = EXTENT.raw_decode(text, start.start())
+        except (json.JSONDecodeError, RecursionError) as error:
+            searched += getattr(error, "pos", len(text)) - start.start()
+            following = _NEXT_OBJECT.search(text, start.start() + 1)
+            # A search that begins again and again has an end.
+            if not (good or first_too) or searched > 4 * len(text):
+                following = None
+            end = len(text) if following is None else following.start()
+        raw = text[start.start() : end].encode("utf-8", "surrogateescape")
+        position, place = end, len(found)
+        try:
+            value = parse_json(raw, repaired)
+            if not isinstance(value, dict):
+                raise RecordError("bad_json", "not an object, as the others are")
+            found.append(Record(place, value, None))
+            good += 1 + (find_format(value) is not None)
+        except RecordError as error:
+            found.append(Fault(place, raw, len(raw), error.error_class, error.reason))
+    return found if good > 1 and len(found) > 1 else []

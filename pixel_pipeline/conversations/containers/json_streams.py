@@ -8,8 +8,9 @@ from collections.abc import Generator, Iterable, Iterator
 import re
 from typing import Any
 
-from pixel_pipeline.conversations.bundles import SESSION_KEYS
+from pixel_pipeline.conversations.bundles import SESSION_KEYS, sessions_beside
 from pixel_pipeline.conversations.containers.json_values import parse_json
+from pixel_pipeline.conversations.containers.resynchronised import resynchronised
 from pixel_pipeline.conversations.formats import find_format
 from pixel_pipeline.conversations.records import (
     MAX_RECORD_BYTES,
@@ -66,19 +67,31 @@ class Tail:
 
 
 def elements_of(
-    tail: Tail, *, repaired: dict[str, int], field: str | None = None, cut: bool = False
+    tail: Tail,
+    *,
+    repaired: dict[str, int],
+    field: str | None = None,
+    cut: bool = False,
+    beside: list[bytes] | None = None,
 ) -> Generator[Element, None, None]:
     """Hands out the elements of an array, or of an object's member.
 
     Args:
         cut: The text is to end behind the comma of an element, not with the array.
+        beside: Gets the object's other members.
 
     Raises:
-        ObjectError: The rest is no array. A comma behind the last element is forgiven.
+        ObjectError: The rest is no array, and holds no whole element. A comma behind the last element is forgiven.
     """
     count = 0
     elements = json_elements(
-        tail, field=field, max_element_bytes=MAX_RECORD_BYTES, name="the document", offset=tail.start
+        tail,
+        field=field,
+        max_element_bytes=MAX_RECORD_BYTES,
+        name="the document",
+        offset=tail.start,
+        beside=beside,
+        keep_rest=not cut,
     )
     try:
         for element in elements:
@@ -90,7 +103,15 @@ def elements_of(
             return
         # Only where the text is to end: a comma too many in its middle ends the reading there.
         if tail.added or not comma:
-            raise ObjectError("bad_json", error.message) from None
+            rest = error.rest.removesuffix(b"]" if tail.added else b"") if error.rest is not None else b""
+            saved, damaged = resynchronised(rest, offset=error.rest_offset)
+            yield from saved
+            # Where all that is left is whole, the text may have ended in between.
+            ended = error.at_end and not damaged
+            if not saved or ended or len(rest) > MAX_RECORD_BYTES:
+                raise ObjectError("bad_json", error.message) from None
+            repaired["resynchronised"] = repaired.get("resynchronised", 0) + 1
+            return
         repaired["trailing_commas"] = repaired.get("trailing_commas", 0) + 1
     if tail.added:
         raise ObjectError("bad_json", f"the text ends within the array, after {count} elements")
@@ -120,9 +141,49 @@ def object_records(
     """
     field = _session_list(head)
     if field is not None:
-        elements = elements_of(Tail(chunks), repaired=repaired, field=field)
-        return (parsed(element, position=n, repaired=repaired) for n, element in enumerate(elements))
+        return _sessions(Tail(chunks), field=field, repaired=repaired)
     return _members(Tail(_as_array(chunks)), repaired)
+
+
+def _sessions(tail: Tail, *, field: str, repaired: dict[str, int]) -> Iterator[Record | Fault]:
+    """Hands out the elements of a list of sessions. What stands before it goes to the metadata as `bundles.Sessions` says; what
+    stands behind it, to that of the last session."""
+    beside: list[bytes] = []
+    elements = elements_of(tail, repaired=repaired, field=field, beside=beside)
+    held: Record | Fault | None = None
+    around = sessions_beside([], {})
+    before = 0
+    damage: ObjectError | None = None
+    try:
+        for position, element in enumerate(elements):
+            if held is not None:
+                yield held
+            else:
+                around, before = sessions_beside([], _mapping(beside, repaired)), len(beside)
+            held = parsed(element, position=position, repaired=repaired)
+            if isinstance(held, Record):
+                held = held._replace(context=around.context_of(position))
+    except ObjectError as error:
+        damage = error
+    if isinstance(held, Record) and (after := _mapping(beside[before:], repaired)):
+        document = (held.context or {}).get("document", {})
+        held = held._replace(context={"document": {**document, **after}})
+    if held is not None:
+        yield held
+    if damage is not None:
+        raise damage
+
+
+def _mapping(members: list[bytes], repaired: dict[str, int]) -> dict[str, Any]:
+    """The members of an object; those that cannot be read by their size."""
+    found: dict[str, Any] = {}
+    for member in members:
+        try:
+            found.update(parse_json(b"{%b}" % member, repaired))
+        except RecordError:
+            key, _, value = member.partition(b":")
+            found[key.strip(b' \t\r\n"').decode("utf-8", "replace")] = {"bytes": len(value)}
+    return found
 
 
 def _session_list(head: bytes) -> str | None:

@@ -14,7 +14,8 @@ from pixel_pipeline.conversations.text import CONTROL_BYTES
 def parse_json(data: bytes, repaired: dict[str, int]) -> Any:
     """Parses one JSON value. Of a key given twice the last value counts.
 
-    Repairs, counted: raw control characters are removed (`control_characters`); NaN and infinities become
+    Repairs, counted: raw control characters are removed (`control_characters`), line ends and tabs within texts are taken as
+    they are (`unescaped_white_space`: values with any); NaN and infinities become
     null (`non_finite_numbers`); escapes of half a surrogate pair are kept for `text.clean` to replace.
 
     Raises:
@@ -47,8 +48,18 @@ def parse_json_text(text: str, repaired: dict[str, int]) -> Any:
     def integer(literal: str) -> int | float | None:
         return int(literal) if len(literal) < 20 else number(literal)
 
+    def parsed(*, strict: bool) -> Any:
+        return json.loads(bare, parse_constant=number, parse_float=number, parse_int=integer, strict=strict)
+
     try:
-        value = json.loads(bare, parse_constant=number, parse_float=number, parse_int=integer)
+        try:
+            value = parsed(strict=True)
+        except json.JSONDecodeError as error:
+            if not error.msg.startswith("Invalid control character"):
+                raise
+            found.clear()
+            value = parsed(strict=False)
+            found["unescaped_white_space"] = 1
     except json.JSONDecodeError as error:
         raise RecordError("bad_json", f"not valid JSON at character {error.pos} of {len(bare)}") from None
     except RecursionError:

@@ -70,7 +70,7 @@ def open_range(
 
 def _first_keys(given: Input) -> tuple[str, ...]:
     """Keys of an array's first element, where it is an object."""
-    elements = elements_of(Tail([given.head], start=given.start), repaired=Counter())
+    elements = elements_of(Tail([given.head], start=given.start), repaired=Counter(), cut=True)
     try:
         element = next(elements, None)
         value = None if element is None else parse_json(element.data, {})

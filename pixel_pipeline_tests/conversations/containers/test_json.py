@@ -74,6 +74,13 @@ def test_what_json_writers_get_wrong_is_repaired_and_counted() -> None:
     }  # fmt: skip
 
 
+def test_line_ends_and_tabs_within_texts_are_taken_as_they_are() -> None:
+    got = convert(b'[{"prompt": "a\n\tb", "response": "c", "n": NaN}, {"prompt": "a", "response": "b"}]')
+    assert got.messages[0] == [("user", "a\n\tb"), ("assistant", "c")]
+    assert got.ledger.repaired == {"unescaped_white_space": 1, "non_finite_numbers": 1}
+    assert convert(b'{"prompt": "a\tb", "response": "c"}\n' * 2).ledger.records_out == 2
+
+
 def test_of_a_key_given_twice_the_last_counts() -> None:
     assert convert(lines(b'{"prompt": "a", "prompt": "b", "response": "c"}', GOOD)).messages[0][0] == (
         "user",
@@ -213,8 +220,7 @@ def test_what_is_whole_in_a_damaged_array_is_converted(
     if wrapped:
         data = b'{"version": 1, "conversations": ' + data + (b"}" if end == b"]" else b"")
     got = convert(data)
-    # Within an object nobody can tell the end of the last element from the end of everything.
-    assert got.ledger.records_out == (1 if wrapped and not end else 2)
+    assert got.ledger.records_out == 2
     assert sorted(got.error_classes) == sorted(errors)
 
 
@@ -260,15 +266,82 @@ def test_a_comma_behind_the_last_element_is_repaired() -> None:
     )
 
 
-def test_a_comma_too_many_in_the_middle_is_not_taken_for_the_end() -> None:
+@pytest.mark.parametrize("more", [b",,", b"},", b"],\n[", b",]\n["])
+def test_a_mark_too_many_does_not_end_the_reading(more: bytes) -> None:
     good = orjson.dumps(GOOD)
-    got = convert(b"[" + good + b",," + good + b",]")
-    assert (got.ledger.records_out, got.error_classes) == (1, ["bad_json"])
+    got = convert(b"[" + good + more + good + b",]")
+    assert (got.ledger.records_out, got.error_classes) == (2, [])
+    assert got.ledger.repaired == {"resynchronised": 1}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]',
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gp',
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": {"b": [1}',
+        b'{"conversations": [{"from": "human", "value": "said "a" }, {"from": "gpt", "value": "b"}]}',
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_element_without_its_end_costs_no_other(bad: bytes, wrapped: bool) -> None:
+    good = orjson.dumps(GOOD)
+    data = b"[" + b",\n".join([good, good, bad, good, good]) + b"]"
+    data = b'{"version": 1, "conversations": ' + data + b"}" if wrapped else data
+    got = convert(data)
+    assert (got.ledger.records_out, got.error_classes) == (4, ["bad_json"])
+    assert got.bad[0]["raw_bytes"].startswith(bad)
+    if not wrapped:
+        places = [row["source"]["position"] for row in got.rows]
+        assert all(data[place:].startswith(good) for place in places)
+        assert data[got.bad[0]["position"] :].startswith(bad)
 
 
 def test_documents_one_after_another() -> None:
     got = convert(b"\n".join(orjson.dumps(GOOD, option=orjson.OPT_INDENT_2) for _ in range(3)))
     assert (got.ledger.records_out, got.ledger.repaired) == (3, {"concatenated_documents": 1})
+
+
+PRINTED = orjson.dumps(GOOD, option=orjson.OPT_INDENT_2)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (b'{\n  "conversations": [\n    {"from": "hu', "bad_json"),
+        (PRINTED.replace(b"hello", b"\xff"), "bad_encoding"),
+        (b"3", "bad_json"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_of_documents_one_after_another_a_damaged_one_costs_no_other(
+    bad: bytes, error: str, place: int
+) -> None:
+    documents = [PRINTED, PRINTED, PRINTED]
+    documents.insert(place, bad)
+    got = convert(b"\n".join(documents))
+    if bad == b"3" and not place:
+        return  # no document that begins with an object
+    assert (got.ledger.records_out, got.error_classes) == (3, [error])
+    assert got.bad[0]["position"] == place
+
+
+def test_what_stands_beside_a_large_list_of_sessions_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = {
+        "version": 1,
+        "about": {"x": "y" * 70_000},
+        "conversations": [GOOD, GOOD, GOOD],
+        "by": ["me"],
+        "n": "z" * 70_000,
+    }
+    whole = convert(orjson.dumps(document)).rows
+    monkeypatch.setattr(json_document, "MAX_WHOLE_BYTES", 10)
+    rows = convert(orjson.dumps(document)).rows
+    assert [row["id"] for row in rows] == [row["id"] for row in whole]
+    first, second, last = (orjson.loads(row["metadata"])["document"] for row in rows)
+    assert first == {"version": 1, "about": {"bytes": 70_008}}
+    assert second == {"version": 1}
+    assert last == {"version": 1, "by": ["me"], "n": {"bytes": 70_002}}
 
 
 @pytest.mark.parametrize("largest", [10, 1 << 24])
