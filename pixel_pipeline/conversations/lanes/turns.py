@@ -1,16 +1,16 @@
 """Records with a list of turns of two keys each, one for the speaker and one for the text."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from pixel_pipeline.conversations.columns import Texts, tagged
+from pixel_pipeline.conversations.columns import Texts, blank, tagged
 from pixel_pipeline.conversations.formats import chatml, find_format, sharegpt
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.identity import ROLE_CODES
 from pixel_pipeline.conversations.lanes.besides import Besides, RawBesides, besides_of
-from pixel_pipeline.conversations.lanes.shape import Columns, Lane, Said, nulls_of
+from pixel_pipeline.conversations.lanes.shape import Columns, Lane, Said, bounds_of, nulls_of
 from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.roles import role_of
 
@@ -35,24 +35,33 @@ _MEANT = frozenset(
         "history",
         "items",
         "sessions",
-        "system",
-        "system_prompt",
         "response",
         "output",
         "answer",
     ]
 )
+_SYSTEMS = ("system", "system_prompt")
 _UNKNOWN = 255
 
 
-def lane_of(record: dict[str, Any], options: ConversionOptions) -> Lane | None:
+class Place(NamedTuple):
+    """Where a record says what: the key of its turns, those of speaker and text in each, and that of a system text."""
+
+    turns: str
+    role: str
+    content: str
+    system: str | None
+
+
+def lane_of(record: dict[str, Any], options: ConversionOptions) -> "TurnLane | None":
     """The lane of records like this one; None where they have none."""
     source_format = find_format(record, only=options.format)
     if source_format is None or source_format.name not in _SPELLINGS:
         return None
     names = key_names(record)
     meant = [key for name, key in names.items() if name in _MEANT]
-    if len(meant) != 1 or len(names) != len(record):
+    systems = [names[name] for name in _SYSTEMS if name in names]
+    if len(meant) != 1 or len(systems) > 1 or len(names) != len(record):
         return None
     turns = record[meant[0]]
     if not isinstance(turns, list) or not turns or not isinstance(turns[0], dict) or len(turns[0]) != 2:
@@ -62,29 +71,30 @@ def lane_of(record: dict[str, Any], options: ConversionOptions) -> Lane | None:
     content = [key for key in turns[0] if key in contents]
     if len(role) != 1 or len(content) != 1:
         return None
+    place = Place(meant[0], role[0], content[0], systems[0] if systems else None)
     return TurnLane(
         source_format.name,
         tuple(record),
-        place=(meant[0], role[0], content[0]),
-        besides=besides_of(record, {meant[0]}),
+        place=place,
+        besides=besides_of(record, {place.turns, *systems}),
     )
 
 
 class TurnLane(Lane):
-    """The lane of records with a list of turns; `place` is its key, and the keys of speaker and text."""
+    """The lane of records with a list of turns."""
 
-    def __init__(
-        self, format_name: str, keys: tuple[str, ...], *, place: tuple[str, str, str], besides: Besides
-    ) -> None:
+    def __init__(self, format_name: str, keys: tuple[str, ...], *, place: Place, besides: Besides) -> None:
         self._place = place
-        turns, role, content = place
-        self._turn = pa.struct([(role, pa.string()), (content, pa.string())])
-        super().__init__(format_name, keys, [pa.field(turns, pa.list_(self._turn))], besides)
+        turn = pa.struct([(place.role, pa.string()), (place.content, pa.string())])
+        fields = [pa.field(place.turns, pa.list_(turn))]
+        if place.system is not None:
+            fields.append(pa.field(place.system, pa.string()))
+        super().__init__(format_name, keys, fields, besides)
 
     def said(self, columns: Columns) -> Said:
-        lists = columns[self._place[0]]
+        lists = columns[self._place.turns]
         turns = lists.values
-        speakers, contents = turns.field(0), turns.field(1)
+        speakers, texts = turns.field(0), Texts(turns.field(1))
         bounds = np.asarray(lists.offsets).astype(np.int64)
         spelled = speakers.dictionary_encode()
         codes = [
@@ -92,15 +102,32 @@ class TurnLane(Lane):
             for name in spelled.dictionary.to_pylist()
         ]
         roles = np.array([*codes, _UNKNOWN], np.uint8)[np.asarray(spelled.indices.fill_null(len(codes)))]
-        texts = Texts(contents)
         # A text that is null is a blank one, which no conversation may have.
         wrong = (roles == _UNKNOWN) | tagged(texts)
         flags = nulls_of(lists)
         flags[np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1] = True
-        return Said(roles, texts, bounds, pa.nulls(len(lists), pa.string()), flags)
+        said = Said(roles, texts, bounds, pa.nulls(len(lists), pa.string()), flags)
+        return said if self._place.system is None else _opened(said, columns[self._place.system])
 
     def rougher(self) -> "TurnLane | None":
         if not self.besides.is_known:
             return None
-        besides = RawBesides({*self.keys}, {self._place[0]})
-        return TurnLane(self.format_name, self.keys, place=self._place, besides=besides)
+        used = {key for key in (self._place.turns, self._place.system) if key is not None}
+        return TurnLane(
+            self.format_name, self.keys, place=self._place, besides=RawBesides({*self.keys}, used)
+        )
+
+
+def _opened(said: Said, systems: pa.Array) -> Said:
+    """Conversations with the system texts that they have as their first turns."""
+    systems = systems.fill_null("")
+    opening = ~blank(Texts(systems))
+    before = said.bounds[:-1][opening]
+    # Of the system texts and, behind them, the turns.
+    turns = np.insert(np.arange(len(said.roles)) + len(systems), before, np.flatnonzero(opening))
+    contents = pa.concat_arrays([systems, said.texts.array]).take(pa.array(turns))
+    return said._replace(
+        roles=np.insert(said.roles, before, ROLE_CODES["system"]),
+        texts=Texts(contents),
+        bounds=bounds_of(np.diff(said.bounds) + opening),
+    )

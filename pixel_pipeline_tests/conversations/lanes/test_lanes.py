@@ -50,6 +50,7 @@ chats = st.fixed_dictionaries(
 )
 # All keys in all records, or lanes would hardly be met.
 full_chats = st.fixed_dictionaries({"conversations": alternating, "id": words, "x": numbers})
+opened_chats = st.fixed_dictionaries({"conversations": alternating, "system": words | st.none()})
 saids = st.sampled_from(
     ["yes", "Client: a\nTherapist:", "no", "caf\u00e9", "a\nb", "", " ", "x\r\ny", 'say "so"', "<b>", "&amp;"]
 )
@@ -64,7 +65,7 @@ thoughts = st.fixed_dictionaries(
     {"Question": saids, "Complex_CoT": saids | st.none(), "Response": saids},
     optional={"answer1": saids, "answer2": saids},
 )
-kinds = st.sampled_from([chats, full_chats, pairs, alpacas, thoughts, chats | pairs | thoughts])
+kinds = st.sampled_from([chats, full_chats, opened_chats, pairs, alpacas, thoughts, chats | pairs | thoughts])
 damaged = st.sampled_from(
     [
         b"",
@@ -107,6 +108,9 @@ def chat(**besides: Any) -> dict[str, Any]:
         (chat(x=0.5), [chat(x=1), chat(x=-0.0), chat(x=1e300), chat(x=None), chat(), chat(x="a"), chat(x=0.5, y=1)]),
         (chat(x=0.5), [b'%b, "x": %b}' % (orjson.dumps(chat())[:-1], x) for x in (b"NaN", b"1e999", b"1E-2", b"0.10", b"-0")]),
         (chat(n=5), [chat(n=1 << 63), chat(n=0.5), chat(n=True), chat(n=[1]), b'%b, "n": -0}' % orjson.dumps(chat())[:-1]]),
+        (chat(system="be nice"), [chat(system=" "), chat(system=None), chat(system=5), chat(system="a\r\nb"), chat(), chat(system="x", system_prompt="y")]),
+        ({"System_Prompt": "x", **sharegpt("a", "b")}, [{"System_Prompt": "", "conversations": [{"from": "system", "value": "s"}, *chat()["conversations"]]}]),
+        ({"system": "x", **sharegpt("a", "b")}, [{"system": "y", "conversations": [{"from": "system", "value": "s"}, *chat()["conversations"]]}, {"system": "y", "conversations": []}]),
         (chat(b=True), [chat(b=False), chat(b=0), chat(b=None)]),
         (chat(s="x"), [chat(s='"\\\n\x7f\u2028\U0001f600'), chat(s=""), chat(s=None), chat(s={"deep": [1]})]),
         (chat(lang="en"), [chat(lang="DE_at"), chat(lang="not a tag"), chat(lang=""), chat(lang=None)]),
