@@ -91,8 +91,8 @@ def test_both_sides_count_the_same(kind: str, tmp_path: Path, folder: Path) -> N
     assert bench.ours("convert", paths=[str(path)], out=str(folder)).run().count == count
     for library in conversations.PEERS[kind]:
         # The others are in the peers' environment alone.
-        if library == "pyarrow":
-            assert conversations_peers.convert_pyarrow(str(path), str(folder), kind)() == count
+        for told in (False, True) if library == "pyarrow" else ():
+            assert conversations_peers.convert_pyarrow(str(path), str(folder), kind, told)() == count
 
 
 def test_the_fastest_peer_is_told_and_gets_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def assert_ranges_are_the_whole(data: bytes, name: str, *, task_bytes: int, prov
         patch.setattr(tasks, "TASK_BYTES", task_bytes)
         pieces = cut(source, stream, opening)
     assert [piece.start for piece in pieces[1:]] == [piece.end for piece in pieces[:-1]]
-    assert (pieces[0].start, pieces[-1].end) == (0 if opening is None else opening.start, len(data))
+    assert (pieces[0].start, pieces[-1].end) == (0 if len(pieces) == 1 else opening.start, len(data))  # type: ignore[union-attr]
     whole = converted(data, [Piece.whole(source)])
     try:
         assert converted(data, pieces) == whole
@@ -116,6 +116,8 @@ def test_clean_texts_are_cut_about_where_they_are_to_be(name: str) -> None:
         data = b"\n".join(map(orjson.dumps, values))
     else:
         sink = io.StringIO()
-        csv.writer(sink).writerows([("question", "answer"), *((f"Q, {n}", 'a "b"\nc') for n in range(200))])
+        csv.writer(sink).writerows(
+            [("question", "answer"), *((f"Q, {n}", 'a, "b"\nc, d\ne, f') for n in range(200))]
+        )
         data = sink.getvalue().encode()
     assert assert_ranges_are_the_whole(data, name, task_bytes=500) == round(len(data) / 500)

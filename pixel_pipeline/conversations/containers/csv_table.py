@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pixel_pipeline.conversations.containers.csv_blocks import RowText, row_bounds
-from pixel_pipeline.conversations.containers.header import is_header, unique_names
+from pixel_pipeline.conversations.containers.header import TEXT_COLUMNS, is_header, unique_names
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream
@@ -326,10 +326,18 @@ def _tables_of(head: bytes, named: bool) -> list[_Table]:
         but = ""
         if body and share < (0.3 if named else 0.6):
             but = ", too few"
-        elif body and width > 1 and (spoken := speaker_share("\n".join(row[0] for row in body))) > 0.3:
+        elif body and width > 1 and (spoken := _spoken_share(rows[0][0], [row[0] for row in body])) > 0.3:
             but = f", but {spoken:.0%} of the lines begin with a speaker"
         tables.append(_Table(share, width, delimiter, but))
     return tables
+
+
+def _spoken_share(name: str, cells: list[str]) -> float:
+    """Returns which part of the first column's lines starts with a speaker; 0 where that is what a table holds there: under a
+    column of that name, or with line ends, which only a quoted cell has."""
+    if name.strip().lower() in TEXT_COLUMNS or any("\n" in cell for cell in cells):
+        return 0.0
+    return speaker_share("\n".join(cells))
 
 
 def _best(tables: list[_Table]) -> _Table | None:

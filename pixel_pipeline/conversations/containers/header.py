@@ -4,6 +4,17 @@ import re
 
 _COLUMN = re.compile(r"[^\W\d][\w .()/#%&?+:-]{0,63}")
 _SINGLE_COLUMNS = frozenset(["dialogue", "dialog", "conversation", "transcript", "text", "chat", "content"])
+TEXT_COLUMNS = _SINGLE_COLUMNS | {
+    "chosen",
+    "rejected",
+    "prompt",
+    "question",
+    "input",
+    "context",
+    "instruction",
+    "message",
+}
+"""Names of columns that may hold whole dialogues."""
 
 
 def is_header(row: list[str]) -> bool:

@@ -24,6 +24,8 @@ _MAX_DEPTH = 50
 _LIST = re.compile(
     rb"(?m)^[ \t]{0,4}(?:conversations|messages|dialogues|dialogs|sessions|turns|examples|data):[ \t]*(?:#.*)?\r?\n(?:[ \t]*\r?\n)*[ \t]*- "
 )
+# What stands under a key: a dialogue may be a text of the corpus.
+_WITHIN = re.compile(r"(?m)^[ \t-].*\n?")
 _LOOKED_AT = 16 << 10
 _LOADER: type[Any] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
@@ -33,7 +35,7 @@ def matches(given: Input) -> Evidence:
     head = given.head[:_LOOKED_AT]
     if _LIST.search(head) is None:
         return Evidence(False, "no key of conversations opens a list")
-    if (share := speaker_share(head.decode("utf-8", "replace"))) >= 0.3:
+    if (share := speaker_share(_WITHIN.sub("", head.decode("utf-8", "replace")))) >= 0.3:
         return Evidence(False, f"{share:.0%} of the first lines begin with a speaker")
     return Evidence(True, "a key of conversations opens a list")
 

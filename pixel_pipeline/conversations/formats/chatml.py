@@ -21,8 +21,18 @@ ROLES = ("role", "speaker", "sender", "author")
 CONTENTS = ("content", "text", "value", "utterance", "message")
 # Beside these, `history` holds only what came before.
 _LAST_ANSWER = ("response", "output", "answer")
-# A flat list of messages of many conversations, each pointing to the one it answers, is not one conversation.
-_POINTERS = ("parent_id", "parent_message_id", "conversation_id", "dialogue_id", "session_id", "thread_id")
+# A flat list of messages of many conversations, each pointing to the one it answers or holding its answers, is not one
+# conversation.
+_POINTERS = (
+    "replies",
+    "children",
+    "parent_id",
+    "parent_message_id",
+    "conversation_id",
+    "dialogue_id",
+    "session_id",
+    "thread_id",
+)
 
 
 def _turns_key(record: dict[str, Any]) -> str | None:

@@ -136,9 +136,10 @@ def _text_key(record: dict[str, Any]) -> str | None:
     weak = first_key(names, _WEAK)
     if weak is None or first_key(names, _SPEAKERS):
         return None
-    if isinstance(record[weak], str) and _tagged_lines(record[weak]) >= 2:
+    if isinstance(record[weak], str) and (tagged := _tagged_lines(record[weak])) >= 2:
         # Any text may quote a dialogue; here it must be one.
-        return weak if speaker_share(record[weak][:_LOOKED_AT]) >= 0.5 else None
+        said = sum(not line.isspace() for line in record[weak][:_LOOKED_AT].splitlines() if line)
+        return weak if tagged >= 0.5 * said else None
     return None
 
 

@@ -33,7 +33,11 @@ def matches(record: Any) -> bool:
     _, exchanges = _exchanges(record)
     if not isinstance(exchanges, list):
         return False
-    return any(isinstance(item, dict) and "input" in item and "output" in item for item in exchanges[:8])
+    # With an instruction each is a record of its own: a list of Alpaca records.
+    return any(
+        isinstance(item, dict) and "input" in item and "output" in item and "instruction" not in item
+        for item in exchanges[:8]
+    )
 
 
 def convert(record: Any) -> Parsed:

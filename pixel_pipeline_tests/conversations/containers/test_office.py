@@ -1,6 +1,7 @@
 """Workbooks and Word documents, as a Drive's own sheets and documents become when they are copied."""
 
 import io
+from xml.sax.saxutils import escape
 import zipfile
 
 import orjson
@@ -38,7 +39,7 @@ def excel(*sheets: list[list[str | float]]) -> bytes:
             for x, value in enumerate(row):
                 place = f"{chr(65 + x)}{y}"
                 if isinstance(value, str):
-                    cells += f'<c r="{place}" t="inlineStr"><is><t xml:space="preserve">{value}</t></is></c>'
+                    cells += f'<c r="{place}" t="inlineStr"><is><t xml:space="preserve">{escape(value)}</t></is></c>'
                 else:
                     cells += f'<c r="{place}"><v>{value}</v></c>'
             cells += "</row>"
