@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := . $(VENV)/bin/activate &&
 PEERS := .venv-peers
-# Of `make bench`: one or several of the areas there are.
+# Of `make bench`: one or several of the areas there are, AREA="lake conversations".
 AREA ?= lake
 # Of `make fuzz`: how long, and one kind of file (`pixel_pipeline_tests/fuzz/target.py` lists them) or all.
 SECONDS ?= 60
@@ -35,7 +35,7 @@ lint: $(STAMP) ## Ruff and mypy.
 ui: $(STAMP) ## Open the Dagster webserver and daemon on loopback (port 3000, or PORT=…).
 	@$(RUN) dagster dev --host 127.0.0.1 $(if $(PORT),--port $(PORT))
 
-bench: $(STAMP) $(PEERS)/.installed ## Measure beside the peers (AREA=lake; options in BENCH_ARGS, e.g. --json).
+bench: $(STAMP) $(PEERS)/.installed ## Measure beside the peers (AREA="lake conversations"; options in BENCH_ARGS, e.g. --json).
 	@$(RUN) for area in $(AREA); do python -m benchmarks.$$area $(BENCH_ARGS) || exit; done
 
 bench-peers: $(PEERS)/.installed ## Install what `make bench` measures against into .venv-peers.

@@ -1,12 +1,9 @@
 """The lake beside its peers: listing, streaming, tables. `make bench AREA=lake`; docs/benchmarks.md tells what is measured."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-import sys
-from typing import Any
 
 import obstore
 import orjson
@@ -15,25 +12,33 @@ import pyarrow.parquet as pq
 import xxhash
 
 from benchmarks import data, listing_server, object_server
+from benchmarks.area import (
+    BUCKET,
+    MATERIAL,
+    Bench,
+    check_count,
+    count_per_cpu_second,
+    cpu,
+    memory,
+    prepare,
+    put_raw,
+    wall,
+)
 from benchmarks.harness import (
     MB,
     BenchmarkError,
     Figure,
-    Options,
     Run,
-    Worker,
     against_limit,
     against_peer,
     alternate,
     run_area,
 )
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
-from pixel_pipeline.lake import embedded, keys
+from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
-from pixel_pipeline.settings import Settings, get_settings
 
-BUCKET = "pixel-bench"
 LISTED_OBJECTS = 20_000
 MANY_OBJECTS = 1_000_000
 MANY_SECONDS = 20.0
@@ -43,103 +48,12 @@ LARGE_BYTES = (100 * MB, 10_000 * MB)
 LARGE_LIMIT = 300 * MB
 ELEMENTS_BYTES = 200 * MB
 TABLE_BYTES = 1_000 * MB
-FOLDERS = (
-    "CoT_Reasoning",
-    "Edge Cases/crisis",
-    "Priority 1/wave 2",
-    "Voice/transcripts",
-    "Long running therapy",
-)
-MATERIAL = xxhash.xxh3_64_hexdigest(Path(data.__file__).read_bytes())
-"""In the names of generated objects, which are kept from run to run: other code, other objects."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What all sections work with: the options, a bucket of their own, and how workers find it."""
-
-    options: Options
-    lake: Lake
-    home: Path
-    env: dict[str, str]
-
-    def ours(self, job: str, **arguments: Any) -> Worker:
-        """A job of `lake_ours.py`."""
-        return Worker(Path(sys.executable), "benchmarks.lake_ours", job, arguments, self.env)
-
-    def peer(self, job: str, **arguments: Any) -> Worker:
-        """A job of `lake_peers.py`."""
-        return Worker(self.options.peers_python, "benchmarks.lake_peers", job, arguments, self.env)
-
-    def elsewhere(self, endpoint: str) -> "Bench":
-        """The same, with workers that find a server of generated objects in place of the lake."""
-        return replace(self, env=self.env | _endpoint(endpoint))
-
-
-@contextmanager
-def prepare(options: Options) -> Iterator[Bench]:
-    """The bucket `pixel-bench`: on an embedded server of its own, or, where an endpoint is configured, there."""
-    settings = get_settings()
-    settings = settings.model_copy(update={"bucket": BUCKET, "home": settings.home / "bench"})
-    lake = Lake.open(settings)
-    lake.data.check()
-    try:
-        yield Bench(options=options, lake=lake, home=settings.home, env=_environment(lake, settings))
-    finally:
-        embedded.stop(settings.home)
-
-
-def _environment(lake: Lake, settings: Settings) -> dict[str, str]:
-    target = lake.target
-    env = {
-        "PIXEL_HOME": str(settings.home),
-        "PIXEL_BUCKET": BUCKET,
-        "AWS_ACCESS_KEY_ID": target.access_key,
-        "AWS_SECRET_ACCESS_KEY": target.secret_key,
-        "AWS_REGION": target.region,
-        "AWS_DEFAULT_REGION": target.region,
-        # Servers other than AWS may not know newer checksums.
-        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-    }
-    if target.ca_bundle is not None:
-        env |= {"AWS_CA_BUNDLE": str(target.ca_bundle), "SSL_CERT_FILE": str(target.ca_bundle)}
-    if target.session_token is not None:
-        env["AWS_SESSION_TOKEN"] = target.session_token
-    return env | _endpoint(target.endpoint or f"https://s3.{target.region}.amazonaws.com")
-
-
-def _endpoint(url: str) -> dict[str, str]:
-    return {"AWS_ENDPOINT_URL": url, "PIXEL_S3_ENDPOINT": url}
-
-
-def wall(run: Run) -> float:
-    return run.wall
-
-
-def cpu(run: Run) -> float:
-    return run.cpu
-
-
-def count_per_cpu_second(run: Run) -> float:
-    return run.count / run.cpu
-
-
-def memory(run: Run) -> float:
-    """Megabytes."""
-    return run.peak_rss / MB
-
-
-def check_count(run: Run, expected: int) -> None:
-    """Raises BenchmarkError where something else was done than asked."""
-    if run.count != expected:
-        raise BenchmarkError(f"Expected a count of {expected:,}; it was {run.count:,}.")
 
 
 def listing(bench: Bench) -> Iterator[Figure]:
     """The raw tier of today's bucket."""
     count = bench.options.scaled(LISTED_OBJECTS)
-    _put_raw(bench.lake, count)
+    put_raw(bench.lake, count)
     pairs = alternate(
         bench.ours("list_inventory").run,
         bench.peer("list_boto3", bucket=BUCKET, prefix=f"{keys.RAW}/").run,
@@ -148,26 +62,6 @@ def listing(bench: Bench) -> Iterator[Figure]:
     name = f"list {count:,} objects"
     yield against_peer(f"{name}, time", pairs, unit="s", measure=wall, library="boto3", goal=4)
     yield against_peer(f"{name}, CPU", pairs, unit="CPU-s", measure=cpu, library="boto3", goal=10)
-
-
-def _put_raw(lake: Lake, count: int) -> None:
-    wanted = {
-        f"{keys.RAW}/{FOLDERS[number % len(FOLDERS)]}/part {number // 500:03}/conversations_{number:06}.json"
-        for number in range(count)
-    }
-    there = {item.key for item in lake.data.list(keys.RAW)}
-    lake.data.delete(sorted(there - wanted))
-
-    async def put_missing() -> None:
-        at_once = asyncio.Semaphore(32)
-
-        async def put(key: str) -> None:
-            async with at_once:
-                await obstore.put_async(lake.data.store, key, b'[{"messages": []}]')
-
-        await asyncio.gather(*(put(key) for key in sorted(wanted - there)))
-
-    asyncio.run(put_missing())
 
 
 def million(bench: Bench) -> Iterator[Figure]:
@@ -379,7 +273,7 @@ def _conversations() -> pa.RecordBatch:
 if __name__ == "__main__":
     run_area(
         "The lake beside its peers.",
-        prepare,
+        partial(prepare, area="lake"),
         {
             "listing": listing,
             "million": million,

@@ -17,7 +17,16 @@ from urllib.parse import unquote
 from benchmarks import data
 from benchmarks.harness import ROOT
 
-MAKERS = {"json_lines": data.json_lines, "json_array": data.json_array}
+MAKERS = {
+    maker.__name__: maker
+    for maker in (
+        data.json_lines,
+        data.json_array,
+        data.sharegpt_lines,
+        data.sharegpt_array,
+        data.sharegpt_long_line,
+    )
+}
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -240,6 +240,15 @@ class Settings(BaseSettings):
     def uses_embedded_s3(self) -> bool:
         """True when neither an endpoint nor any credential variable is set."""
         return self.endpoint is None and self.credentials() is None
+
+    def executor_options(self) -> dict[str, Any]:
+        """Arguments of `compute.opening.open_executor`."""
+        return {
+            "kind": self.compute,
+            "workers": self.workers,
+            "ray_address": self.ray_address,
+            "environment": self.worker_environment(),
+        }
 
     def worker_environment(self) -> dict[str, str]:
         """Variables that give Ray's workers this lake. Nothing secret: a worker has its credentials from its machine.

@@ -32,6 +32,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_ENDPOINT_URL_S3",
         "AWS_SESSION_TOKEN",
         "PIXEL_PROFILE",
+        "PIXEL_COMPUTE",
+        "PIXEL_RAY_ADDRESS",
     ):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setitem(Settings.model_config, "env_file", None)

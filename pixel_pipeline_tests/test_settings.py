@@ -212,3 +212,35 @@ def test_a_missing_ca_bundle_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("PIXEL_S3_CA_BUNDLE", str(tmp_path / "nothing.pem"))
     with pytest.raises(PixelError, match="PIXEL_S3_CA_BUNDLE"):
         Target.resolve(get_settings())
+
+
+def test_workers_are_told_the_lake_and_no_secret(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXEL_COMPUTE", "ray")
+    here = get_settings().worker_environment()
+    assert here == {
+        "PIXEL_BUCKET": settings.bucket,
+        "PIXEL_CHECKPOINT_BUCKET": settings.checkpoint_bucket,
+        "PIXEL_S3_REGION": "us-east-1",
+        "PIXEL_S3_CONDITIONAL_WRITES": "auto",
+        "PIXEL_HOME": str(settings.home),
+    }
+    monkeypatch.setenv("PIXEL_RAY_ADDRESS", "ray://head:10001")
+    monkeypatch.setenv("PIXEL_S3_ENDPOINT", "https://s3.example.com")
+    monkeypatch.setenv("PIXEL_S3_CA_BUNDLE", "/etc/ca.pem")
+    for pair in CREDENTIAL_CHAIN:
+        set_pair(monkeypatch, pair)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", SECRET)
+    there = get_settings().worker_environment()
+    # A path of this machine means nothing on another one.
+    assert there.keys() == here.keys() - {"PIXEL_HOME"} | {"PIXEL_S3_ENDPOINT"}
+    assert not {SECRET, KEY_ID} & set(there.values())
+
+
+def test_a_cluster_cannot_work_on_the_embedded_server(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIXEL_RAY_ADDRESS", "auto")
+    get_settings().worker_environment()
+    monkeypatch.setenv("PIXEL_COMPUTE", "ray")
+    with pytest.raises(SettingsError, match="PIXEL_RAY_ADDRESS names a cluster"):
+        get_settings().worker_environment()

@@ -7,7 +7,9 @@ import typer
 from pixel_pipeline.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, err
 from pixel_pipeline.cli.data import ingest, sample, status
 from pixel_pipeline.cli.demo import demo
+from pixel_pipeline.cli.detect import detect
 from pixel_pipeline.cli.doctor import doctor
+from pixel_pipeline.cli.families import families
 from pixel_pipeline.cli.generate import generate
 from pixel_pipeline.cli.quarantine import quarantine
 from pixel_pipeline.cli.s3 import s3
@@ -22,8 +24,9 @@ app = typer.Typer(
     # A traceback with local variables would show conversations and secrets.
     pretty_exceptions_enable=False,
 )
-for command in (demo, doctor, sample, ingest, sync, status, generate, vacuum):
+for command in (demo, doctor, sample, ingest, sync, status, detect, generate, vacuum):
     app.command()(command)
+app.add_typer(families, name="families")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(s3, name="s3")
 

@@ -1,4 +1,4 @@
-"""`pixel quarantine list | show`: what could not be converted, and why."""
+"""`pixel quarantine list | show | replay`: what could not be converted, and why."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -78,6 +78,39 @@ def quarantine_show(
                 out.print(f"{name:>13}  {printable(str(value))}", markup=False, soft_wrap=True)
 
 
+@quarantine.command("replay")
+def quarantine_replay(
+    family: Family = None, error: ErrorClass = None, key: Key = None, as_json: Json = False
+) -> None:
+    """Convert again what lies in quarantine, and nothing else: for after a correction of code or of families.yaml.
+
+    All other records stay as they are, and count as converted by the present code. Without an option all families are
+    looked at; the next `prepare_data` then finds them unchanged.
+    """
+    from pixel_pipeline.compute.opening import open_executor
+    from pixel_pipeline.conversations.build import replay_quarantine
+    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.quarantine import Wanted
+
+    lake, settings = _lake(), get_settings()
+    config = FamilyConfig.load(settings.families_file)
+    wanted = Wanted(family=family, error_class=error, key=key)
+    told = []
+    with open_executor(**settings.executor_options()) as executor:
+        for report, before, after in replay_quarantine(lake, config=config, executor=executor, wanted=wanted):
+            told.append({"family": report.family, "before": before, "after": after})
+            err.print(
+                f"{report.family}: {before:,} records were in quarantine, {after:,} are now; "
+                f"{report.records_out:,} conversations"
+            )
+    if as_json:
+        print_json(told)
+    elif told:
+        err.print("Next: [bold]dagster job execute -j prepare_data[/bold]")
+    else:
+        err.print("Nothing in quarantine is meant.")
+
+
 def _lake() -> "Lake":
     from pixel_pipeline.lake.store import Lake
 
@@ -110,7 +143,11 @@ def _list_counts(lake: "Lake", wanted: "Wanted", *, limit: int, as_json: bool) -
         out.print(line, markup=False, soft_wrap=True)
     _tell_rest(len(found) - limit)
     told = ", ".join(f"{name} {n:,}" for name, n in by_class.most_common())
-    err.print(f"{by_class.total():,} records are quarantined{': ' if told else ''}{told}", markup=False)
+    err.print(
+        f"{by_class.total():,} records are quarantined{': ' if told else ''}{told}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _list_records(lake: "Lake", wanted: "Wanted", *, limit: int | None, as_json: bool) -> None:

@@ -29,7 +29,7 @@ class RayExecutor:
     """Ray's worker processes, reached at the first need and left on leaving the context.
 
     One task alone runs in this process. Each task takes one CPU; Ray runs it again, twice at most, when its worker or
-    node is lost.
+    node is lost. Tasks under way when a consumer stops run to their end, or to that of the context.
 
     Args:
         workers: CPUs of a Ray that is started here; a cluster has its own number.
@@ -78,25 +78,17 @@ class RayExecutor:
             yield from map(function, tasks)
             return
         self._connect()
-        import ray
-
         waiting = iter(tasks)
         ahead: deque[Any] = deque()
-        try:
-            while True:
-                room = max(0, 2 * self.workers - len(ahead))
-                ahead.extend(self._run.remote(function, task) for task in islice(waiting, room))
-                if not ahead:
-                    return
-                outcome = _outcome(ahead[0])
-                ahead.popleft()
-                if isinstance(outcome, _Failed):
-                    raise outcome.error
-                yield outcome.value
-        finally:
-            if self._run is not None:
-                for reference in ahead:
-                    ray.cancel(reference)
+        while True:
+            room = max(0, 2 * self.workers - len(ahead))
+            ahead.extend(self._run.remote(function, task) for task in islice(waiting, room))
+            if not ahead:
+                return
+            outcome = _outcome(ahead.popleft())
+            if isinstance(outcome, _Failed):
+                raise outcome.error
+            yield outcome.value
 
     def _connect(self) -> None:
         if self._run is not None:

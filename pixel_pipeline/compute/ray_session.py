@@ -9,6 +9,7 @@ import logging
 import os
 from pathlib import Path
 import secrets
+import shutil
 import signal
 import socket
 import tempfile
@@ -67,6 +68,8 @@ def ray_session(*, cpus: int, address: str | None) -> Iterator[None]:
                 f"{where}: {type(error).__name__}.",
                 hint="Check PIXEL_RAY_ADDRESS, and that the cluster has this machine's versions of Python and Ray.",
             ) from error
+        # Ray would tell of killed workers on stdout, which belongs to what a command answers.
+        ray._private.worker._worker_logs_enabled = False
         try:
             yield
         finally:
@@ -76,6 +79,8 @@ def ray_session(*, cpus: int, address: str | None) -> Iterator[None]:
 def _start(*, cpus: int, folder: str) -> None:
     import ray
 
+    # Ray opens its folder to all users of the machine, with sockets, logs, and results that did not fit into memory in
+    # it; so it lies in one that is not.
     ray.init(
         "local",
         num_cpus=cpus,
@@ -84,7 +89,7 @@ def _start(*, cpus: int, folder: str) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
         _node_ip_address="127.0.0.1",
-        _temp_dir=folder,
+        _temp_dir=f"{folder}/r",
         # By default a task that runs out of memory is tried without end.
         _system_config={"task_oom_retries": RETRIES},
     )
@@ -93,25 +98,27 @@ def _start(*, cpus: int, folder: str) -> None:
 def _join(address: str) -> None:
     import ray
 
-    # Our code travels with the job, so that all nodes run the same.
-    package = {"py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__/**"]}
-    ray.init(address, runtime_env=package, log_to_driver=False, logging_level=logging.ERROR)
+    # Our code travels with the job, so that all nodes run the same whatever is installed there. As the working folder: a
+    # module to import beside it would come after the driver's own folder, where a node may have another checkout.
+    with _private_folder() as folder:
+        shutil.copytree(PACKAGE, f"{folder}/{PACKAGE.name}", ignore=shutil.ignore_patterns("__pycache__"))
+        ray.init(
+            address, runtime_env={"working_dir": folder}, log_to_driver=False, logging_level=logging.ERROR
+        )
 
 
 def _private_folder() -> AbstractContextManager[str]:
-    # What Ray writes is open to all users of the machine: sockets, logs, results that did not fit into memory; so its
-    # folder is not. Below /tmp whatever TMPDIR says, for a socket's path may have no more than 107 bytes.
+    # Below /tmp whatever TMPDIR says, for a socket's path may have no more than 107 bytes.
     return tempfile.TemporaryDirectory(prefix="pixel-ray-", dir="/tmp", ignore_cleanup_errors=True)
 
 
 def _keep_to_this_machine() -> None:
     # Ray listens on all interfaces otherwise. The variable's name tells where Ray needed it first.
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     # Whoever may talk to Ray may run code as this user. Ray would write a token of its own, readable by all, to the home
     # folder.
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _check_reachable(address: str) -> None:

@@ -154,7 +154,7 @@ class BatchBuilder:
     def take(self) -> ConvertedBatch:
         """Settles what was collected and returns it; starts anew."""
         arrived = len(self._conversations) + self._done_rows
-        texts = self._settled()
+        texts = self._settled() if self._conversations else texts_of([])
         for conversation in self._conversations:
             if conversation.repaired:
                 self._entry.repaired.update(conversation.repaired)

@@ -1,6 +1,6 @@
 """From a raw object to canonical conversations, quarantine and one ledger entry."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -14,7 +14,7 @@ from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
 from pixel_pipeline.conversations.containers.openings import open_range
 from pixel_pipeline.conversations.containers.ranges import Range
-from pixel_pipeline.conversations.detection import UNREADABLE, UNRECOGNISED
+from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED
 from pixel_pipeline.conversations.formats import Format, find_format, refusal
 from pixel_pipeline.conversations.formats.fields import describe_keys
 from pixel_pipeline.conversations.lanes import Lanes
@@ -29,6 +29,8 @@ BATCH_RECORDS = 2_000
 BATCH_SIZE = 1 << 20
 """Characters and raw bytes after which a batch is handed out before it has BATCH_RECORDS rows."""
 
+Look = Callable[[Opened], Opened]
+
 
 class UnalignedRange(Exception):
     """No record ends where a range does, or the rest of it cannot be read: the object has to be converted as a whole."""
@@ -41,6 +43,7 @@ def convert_object(
     opening: Opening | None = None,
     start: int = 0,
     last: bool = True,
+    look: Look | None = None,
 ) -> "Conversion":
     """Converts one raw object, or a range of its bytes.
 
@@ -50,6 +53,7 @@ def convert_object(
         opening: Given for a range, which is to begin and end where records do: `stream` is the bytes of that range alone.
         start: Offset of the range's first byte.
         last: The range ends where the object ends.
+        look: Gets the object as it was opened, before anything of it is read, and returns what is to be converted of it.
 
     Returns:
         An iterable of ConvertedBatch, to be consumed once; its `ledger` is complete afterwards. The same
@@ -57,20 +61,28 @@ def convert_object(
         errors of `stream` itself pass, and UnalignedRange where no record ends with
         the range.
     """
-    return Conversion(source, stream, opening=opening, start=start, last=last)
+    return Conversion(source, stream, opening=opening, start=start, last=last, look=look)
 
 
 class Conversion:
     """One object on its way. Iterate it once, then read `ledger`."""
 
     def __init__(
-        self, source: SourceObject, stream: BinaryIO, *, opening: Opening | None, start: int, last: bool
+        self,
+        source: SourceObject,
+        stream: BinaryIO,
+        *,
+        opening: Opening | None,
+        start: int,
+        last: bool,
+        look: Look | None,
     ) -> None:
         self._source = source
         self._stream = stream
         self._opening = opening
         self._start = start
         self._last = last
+        self._look = look
         self._range: Range | None = None
         self._entry = LedgerEntry(source)
         self._builder = BatchBuilder(source, self._entry)
@@ -109,13 +121,20 @@ class Conversion:
     def _read(self) -> Iterator[ConvertedBatch]:
         repaired = self._entry.repaired
         if self._opening is None:
-            opened = open_container(self._source, self._stream, repaired=repaired)
+            curious = self._look is not None
+            try:
+                opened = open_container(self._source, self._stream, repaired=repaired, curious=curious)
+            except ObjectError as error:
+                self._entry.detection.container_why = error.reason
+                raise
         else:
             opened, self._range = open_range(
                 self._opening, self._stream, start=self._start, last=self._last, repaired=repaired
             )
         self._entry.container, self._entry.encoding = opened.name, opened.encoding
         self._entry.detection.opened(opened)
+        if self._look is not None:
+            opened = self._look(opened)
         yield from self._read_members(opened) if opened.members is not None else self._read_opened(opened)
 
     def _read_members(self, archive: Opened) -> Iterator[ConvertedBatch]:
@@ -183,10 +202,19 @@ class Conversion:
 
     def _sample(self, positions: Ints, lane: Lane) -> None:
         """Counts records in a lane into the sample, as far as they belong to it."""
-        detection = self._entry.detection
-        if detection.wants(int(positions[0]), "byte"):
+        if not self._in_sample(int(positions[0])):
+            return
+        if self._builder.member is None:
             within = int(np.searchsorted(positions, PROBE_BYTES))
-            detection.add(lane.format_name, lane.keys, records=within)
+        else:
+            within = min(len(positions), SAMPLE_RECORDS - self._entry.records_in)
+        self._entry.detection.add(lane.format_name, lane.keys, records=within)
+
+    def _in_sample(self, position: int) -> bool:
+        """Whether the next record, at a position, is one that detection looks at."""
+        if self._builder.position_kind == "byte" and self._builder.member is None:
+            return position < PROBE_BYTES
+        return self._entry.records_in < SAMPLE_RECORDS
 
     def _convert_item(self, item: Record | Fault) -> None:
         if isinstance(item, Fault):
@@ -200,8 +228,8 @@ class Conversion:
         try:
             sessions = sessions_of(record.value) if source_format is None else None
         except RecordError as error:
-            self._entry.records_in += 1
             self._vote(record, UNRECOGNISED)
+            self._entry.records_in += 1
             self._builder.quarantine_record(record, error)
             return
         if sessions is not None:
@@ -214,8 +242,8 @@ class Conversion:
             self._convert_one(record, source_format, None)
 
     def _convert_one(self, record: Record, source_format: Format | None, sub_index: int | None) -> None:
-        self._entry.records_in += 1
         self._vote(record, UNRECOGNISED if source_format is None else source_format.name)
+        self._entry.records_in += 1
         try:
             if source_format is None:
                 raise self._no_format(record)
@@ -243,23 +271,23 @@ class Conversion:
         )
 
     def _vote(self, record: Record | Fault, vote: str) -> None:
-        detection = self._entry.detection
-        if detection.wants(record.position, self._builder.position_kind):
+        if self._in_sample(record.position):
             value = record.value if isinstance(record, Record) else None
-            detection.add(vote, value if isinstance(value, dict) else ())
+            self._entry.detection.add(vote, value if isinstance(value, dict) else ())
 
     def _no_format(self, record: Record) -> RecordError:
         only = self._source.options.format
-        if only is not None:
-            return RecordError(
-                "override_mismatch",
-                f"the rule in families.yaml says format: {only}, which does not match {describe_keys(record.value)}",
-            )
-        return refusal(record.value)
+        if only is None:
+            return refusal(record.value)
+        found = describe_keys(record.value)
+        return RecordError(
+            "override_mismatch",
+            f"the rule in families.yaml says format: {only}, which does not match {found}",
+        )
 
     def _quarantine_fault(self, fault: Fault) -> None:
-        self._entry.records_in += 1
         self._vote(fault, UNREADABLE)
+        self._entry.records_in += 1
         self._builder.quarantine(
             position=fault.position,
             raw=fault.raw,

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened
+from pixel_pipeline.conversations.containers.opened import Opened
 from pixel_pipeline.conversations.formats.fields import nameable_keys
 from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
 
@@ -23,8 +23,9 @@ UNREADABLE = "unreadable"
 class Detection:
     """Evidence of one object.
 
-    Each record is converted by what it is itself; this tells what most of them are. The sample is the first SAMPLE_RECORDS
-    records, of those that begin within the first PROBE_BYTES: the same whether an object is read whole or in ranges.
+    Each record is converted by what it is itself; this tells what most of them are. The sample is the records that
+    begin within the first PROBE_BYTES, the same whether an object is read whole or in ranges; where positions are no offsets
+    in the object, it is the first SAMPLE_RECORDS.
 
     Attributes:
         options: What its rule says; what it says of container, encoding and format is an override.
@@ -43,23 +44,16 @@ class Detection:
     encoding_why: str = ""
     votes: Counter[str] = field(default_factory=Counter)
     keys: set[str] = field(default_factory=set)
-    _room: int = SAMPLE_RECORDS
 
     def opened(self, opened: Opened) -> None:
         """Notes what an object was opened as."""
         self.container, self.container_why = opened.name, opened.why
         self.encoding, self.encoding_why = opened.encoding, opened.encoding_why
 
-    def wants(self, position: int, position_kind: str) -> bool:
-        """Whether the next record, at a position, belongs to the sample. Records come in the order of the object."""
-        return self._room > 0 and (position < PROBE_BYTES or position_kind != "byte")
-
     def add(self, vote: str, keys: Iterable[Any], *, records: int = 1) -> None:
-        """Counts records that belong to the sample, or as many of them as there is room for."""
-        taken = min(records, self._room)
-        self.votes[vote] += taken
+        """Counts records that belong to the sample."""
+        self.votes[vote] += records
         self.keys.update(nameable_keys(keys))
-        self._room -= taken
 
     @property
     def format(self) -> str | None:
@@ -102,3 +96,15 @@ class Detection:
     def dumped(self) -> str:
         """`to_json` as text."""
         return orjson.dumps(self.to_json()).decode()
+
+
+def merged_detection(first: str, second: str) -> str:
+    """Returns what the ledger keeps of an object, from what it has of two ranges of it, one behind the other."""
+    whole, more = orjson.loads(first), orjson.loads(second)
+    detection = Detection(
+        votes=Counter(whole["votes"]) + Counter(more["votes"]), keys={*whole["keys"], *more["keys"]}
+    )
+    counted = detection.to_json()
+    return orjson.dumps(
+        whole | {name: counted[name] for name in ("sample", "votes", "confidence", "mixed", "keys")}
+    ).decode()

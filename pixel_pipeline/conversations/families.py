@@ -1,7 +1,7 @@
 """Which family, category and dataset a raw object belongs to: configuration, with a default from its path."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 import re
@@ -16,7 +16,15 @@ import yaml
 from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
 from pixel_pipeline.conversations.rule_options import FamilyConfigError, parse_options
 
-__all__ = ["FamilyConfig", "FamilyConfigError", "FamilyRule", "slug"]
+__all__ = [
+    "FamilyConfig",
+    "FamilyConfigError",
+    "FamilyRule",
+    "default_family",
+    "glob_pattern",
+    "parse_words",
+    "slug",
+]
 
 TIERS = ("gdrive/raw/", "acquired/")
 UNSORTED = "unsorted"
@@ -55,9 +63,11 @@ class FamilyConfig:
 
     Attributes:
         rules: Compiled globs with what they decide. `*` and `?` stay within a folder, `**` crosses folders.
+        words: By category, words of names that speak for it (`suggestions`). They decide nothing.
     """
 
     rules: tuple[tuple[re.Pattern[str], FamilyRule], ...] = ()
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> "FamilyConfig":
@@ -65,7 +75,8 @@ class FamilyConfig:
         dataset, read, budget}`.
 
         `category` and `dataset` default to the family. All three are slugs. `read` and `budget` hold what
-        ConversionOptions has; two rules of one family may differ in them.
+        ConversionOptions has; two rules of one family may differ in them. `words:`, optional, has a list of words by
+        category.
 
         Raises:
             FamilyConfigError: The file or a rule is wrong, one family has two tables, or two families have
@@ -81,9 +92,10 @@ class FamilyConfig:
             raise FamilyConfigError(f"{path} is not valid YAML{where}.", hint="Correct the file.") from None
         if document is None:
             return cls()
-        if not isinstance(document, dict) or set(document) - {"rules"}:
+        if not isinstance(document, dict) or set(document) - {"rules", "words"}:
             raise FamilyConfigError(
-                f"{path}: expected one top-level key, `rules`.", hint="Put the rules in that list."
+                f"{path}: expected the top-level keys `rules` and, optionally, `words`.",
+                hint="Put the rules in the list `rules`.",
             )
         entries = document.get("rules") or []
         if not isinstance(entries, list):
@@ -96,7 +108,13 @@ class FamilyConfig:
             globs, rule = _parse_rule(entry, where)
             _check_invariant([known for _, known in rules], rule, where)
             rules.append((re.compile("|".join(glob_pattern(glob) for glob in globs)), rule))
-        return cls(tuple(rules))
+        return cls(tuple(rules), parse_words(document.get("words"), str(path)))
+
+    def rule_number(self, key: str) -> int | None:
+        """Returns which rule decides about a raw key, counted from 1; None where its folder does."""
+        return next(
+            (number for number, (pattern, _) in enumerate(self.rules, 1) if pattern.fullmatch(key)), None
+        )
 
     def rule_of(self, family: str) -> FamilyRule:
         """Returns where a family's objects belong, by its rules or the default of one named after its folder. Options are
@@ -112,13 +130,21 @@ class FamilyConfig:
             if pattern.fullmatch(key):
                 return rule
         # One family, one table: also for folders that only share the name of a configured family.
-        return self.rule_of(_default_family(key))
+        return self.rule_of(default_family(key))
+
+    def rule_column(self, keys: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Returns which of `rules` decides about each of many raw keys, counted from 0; null where none does."""
+        found = pa.chunked_array([pa.nulls(len(keys), pa.int32())])
+        for number in reversed(range(len(self.rules))):
+            matches = pc.match_substring_regex(keys, rf"\A(?:{self.rules[number][0].pattern})\z")
+            found = pc.if_else(matches, pa.scalar(number, pa.int32()), found)
+        return found
 
     def family_column(self, keys: pa.ChunkedArray) -> pa.ChunkedArray:
         """Returns the family of each of many raw keys, as `classify` does, a million in about a second."""
         folders = pc.replace_substring_regex(keys, pattern=_IN_FOLDER, replacement=r"\1").combine_chunks()
         folders = pc.dictionary_encode(folders)
-        names = [self.rule_of(_default_family(folder)).family for folder in folders.dictionary.to_pylist()]
+        names = [self.rule_of(default_family(folder)).family for folder in folders.dictionary.to_pylist()]
         found = pa.chunked_array([pa.array(names, pa.string()).take(folders.indices)])
         for pattern, rule in reversed(self.rules):
             matches = pc.match_substring_regex(keys, rf"\A(?:{pattern.pattern})\z")
@@ -142,12 +168,41 @@ def slug(name: str) -> str:
     return f"{words or 'folder'}_{digest}"
 
 
-def _default_family(key: str) -> str:
+def default_family(key: str) -> str:
+    """Returns the family of a raw key that no rule matches, if no rule speaks of that family either."""
     for tier in TIERS:
         if key.startswith(tier):
             folder, slash, _ = key.removeprefix(tier).partition("/")
             return slug(folder) if slash and folder else UNSORTED
     return UNSORTED
+
+
+def parse_words(words: Any, where: str) -> dict[str, tuple[str, ...]]:
+    """Returns lists of words by category, as they are given in YAML.
+
+    Raises:
+        FamilyConfigError: They are something else.
+    """
+    if words is None:
+        return {}
+    if not isinstance(words, dict):
+        raise FamilyConfigError(
+            f"{where}: `words` is not a mapping.", hint="Give a list of words by category."
+        )
+    for category, terms in words.items():
+        if not isinstance(category, str) or not _SLUG.fullmatch(category):
+            raise FamilyConfigError(
+                f"{where}: `words` has the category {category!r}.",
+                hint="Use lower-case letters, digits and _.",
+            )
+        if not isinstance(terms, list) or not all(
+            isinstance(term, str) and any(map(str.isalnum, term)) for term in terms
+        ):
+            raise FamilyConfigError(
+                f"{where}: `words.{category}` is not a list of words.",
+                hint="Quote words that YAML takes for others.",
+            )
+    return {category: tuple(terms) for category, terms in words.items()}
 
 
 def _parse_rule(entry: Any, where: str) -> tuple[list[str], FamilyRule]:

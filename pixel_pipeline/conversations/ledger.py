@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pixel_pipeline.conversations.bad_runs import BadRuns
 from pixel_pipeline.conversations.code_version import CODE_VERSION
-from pixel_pipeline.conversations.detection import Detection
+from pixel_pipeline.conversations.detection import Detection, merged_detection
 from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
 
@@ -82,17 +82,17 @@ class LedgerEntry:
             "etag": self.source.etag,
             "family": self.source.family,
             "container": self.container,
-            "formats": _json_counts(self.formats),
+            "formats": json_counts(self.formats),
             "encoding": self.encoding,
             "bytes": self.source.size,
             "records_in": self.records_in,
             "records_out": self.records_out,
             "quarantined": self.quarantined,
-            "errors": _json_counts(self.errors),
+            "errors": json_counts(self.errors),
             "unlisted": self.unlisted,
             **self.runs.columns(),
-            "dropped": _json_counts(self.dropped),
-            "repaired": _json_counts(self.repaired),
+            "dropped": json_counts(self.dropped),
+            "repaired": json_counts(self.repaired),
             "code_version": CODE_VERSION,
             "detection": self.detection.dumped(),
         }
@@ -113,14 +113,16 @@ def merged_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         whole = merged[-1]
         sums = {name: whole[name] + row[name] for name in _SUMS}
         counts = {
-            name: _json_counts(Counter(orjson.loads(whole[name])) + Counter(orjson.loads(row[name])))
+            name: json_counts(Counter(orjson.loads(whole[name])) + Counter(orjson.loads(row[name])))
             for name in _COUNTS
         }
+        detection = merged_detection(whole["detection"], row["detection"])
         # Before the sums: how many records there were before decides which runs meet.
         runs = BadRuns.of_row(whole) + BadRuns.of_row(row)
-        merged[-1] = whole | sums | counts | runs.columns()
+        merged[-1] = whole | sums | counts | runs.columns() | {"detection": detection}
     return merged
 
 
-def _json_counts(counts: Counter[str]) -> str:
+def json_counts(counts: Counter[str]) -> str:
+    """Counts as the ledger keeps them: without zeros, sorted."""
     return orjson.dumps({key: n for key, n in counts.items() if n}, option=orjson.OPT_SORT_KEYS).decode()

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -51,6 +51,14 @@ class Wanted:
             pattern = rf"\A(?:{glob_pattern(self.key)})\z"
             asked.append(pc.match_substring_regex(ds.field("source_key"), pattern))
         return reduce(and_, asked) if asked else None
+
+    def mask(self, rows: pa.Table) -> pa.ChunkedArray:
+        """Returns which rows of the quarantine are meant, whatever their family."""
+        anywhere = replace(self, family=None).expression()
+        if anywhere is None:
+            return pa.chunked_array([pa.repeat(True, rows.num_rows)])
+        meant = ds.dataset(rows).to_table(columns={"meant": anywhere})["meant"]
+        return meant
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from pixel_pipeline.conversations.columns import Ints
+from pixel_pipeline.conversations.columns import Flags, Ints
 
 # (role, content). A plain tuple: one is made for every turn of the lake.
 Message = tuple[str, str]
@@ -53,6 +53,13 @@ class Fault(NamedTuple):
     reason: str
 
 
+class Table(NamedTuple):
+    """What rows of text are rows of."""
+
+    header: tuple[str, ...]
+    delimiter: str
+
+
 class Block(NamedTuple):
     """Records not looked at yet: the converter may have a short way for many at once.
 
@@ -61,6 +68,8 @@ class Block(NamedTuple):
         starts, ends: Where each lies in `data`.
         positions: Where each stands in the source, as a byte offset.
         read_one: Reads one alone, given its position and bytes; counts its repairs.
+        table: Theirs, where they are rows; else they are JSON.
+        odd: Those that have to be read alone; None for none.
     """
 
     data: bytes
@@ -68,6 +77,8 @@ class Block(NamedTuple):
     ends: Ints
     positions: Ints
     read_one: Callable[[int, bytes, dict[str, int]], Record | Fault]
+    table: Table | None = None
+    odd: Flags | None = None
 
     def record(self, index: int, repaired: dict[str, int]) -> Record | Fault:
         """One of the records."""
@@ -121,11 +132,11 @@ Item = Record | Fault | Block
 """What a container hands out."""
 
 
-SomeItem = TypeVar("SomeItem", bound=Item)
+SomeItem = TypeVar("SomeItem")
 
 
 def looked_at(records: Iterator[SomeItem], n: int) -> tuple[list[SomeItem], Iterator[SomeItem]]:
-    """Returns the first `n` records, or the first block, and all of them.
+    """Returns the first `n` items, or those up to the first block, and all of them.
 
     An ObjectError among the first is raised when reading gets there.
     """

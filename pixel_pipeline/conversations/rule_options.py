@@ -43,6 +43,8 @@ def parse_options(rule: dict[str, Any], where: str) -> ConversionOptions:
                 raise FamilyConfigError(
                     f"{where}: `{part}` has no setting {name!r}.", hint=f"It has: {', '.join(settings)}."
                 )
+            if value is None:
+                continue  # the default
             try:
                 given[name] = settings[name](value)
             except _Unmeant as error:

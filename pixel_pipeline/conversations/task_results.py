@@ -107,8 +107,9 @@ def store_result(bucket: Bucket, family: str, result: TaskResult, quarantine: li
 
 
 def kept_results(bucket: Bucket, family: str) -> dict[str, TaskResult]:
-    """All results that are kept of a family, by task."""
+    """All results that are kept of a family, by task; the newest last."""
     found = [item for item in bucket.list(f"{keys.CONVERSION}/{family}") if item.key.endswith(".json")]
+    found.sort(key=lambda item: (item.last_modified, item.key))
     lately = datetime.now(UTC) - FRESH
     with ThreadPoolExecutor(_GETS) as pool:
         contents = pool.map(bucket.get, [item.key for item in found])

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from pixel_pipeline.conversations.batch import repeated
 from pixel_pipeline.conversations.conversion import UnalignedRange, convert_object
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.replay import Outcome, replayed
+from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.task_results import (
     PART,
@@ -133,16 +134,25 @@ class _Run:
 
     def _taken_over(self, piece: Piece, earlier: Earlier) -> Iterator[pa.RecordBatch]:
         source = piece.source
-        for key in earlier.files:
-            rows = self._file(key)
-            own = rows.filter(pc.equal(pc.struct_field(rows["source"], "key"), source.key))
-            yield from _belonging(own, source).to_batches()
+        files = [self._file(key) for key in earlier.files]
+        rows = pa.concat_tables([CONVERSATION_SCHEMA.empty_table(), *files])
+        own = rows.filter(pc.equal(pc.struct_field(rows["source"], "key"), source.key))
         row = orjson.loads(earlier.ledger)
+        refused = QUARANTINE_SCHEMA.empty_table()
         if row["quarantined"]:
-            rows = quarantine_of(self._bucket, earlier.result)
-            own = rows.filter(pc.equal(rows["source_key"], source.key))
-            self.quarantine += _belonging(own, source).to_batches()
-        self.ledger.append(row | {"family": source.family})
+            refused = quarantine_of(self._bucket, earlier.result)
+            refused = refused.filter(pc.equal(refused["source_key"], source.key))
+        outcome: Outcome | None = Outcome(
+            _belonging(own, source), _belonging(refused, source), row | {"family": source.family}
+        )
+        if self._task.replay is not None and outcome is not None:
+            outcome = replayed(self._bucket, piece, outcome, wanted=self._task.replay)
+        if outcome is None:
+            yield from self._converted(piece, self._open(piece))
+            return
+        self.quarantine += outcome.quarantine.to_batches()
+        self.ledger.append(outcome.ledger)
+        yield from outcome.conversations.to_batches()
 
     def _file(self, key: str) -> pa.Table:
         # Pieces of one earlier task follow each other.

@@ -11,6 +11,7 @@ import xxhash
 
 from pixel_pipeline.conversations.containers.opened import Opening
 from pixel_pipeline.conversations.options import DEFAULT_OPTIONS
+from pixel_pipeline.conversations.quarantine import Wanted
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.lake.memo import fingerprint
 
@@ -73,6 +74,7 @@ class Task:
         table: Key of the canonical table.
         recipe: Digest of the code.
         earlier: What need not be converted again. Has no part in the name, for the outcome is the same.
+        replay: Of what lies in the quarantine of earlier pieces, what is to be converted again all the same.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Task:
     recipe: str
     pieces: tuple[Piece, ...]
     earlier: dict[int, Earlier] = field(default_factory=dict, compare=False)
+    replay: Wanted | None = field(default=None, compare=False)
 
 
 def plan(

@@ -20,7 +20,8 @@ class _ConsoleFormatter(logging.Formatter):
             text = _event_text(event, text)
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname}  "
         time = self.formatTime(record, "%H:%M:%S")
-        return f"{time}  {step:<22}{mark}{text}"
+        # A long name pushes its own text on, and no other.
+        return f"{time}  {step + '  ':<22}{mark}{text}"
 
 
 class _Interesting(logging.Filter):

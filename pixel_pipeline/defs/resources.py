@@ -36,13 +36,7 @@ class LakeResource(dg.ConfigurableResource["LakeResource"]):
 
     def executor(self) -> Executor:
         """Where tasks run by the settings."""
-        settings = self.settings()
-        return open_executor(
-            kind=settings.compute,
-            workers=settings.workers,
-            ray_address=settings.ray_address,
-            environment=settings.worker_environment(),
-        )
+        return open_executor(**self.settings().executor_options())
 
 
 class _HasLog(Protocol):

@@ -142,6 +142,10 @@ class S3DatasetLoader:
         bucket = self.settings.bucket if self._given_lake is None else self._given_lake.data.name
         return resolve(name, self._catalogue(bucket), category=category, suggest=suggest)
 
+    def bucket_of(self, location: Location) -> Bucket:
+        """The bucket in which a located object or table lies."""
+        return self._lake_of(location.bucket).data
+
     def get_path(self, name: str | Path, *, category: str | None = None) -> str:
         """`s3://bucket/key` of a dataset, or the path of a local one."""
         return self.locate(name, category=category).uri

@@ -82,6 +82,20 @@ def test_json_lines_and_table_say_the_same(goal: float | None, capsys: pytest.Ca
     assert ("BELOW GOAL" in capsys.readouterr().out) is (goal == 4.0)
 
 
+def test_the_cpu_time_of_a_child_counts_while_it_runs() -> None:
+    before = harness._running_below(os.getpid())
+    code = "sum(range(10_000_000)); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert harness._running_below(os.getpid()) > before
+        assert harness._running_below(child.pid) == 0, "its own time is not below it"
+        child.stdin.write(b"\n")
+
+
 def test_a_worker_that_fails_is_told_by_its_last_words() -> None:
     worker = Worker(Path(sys.executable), "benchmarks.lake_peers", "no_such_job", {}, {})
     with pytest.raises(BenchmarkError, match="KeyError: 'no_such_job'"):
@@ -119,20 +133,6 @@ def test_a_generated_file_reads_the_same_in_any_pieces(maker: Any) -> None:
     assert len(lines) == file.count > 10
     for start, end in ((0, 1), (1, 50_000), (49_999, file.size), (file.size - 3, file.size), (5, 5)):
         assert b"".join(file.read(start, end)) == whole[start:end]
-
-
-@pytest.fixture
-def there(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    """The test's lake as workers find it: by the variables that AWS's own tools read."""
-    target = lake.target
-    assert target.endpoint is not None
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", target.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", target.secret_key)
-    monkeypatch.setenv("AWS_REGION", target.region)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", target.region)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", target.endpoint)
-    monkeypatch.setenv("PIXEL_S3_ENDPOINT", target.endpoint)
-    return lake
 
 
 def test_both_sides_list_the_same(there: Lake) -> None:

@@ -1,5 +1,6 @@
 """Converts bytes in a test, and checks what holds for every object whatever it is."""
 
+from collections.abc import Iterable
 import io
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import pyarrow as pa
 from pixel_pipeline.conversations.conversion import convert_object
 from pixel_pipeline.conversations.ledger import LedgerEntry, ledger_table
 from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
+from pixel_pipeline.conversations.records import Block, Fault, Item, Record
 from pixel_pipeline.conversations.schema import (
     CONVERSATION_SCHEMA,
     LEDGER_SCHEMA,
@@ -96,3 +98,8 @@ def lines(*values: Any) -> bytes:
 def sharegpt(*texts: str, **besides: Any) -> dict[str, Any]:
     turns = [{"from": "gpt" if index % 2 else "human", "value": text} for index, text in enumerate(texts)]
     return {"conversations": turns, **besides}
+
+
+def taken_apart(items: Iterable[Item]) -> list[Record | Fault]:
+    """What a container hands out, record by record."""
+    return [record for item in items for record in (item.records({}) if isinstance(item, Block) else (item,))]

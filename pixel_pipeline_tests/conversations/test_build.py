@@ -10,15 +10,16 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations import build, task_results, tasks
+from pixel_pipeline.conversations import build, family_work, task_results, tasks
 from pixel_pipeline.conversations.build import (
-    TABLE_SCHEMA,
     FamilyReport,
     convert_family,
     families_of,
     retract_families,
 )
 from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.family_work import TABLE_SCHEMA
+from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.task_results import TaskResult
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.errors import ObjectChangedError, ObjectNotFoundError
@@ -29,7 +30,8 @@ from pixel_pipeline_tests.conversations.convert import lines, sharegpt
 
 CALM = "gdrive/raw/Calm"
 WORK = "gdrive/raw/Work"
-CALM_RULE = FamilyConfig().classify(f"{CALM}/0.jsonl")
+DEFAULT_CONFIG = FamilyConfig()
+CALM_RULE = DEFAULT_CONFIG.classify(f"{CALM}/0.jsonl")
 CALM_TABLE = keys.conversations_table(category="calm", dataset="calm")
 
 
@@ -46,10 +48,16 @@ def raw(lake: Lake) -> Lake:
     return lake
 
 
-def _convert(lake: Lake, *, workers: int = 1, inventory: pa.Table | None = None) -> dict[str, FamilyReport]:
+def _convert(
+    lake: Lake,
+    *,
+    workers: int = 1,
+    inventory: pa.Table | None = None,
+    config: FamilyConfig = DEFAULT_CONFIG,
+) -> dict[str, FamilyReport]:
     families = families_of(
         list_raw(lake).objects if inventory is None else inventory,
-        config=FamilyConfig(),
+        config=config,
         bucket=lake.data.name,
     )
     with LocalExecutor(workers=workers) as executor:
@@ -272,8 +280,7 @@ def test_a_cut_object_becomes_what_it_is_as_a_whole(
     whole = _convert(raw)["calm"]
     shown = ("id", "messages", "source", "content_hash")
     expected = _read(raw, CALM_TABLE).select(shown)
-    # Ranges are far larger than the sample that detection looks at; these are not.
-    ledger = _read(raw, keys.LEDGER, order=("source_key",)).drop_columns("detection")
+    ledger = _read(raw, keys.LEDGER, order=("source_key",))
     quarantine = _read(raw, keys.QUARANTINE, order=("source_key", "position"))
     _undo(raw)
     monkeypatch.setattr(tasks, "TASK_BYTES", 300)
@@ -281,7 +288,7 @@ def test_a_cut_object_becomes_what_it_is_as_a_whole(
     assert cut == whole
     assert (len(Table(raw, CALM_TABLE).parts()) > 10) == is_cut
     assert _read(raw, CALM_TABLE).select(shown) == expected
-    assert _read(raw, keys.LEDGER, order=("source_key",)).drop_columns("detection") == ledger
+    assert _read(raw, keys.LEDGER, order=("source_key",)) == ledger
     assert _read(raw, keys.QUARANTINE, order=("source_key", "position")) == quarantine
 
 
@@ -314,7 +321,7 @@ def test_a_killed_conversion_goes_on_where_it_was(raw: Lake, monkeypatch: pytest
     whole = _convert(raw)
     expected = _canonical(raw)
     _undo(raw)
-    run, ran = build.run_task, []
+    run, ran = family_work.run_task, []
 
     def killed(task: tasks.Task) -> TaskResult:
         if len(ran) == 7:
@@ -322,12 +329,12 @@ def test_a_killed_conversion_goes_on_where_it_was(raw: Lake, monkeypatch: pytest
         ran.append(task.name)
         return run(task)
 
-    monkeypatch.setattr(build, "run_task", killed)
+    monkeypatch.setattr(family_work, "run_task", killed)
     with pytest.raises(KeyboardInterrupt):
         _convert(raw)
     assert not Table(raw, CALM_TABLE).exists()
     first = list(ran)
-    monkeypatch.setattr(build, "run_task", lambda task: ran.append(task.name) or run(task))
+    monkeypatch.setattr(family_work, "run_task", lambda task: ran.append(task.name) or run(task))
     again = _convert(raw)
     assert len(ran) == len(set(ran)) > len(first) == 7
     assert {family: replace(report, converted=0) for family, report in again.items()} == {
@@ -340,8 +347,8 @@ def test_results_of_long_ago_are_not_relied_on(raw: Lake, monkeypatch: pytest.Mo
     """What no table holds may be vacuumed under our hands."""
     _convert(raw)
     raw.data.delete([item.key for item in raw.data.list(f"{CALM_TABLE}/_delta_log")])
-    run, ran = build.run_task, []
-    monkeypatch.setattr(build, "run_task", lambda task: ran.append(task.name) or run(task))
+    run, ran = family_work.run_task, []
+    monkeypatch.setattr(family_work, "run_task", lambda task: ran.append(task.name) or run(task))
     _convert(raw)
     assert ran == []
     raw.data.delete([item.key for item in raw.data.list(f"{CALM_TABLE}/_delta_log")])
@@ -350,21 +357,29 @@ def test_results_of_long_ago_are_not_relied_on(raw: Lake, monkeypatch: pytest.Mo
     assert len(ran) == 1
 
 
+def _config(**tables: tuple[str, str, str]) -> FamilyConfig:
+    """Category, family and dataset by folder."""
+    return FamilyConfig(
+        tuple(
+            (re.compile(f"gdrive/raw/{folder}/.*", re.DOTALL), FamilyRule(*place))
+            for folder, place in tables.items()
+        )
+    )
+
+
+def _table(lake: Lake, category: str, dataset: str) -> pa.Table:
+    return _read(lake, keys.conversations_table(category=category, dataset=dataset))
+
+
 def test_a_renamed_family_takes_its_rows_along(raw: Lake) -> None:
-    before = _convert(raw)["calm"]
+    before = _convert(raw)
     rows = _read(raw, CALM_TABLE)
-    rule = FamilyRule(category="priority", family="quiet", dataset="wave_1")
-    config = FamilyConfig(((re.compile("gdrive/raw/Calm/.*", re.DOTALL), rule),))
-    families = families_of(list_raw(raw).objects, config=config, bucket=raw.data.name)
-    with LocalExecutor(workers=1) as executor:
-        reports = {
-            family: convert_family(raw, rule=rule, objects=objects, executor=executor)
-            for family, (rule, objects) in families.items()
-        }
+    reports = _convert(raw, config=_config(Calm=("priority", "quiet", "wave_1")))
     assert reports["quiet"].converted == 0
     assert reports["work"].reused
-    assert retract_families(raw, present=[rule for rule, _ in families.values()]) == ["calm"]
-    moved = _read(raw, keys.conversations_table(category="priority", dataset="wave_1"))
+    rules = [FamilyRule("priority", "quiet", "wave_1"), FamilyRule("work", "work", "work")]
+    assert retract_families(raw, present=rules) == ["calm"]
+    moved = _table(raw, "priority", "wave_1")
     same = [name for name in rows.schema.names if name not in ("category", "family", "dataset", "part")]
     assert moved.select(same) == rows.select(same)
     assert set(
@@ -373,8 +388,18 @@ def test_a_renamed_family_takes_its_rows_along(raw: Lake) -> None:
     assert Table(raw, CALM_TABLE).row_count() == 0
     for key in (keys.LEDGER, keys.QUARANTINE):
         assert set(_read(raw, key, order=("source_key",))["family"].to_pylist()) == {"quiet", "work"}
-    assert reports["quiet"].quarantined == before.quarantined
-    assert reports["quiet"].records_in == before.records_in
+    assert reports["quiet"].quarantined == before["calm"].quarantined
+    assert reports["quiet"].records_in == before["calm"].records_in
+
+
+def test_families_that_change_places_leave_nothing_behind(raw: Lake) -> None:
+    _convert(raw, config=_config(Calm=("a", "calm", "one"), Work=("a", "work", "two")))
+    for calm, work in (("two", "one"), ("three", "two")):
+        reports = _convert(raw, config=_config(Calm=("a", "calm", calm), Work=("a", "work", work)))
+        assert {report.converted for report in reports.values()} == {0}
+        assert _table(raw, "a", calm)["family"].to_pylist() == ["calm"] * 8
+        assert _table(raw, "a", work)["family"].to_pylist() == ["work"]
+    assert _table(raw, "a", "one").num_rows == 0
 
 
 def test_a_table_of_another_layout_is_replaced(raw: Lake) -> None:
@@ -410,3 +435,43 @@ def test_objects_are_packed_within_bounds_and_in_order(
     objects = families["calm"][1] if sizes else []
     planned = tasks.plan(objects, table="t", recipe="r", cut=lambda source: [tasks.Piece.whole(source)])
     assert [[piece.source.size for piece in task.pieces] for task in planned] == bundles
+
+
+def test_options_are_those_of_an_object_and_a_change_of_them_converts_it_again(raw: Lake) -> None:
+    raw.data.put(f"{CALM}/alone.jsonl", lines({"conversations": [{"from": "human", "value": "Alone"}]}))
+    raw.data.put(f"{CALM}/diary.jsonl", lines({"conversations": [{"from": "human", "value": "Dear diary"}]}))
+    assert _convert(raw)["calm"].quarantined == {"bad_json": 4, "one_sided": 2}
+    kept = CALM_RULE._replace(options=ConversionOptions(one_sided="keep"))
+    config = FamilyConfig(((re.compile(".*/diary.*"), kept),))
+    report = _convert(raw, config=config)["calm"]
+    assert report.quarantined == {"bad_json": 4, "one_sided": 1}
+    assert report.converted == 1
+    assert "Dear diary" in _said(raw)
+    assert _convert(raw, config=config)["calm"].reused
+    # And back.
+    assert _convert(raw)["calm"].quarantined == {"bad_json": 4, "one_sided": 2}
+    assert "Dear diary" not in _said(raw)
+
+
+def test_detection_is_the_same_whole_or_in_ranges(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [sharegpt(f"Question {n}", "Answer") if n % 5 else {"odd": n} for n in range(9000)]
+    raw.data.put(f"{CALM}/large.jsonl", b"\xef\xbb\xbf" + lines(*records))
+    _convert(raw)
+    whole = _read(raw, keys.LEDGER, order=("source_key",))
+    monkeypatch.setattr(tasks, "TASK_BYTES", 300_000)
+    monkeypatch.setattr(build, "CODE_VERSION", "other")
+    _convert(raw)
+    assert len(Table(raw, CALM_TABLE).parts()) > 2
+    cut = _read(raw, keys.LEDGER, order=("source_key",))
+    assert cut.drop(["code_version"]).equals(whole.drop(["code_version"]))
+    large = orjson.loads(
+        whole["detection"].to_pylist()[whole["source_key"].to_pylist().index(f"{CALM}/large.jsonl")]
+    )
+    assert 4 * large["votes"]["unrecognised"] == pytest.approx(large["votes"]["sharegpt"], rel=0.01)
+    assert large["sample"] < 4_000
+
+
+@pytest.mark.usefixtures("small_tasks")
+def test_a_large_object_that_cannot_be_opened_is_quarantined(raw: Lake) -> None:
+    raw.data.put(f"{CALM}/large.7z", b"7z\xbc\xaf\x27\x1c" + bytes(1000))
+    assert _convert(raw)["calm"].quarantined == {"bad_json": 4, "unsupported_container": 1}

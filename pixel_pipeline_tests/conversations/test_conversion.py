@@ -44,7 +44,7 @@ def test_batches_are_bounded_and_hold_everything_in_order(monkeypatch: pytest.Mo
 
 def test_a_large_batch_is_handed_out_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversion_module, "BATCH_SIZE", 1000)
-    data = lines(*({"prompt": "x" * 600, "response": "y" * 600} for _ in range(4)))
+    data = lines(*({"prompt": "x" * 600, "response": "y" * 600, "at": {"n": n}} for n in range(4)))
     assert [len(b.conversations) for b in convert_object(SOURCE, io.BytesIO(data))] == [1, 1, 1, 1]
 
 

@@ -26,7 +26,7 @@ PAIR = {"prompt": "Who?", "response": "Me."}
 def detected(data: bytes, **settings: Any) -> dict[str, Any]:
     got = convert(data, **settings)
     noted: dict[str, Any] = orjson.loads(got.ledger.to_row()["detection"])
-    assert noted["sample"] == sum(noted["votes"].values()) <= SAMPLE_RECORDS
+    assert noted["sample"] == sum(noted["votes"].values()) <= got.ledger.records_in
     assert noted["container"] == got.ledger.container
     assert noted["encoding"] == got.ledger.encoding
     return noted
@@ -60,7 +60,7 @@ def test_the_short_way_and_the_long_one_note_the_same(monkeypatch: pytest.Monkey
         with monkeypatch.context() as patch:
             patch.setattr(lanes, "_MOST_MISSES", -1)
             assert detected(data) == short
-        assert short["sample"] == min(many, SAMPLE_RECORDS)
+        assert short["sample"] == many
 
 
 def test_only_records_that_begin_in_the_head_are_counted() -> None:
@@ -75,6 +75,12 @@ def test_members_of_an_archive_are_counted_together() -> None:
     noted = detected(zipped({"a.jsonl": lines(sharegpt("a", "b"), PAIR), "b.json": orjson.dumps([PAIR])}))
     assert noted["container"] == "zip"
     assert noted["votes"] == {"pair": 2, "sharegpt": 1}
+
+
+def test_of_records_without_offsets_the_first_are_counted() -> None:
+    assert detected(parquet(*[PAIR] * 500))["votes"] == {"pair": SAMPLE_RECORDS}
+    many = zipped({f"{n}.jsonl": lines(PAIR, PAIR) for n in range(300)})
+    assert detected(many)["sample"] == SAMPLE_RECORDS
 
 
 def test_what_is_no_dataset_is_noted_with_its_reason() -> None:

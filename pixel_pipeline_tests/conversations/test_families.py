@@ -1,5 +1,6 @@
 from pathlib import Path
 import re
+import textwrap
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from pixel_pipeline.conversations.families import (
 )
 from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.lake.memo import fingerprint
+from pixel_pipeline.settings import project_root
 
 RULES = """
 rules:
@@ -77,6 +79,10 @@ def test_a_family_keeps_its_table_however_a_key_got_there(config: FamilyConfig) 
         ("rules: [7]", "rule 1"),
         ("rules: {a: b}", "`rules` is not a list"),
         ("- a", "`rules`"),
+        ("words: [a]", "`words` is not a mapping"),
+        ("words: {A B: [a]}", "`words` has the category 'A B'"),
+        ("words: {a: [x, 7]}", "`words.a` is not a list of words"),
+        ("words: {a: [--]}", "`words.a` is not a list of words"),
         ("rules: [", "YAML"),
         (
             "rules: [{match: x, family: a}, {match: y, family: a, dataset: b}]",
@@ -135,8 +141,11 @@ def test_many_keys_at_once_are_classified_as_each_alone(data: st.DataObject) -> 
         for number, glob in enumerate(globs)
     )
     config = FamilyConfig(rules)
-    assert config.family_column(pa.chunked_array([keys], pa.string())).to_pylist() == [
-        config.classify(key).family for key in keys
+    column = pa.chunked_array([keys], pa.string())
+    assert config.family_column(column).to_pylist() == [config.classify(key).family for key in keys]
+    assert config.rule_column(column).to_pylist() == [
+        next((number for number, (pattern, _) in enumerate(rules) if pattern.fullmatch(key)), None)
+        for key in keys
     ]
 
 
@@ -199,3 +208,19 @@ def test_an_option_that_cannot_be_is_named(tmp_path: Path, options: str, complai
         FamilyConfig.load(path)
     assert f"{path}, rule 1: {complaint}" in str(caught.value)
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("document", ["docs/detection.md", "families.yaml"])
+def test_the_rules_that_are_documented_are_rules(tmp_path: Path, document: str) -> None:
+    text = (project_root() / document).read_text(encoding="utf-8")
+    if document == "families.yaml":
+        comments = text[text.index("#   - match") : text.index("# `pixel families suggest`")].splitlines()
+        rules = "\n".join(["rules:", *(line[1:] for line in comments if line.startswith("#  "))])
+    else:
+        rules = text[text.index("    rules:") :].split("\n\n")[0]
+    path = tmp_path / "families.yaml"
+    path.write_text(textwrap.dedent(rules), encoding="utf-8")
+    loaded = FamilyConfig.load(path).rules
+    assert loaded
+    # What the file itself shows are the defaults.
+    assert (document != "families.yaml") == any(rule.options != ConversionOptions() for _, rule in loaded)

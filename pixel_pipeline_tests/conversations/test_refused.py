@@ -1,5 +1,8 @@
 """Beyond an object's error budget quarantine stops growing, and every count stays exact."""
 
+import io
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
@@ -8,8 +11,12 @@ import pytest
 
 from pixel_pipeline.conversations import conversion, refused
 from pixel_pipeline.conversations.bad_runs import BadRuns
+from pixel_pipeline.conversations.containers.opened import Opening
+from pixel_pipeline.conversations.conversion import convert_object
+from pixel_pipeline.conversations.ledger import merged_rows
 from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.refused import OWN_ROWS, REST
+from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline_tests.conversations.convert import Converted, convert, lines, sharegpt
 
 GOOD = orjson.dumps(sharegpt("a", "b"))
@@ -93,3 +100,32 @@ def test_what_has_a_row_does_not_depend_on_batches(kinds: list[str], batch: int,
     assert _own(whole) == expected
     assert sum(_rest(whole).values()) == whole.ledger.unlisted == bad - len(expected)
     assert whole.ledger.runs == BadRuns.of(np.array([kind != "good" for kind in kinds], np.bool_))
+
+
+@given(st.lists(st.sampled_from([*KINDS]), min_size=2, max_size=30), st.sets(st.integers(1, 29), max_size=4))
+def test_ranges_of_an_object_tell_what_the_whole_tells(kinds: list[str], cuts: set[int]) -> None:
+    records = [KINDS[kind] for kind in kinds]
+    edges = [0, *sorted(cut for cut in cuts if cut < len(records)), len(records)]
+    data, rows, refused_records, start = lines(*records), [], 0, 0
+    source = SourceObject(
+        bucket="b", key="gdrive/raw/a", etag="e", size=len(data), family="f", category="c", dataset="d"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refused, "OWN_ROWS", 2)
+        for first, end in pairwise(edges):
+            part = lines(*records[first:end])
+            last = end == len(records)
+            piece = convert_object(
+                source, io.BytesIO(part), opening=Opening("json_lines", 0), start=start, last=last
+            )
+            refused_records += sum(sum(batch.quarantine["records"].to_pylist()) for batch in piece)
+            rows.append(piece.ledger.to_row())
+            start += len(part)
+    (whole,) = merged_rows(rows)
+    assert whole["quarantined"] == refused_records == sum(kind != "good" for kind in kinds)
+    assert orjson.loads(whole["errors"]) == {
+        name: n
+        for name, n in (("one_sided", kinds.count("one sided")), ("unrecognised_schema", kinds.count("odd")))
+        if n
+    }
+    assert BadRuns.of_row(whole) == BadRuns.of(np.array([kind != "good" for kind in kinds], np.bool_))

@@ -23,7 +23,7 @@ from pixel_pipeline.conversations.containers import (
     yaml_document,
 )
 from pixel_pipeline.conversations.containers.archives import TAR, ZIP, ZIP_MAGIC, Archive
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Container, Input, Opened
+from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Container, Evidence, Input, Opened
 from pixel_pipeline.conversations.containers.openings import opening_of
 from pixel_pipeline.conversations.containers.overrides import (
     WIDE,
@@ -70,51 +70,67 @@ SAID_BY_RULE = "its rule in families.yaml says so"
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
-def open_container(source: SourceObject, stream: BinaryIO, *, repaired: Counter[str]) -> Opened:
+def open_container(
+    source: SourceObject, stream: BinaryIO, *, repaired: Counter[str], curious: bool = False
+) -> Opened:
     """Finds out what an object is, unless its rule says so, and opens it.
+
+    Args:
+        repaired: Gets the changes that are made on the way.
+        curious: Ask all containers, not only those up to the first that matches.
 
     Raises:
         ObjectError: It is an archive or a table of a kind that is not read here, or its rule says what it cannot be.
     """
-    return _open(
-        PurePosixPath(source.key).name.lower(), stream, repaired=repaired, depth=0, options=source.options
-    )
+    name = PurePosixPath(source.key).name.lower()
+    return _open(name, stream, repaired=repaired, depth=0, options=source.options, curious=curious)
 
 
 def _open(
-    name: str, stream: BinaryIO, *, repaired: Counter[str], depth: int, options: ConversionOptions
+    name: str,
+    stream: BinaryIO,
+    *,
+    repaired: Counter[str],
+    depth: int,
+    options: ConversionOptions,
+    curious: bool = False,
 ) -> Opened:
     content, original = PeekableStream(stream), stream if _seekable(stream) else None
+    packed = ""
     for _ in range(MAX_DEPTH):
         if (packing := packing_of(content.peek(PROBE_BYTES))) is None:
             break
         content, original = PeekableStream(packing.unpack(content)), None
         name = name.removesuffix(packing.suffix)
+        packed += f"unpacked ({packing.suffix}); "
     head = content.peek(PROBE_BYTES)
     if head.startswith(ZIP_MAGIC) and original is None:
         original = spooled(content)
         content = PeekableStream(original)
     given = Input(name, content, original, 0, repaired)
     chosen = next((kind for kind in CONTAINERS if kind.name == options.container), None)
+    candidates = _candidates(given, are_text=False) if curious else None
     for container in CONTAINERS:
         if not container.is_text and (evidence := container.matches(given)):
             if chosen not in (None, container):
                 raise mismatch(f"container: {options.container}", evidence.why)
-            return _opened(container, given, Encoding("binary", ""), evidence.why)
+            return _opened(
+                container, given, Encoding("binary", ""), packed + evidence.why, candidates=candidates
+            )
     if (archive := next((kind for kind in ARCHIVES if kind.matches(given)), None)) is not None:
         if archive is WORKBOOK and chosen is not None:
             raise mismatch(f"container: {chosen.name}", "it is a workbook")
         if depth >= MAX_DEPTH:
             raise ObjectError("nesting_too_deep", f"more than {MAX_DEPTH} archives within each other")
         members = _members(archive, given, depth=depth + 1, options=options)
-        why = f"it is an archive ({archive.name})"
+        why = f"{packed}it is an archive ({archive.name})"
         return Opened(archive.name, "binary", "object", iter(()), members=members, why=why)
     # Who says what a file is read as knows better than its name.
     believed = name if chosen is None else ""
     wide = any(name.startswith(WIDE) for name in (options.encoding or "", detect_encoding(head).name))
     if why_none := other.not_a_dataset(believed, head, wide=wide):
         content.raise_fault()
-        return Opened("other", "binary", "object", iter(()), NOT_A_DATASET, why=why_none)
+        return Opened("other", "binary", "object", iter(()), NOT_A_DATASET, why=packed + why_none)
     other.refuse_unsupported(head)
     if chosen is not None and not chosen.is_text:
         raise mismatch(f"container: {chosen.name}", chosen.matches(given).why)
@@ -138,23 +154,38 @@ def _open(
     given = Input(name, content, None, start, repaired)
     # Only an object that is read as it lies can be read from the middle on.
     as_it_lies = original is not None and encoding.name == "utf-8"
+    candidates = _candidates(given, are_text=True) if curious else None
     if chosen is not None:
         refuse_container(chosen.name, given)
-        return _opened(chosen, given, encoding, SAID_BY_RULE, as_it_lies=as_it_lies)
+        return _opened(
+            chosen, given, encoding, packed + SAID_BY_RULE, as_it_lies=as_it_lies, candidates=candidates
+        )
     for container in CONTAINERS:
         if container.is_text and (evidence := container.matches(given)):
-            return _opened(container, given, encoding, evidence.why, as_it_lies=as_it_lies)
+            why = packed + evidence.why
+            return _opened(container, given, encoding, why, as_it_lies=as_it_lies, candidates=candidates)
     raise AssertionError("the last container takes any text")
 
 
+def _candidates(given: Input, *, are_text: bool) -> dict[str, Evidence]:
+    return {kind.name: kind.matches(given) for kind in CONTAINERS if kind.is_text == are_text}
+
+
 def _opened(
-    container: Container, given: Input, encoding: Encoding, why: str, *, as_it_lies: bool = False
+    container: Container,
+    given: Input,
+    encoding: Encoding,
+    why: str,
+    *,
+    candidates: dict[str, Evidence] | None,
+    as_it_lies: bool = False,
 ) -> Opened:
     opening = opening_of(container.name, given) if as_it_lies else None
     are_messages, records = strewn(container.read(given))
     if are_messages:
         # Those of one conversation may lie anywhere in the object.
         opening = None
+        why = f"{why}; a record is a single message, those of one conversation are taken together"
         records = joined(records, repaired=given.repaired)
     return Opened(
         container.name,
@@ -164,7 +195,7 @@ def _opened(
         opening=opening and opening._replace(why=why, encoding_why=encoding.why),
         why=why,
         encoding_why=encoding.why,
-        given=given,
+        candidates=candidates,
     )
 
 

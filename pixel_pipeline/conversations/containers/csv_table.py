@@ -6,19 +6,23 @@ goes on behind it.
 """
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 import csv
+from functools import partial
 import io
 from itertools import islice
 import sys
 from typing import NamedTuple
 
+import numpy as np
+
+from pixel_pipeline.conversations.containers.csv_blocks import RowText, row_bounds
 from pixel_pipeline.conversations.containers.header import TEXT_COLUMNS, is_header, unique_names
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
-from pixel_pipeline.conversations.containers.streams import Line, PeekableStream, iter_lines
+from pixel_pipeline.conversations.containers.streams import Line, PeekableStream
 from pixel_pipeline.conversations.formats.transcript import speaker_share
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Fault, Item, Record
+from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Block, Fault, Item, Record, Table
 
 NAME = "csv_table"
 POSITION_KIND = "byte"
@@ -68,38 +72,87 @@ def read_rows(
         start: Offset of its first byte.
         header: Names of the columns (`read_header`) where the text does not begin with them.
     """
-    rows = _Rows(content, start=start, delimiter=delimiter, repaired=repaired)
+    rows = _Rows(RowText(content, start=start), delimiter=delimiter, repaired=repaired)
     return Range(_records(rows, header, repaired))
 
 
 def read_header(given: Input) -> tuple[str, list[str]]:
     """Returns the delimiter of a table and the names of its columns."""
     delimiter = _delimiter(given)
-    head = PeekableStream(io.BytesIO(given.head))
-    rows = _Rows(head, start=given.start, delimiter=delimiter, repaired=Counter())
+    head = RowText(PeekableStream(io.BytesIO(given.head)), start=given.start)
+    rows = _Rows(head, delimiter=delimiter, repaired=Counter())
     return delimiter, next((unique_names(row) for _, row, _, error in rows if error is None), [])
 
 
 def _records(rows: "_Rows", header: list[str] | None, repaired: Counter[str]) -> Generator[Item, None, bool]:
-    for position, row, raw, error in rows:
-        if header is None and error is None:
+    """Rows in blocks, as long as their quotes stand as they should; behind one that does not, row by row to the block's end."""
+    one_by_one = iter(rows)
+    while header is None:
+        if (first := next(one_by_one, None)) is None:
+            return not rows.ended_in_quotes
+        position, row, raw, error = first
+        if error is None:
             header = unique_names(row)
-            continue
-        width = len(header or ())
-        if error is None and len(row) > width and not any(row[width:]):
-            row = row[:width]
-            repaired["empty_extra_cells"] += 1
-        if error is None and len(row) != width:
-            error = ("ragged_row", f"{len(row)} cells, the header has {width}")
-        if error is None and any(
-            "\udc80" <= letter <= "\udcff" for cell in row if not cell.isascii() for letter in cell
-        ):
-            error = ("bad_encoding", "the row holds bytes that are not valid UTF-8")
-        if error is not None:
-            yield Fault(position, raw, len(raw), *error)
         else:
-            yield Record(position, dict(zip(header or (), row, strict=True)), raw)
-    return not rows.ended_in_quotes
+            yield Fault(position, raw, len(raw), *error)
+    while True:
+        end, block = rows.take_block(header)
+        if block is not None:
+            yield block
+        if rows.text.offset == end:
+            if rows.text.ended:
+                return not rows.ended_in_quotes
+            continue
+        for found in one_by_one:
+            yield _record(*found, header, repaired)
+            if rows.text.offset >= end and rows.is_between:
+                break
+        else:
+            return not rows.ended_in_quotes
+
+
+def _record(
+    position: int,
+    row: list[str],
+    raw: bytes,
+    error: tuple[str, str] | None,
+    header: Sequence[str],
+    repaired: dict[str, int],
+) -> Record | Fault:
+    width = len(header)
+    if error is None and len(row) > width and not any(row[width:]):
+        row = row[:width]
+        repaired["empty_extra_cells"] = repaired.get("empty_extra_cells", 0) + 1
+    if error is None and len(row) != width:
+        error = ("ragged_row", f"{len(row)} cells, the header has {width}")
+    if error is None and any(
+        "\udc80" <= letter <= "\udcff" for cell in row if not cell.isascii() for letter in cell
+    ):
+        error = ("bad_encoding", "the row holds bytes that are not valid UTF-8")
+    if error is not None:
+        return Fault(position, raw, len(raw), *error)
+    return Record(position, dict(zip(header, row, strict=True)), raw)
+
+
+def _read_one(position: int, raw: bytes, repaired: dict[str, int], *, table: Table) -> Record | Fault:
+    """A row of a block, read alone."""
+    lines = raw.split(b"\n")
+    row = _row_of(lines, table.delimiter)
+    _count_returns(lines, repaired)
+    return _record(position, row, raw, None, table.header, repaired)
+
+
+def _row_of(lines: list[bytes], delimiter: str) -> list[str]:
+    return next(csv.reader(map(_decoded, lines), delimiter=delimiter, strict=True))
+
+
+def _count_returns(lines: list[bytes], repaired: dict[str, int]) -> None:
+    if len(lines) > 1 and (n := sum(line.endswith(b"\r") for line in lines[:-1])):
+        repaired["line_ends"] = repaired.get("line_ends", 0) + n
+
+
+def _is_blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and not row[0].strip())
 
 
 class _Rows:
@@ -111,14 +164,13 @@ class _Rows:
     was searched in vain: a text full of stray quotes takes linear time.
 
     Attributes:
+        text: What the rows are taken from.
         ended_in_quotes: A quote was open where the text ends.
     """
 
-    def __init__(
-        self, content: PeekableStream, *, start: int, delimiter: str, repaired: Counter[str]
-    ) -> None:
+    def __init__(self, text: RowText, *, delimiter: str, repaired: Counter[str]) -> None:
+        self.text = text
         self.ended_in_quotes = False
-        self._lines = iter_lines(content, offset=start)
         self._repaired = repaired
         self._delimiter = delimiter
         self._given_back: deque[Line] = deque()
@@ -139,13 +191,41 @@ class _Rows:
                     if too_large:
                         reason = f"a line of more than {MAX_RECORD_BYTES >> 20} MiB"
                         yield offset, [], raw, ("too_large", reason)
-                    elif row and not (len(row) == 1 and not row[0].strip()):
+                    elif not _is_blank(row):
                         yield offset, row, raw, None
             except csv.Error:
                 first, error = self._give_back()
                 yield first.offset, [], first.data, error
             else:
                 return
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the next row begins with the first byte of the text that was not taken."""
+        return not self._given_back and not self._taken
+
+    def take_block(self, header: list[str]) -> tuple[int, Block | None]:
+        """Takes rows whose quotes stand as they should.
+
+        Returns:
+            Offset where the bytes end that were looked at, and the rows.
+        """
+        offset, text = self.text.offset, self.text.block()
+        bounds = row_bounds(text, self._delimiter, ended=self.text.ended)
+        # A text of one line that is longer than a block is taken as a line.
+        end = offset + max(len(text), 0 if self.text.ended else 1)
+        self.text.take(bounds.size)
+        self._grow_budget(bounds.size)
+        kept = np.ones(len(bounds.starts), np.bool_)
+        for index in np.flatnonzero(bounds.delimiters == 0).tolist():
+            lines = text[bounds.starts[index] : bounds.ends[index]].split(b"\n")
+            kept[index] = not _is_blank(_row_of(lines, self._delimiter))
+        if not kept.any():
+            return end, None
+        starts, ends, returns = bounds.starts[kept], bounds.ends[kept], bounds.returns[kept]
+        table = Table(tuple(header), self._delimiter)
+        read_one = partial(_read_one, table=table)
+        return end, Block(text[: bounds.size], starts, ends, offset + starts, read_one, table, returns)
 
     def _give_back(self) -> tuple[Line, tuple[str, str]]:
         """Takes the first line as bad, so that the row begins anew behind it."""
@@ -165,7 +245,7 @@ class _Rows:
         """Hands lines to the csv module; ends early, with `_open` set, when the present row takes too
         many."""
         while not self._taken or self._taken_size <= self._budget // 2:
-            line = self._given_back.popleft() if self._given_back else next(self._lines, None)
+            line = self._given_back.popleft() if self._given_back else self.text.line()
             if line is None:
                 self.ended_in_quotes = self.ended_in_quotes or bool(self._taken)
                 break
@@ -176,12 +256,14 @@ class _Rows:
         self._open = bool(self._taken)
 
     def _take(self) -> bytes:
-        raw = b"\n".join(line.data for line in self._taken)
-        if len(self._taken) > 1 and (n := sum(line.data.endswith(b"\r") for line in self._taken[:-1])):
-            self._repaired["line_ends"] += n
-        self._budget = min(_MOST_BUDGET, self._budget + 2 * self._taken_size)
+        lines = [line.data for line in self._taken]
+        _count_returns(lines, self._repaired)
+        self._grow_budget(self._taken_size)
         self._taken, self._taken_size = [], 0
-        return raw
+        return b"\n".join(lines)
+
+    def _grow_budget(self, size: int) -> None:
+        self._budget = min(_MOST_BUDGET, self._budget + 2 * size)
 
 
 def _decoded(line: bytes) -> str:

@@ -7,6 +7,10 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
+from pixel_pipeline.conversations.containers import streams
+from pixel_pipeline.conversations.containers.json_lines import line_record
 from pixel_pipeline.conversations.containers.json_streams import Tail, elements_of, parsed
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
@@ -14,12 +18,14 @@ from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats import find_format
 from pixel_pipeline.conversations.records import (
     MAX_RECORD_BYTES,
+    Block,
     Fault,
     Item,
     ObjectError,
     Record,
     looked_at,
 )
+from pixel_pipeline.lake.json_elements import Element
 
 NAME = "json_array"
 POSITION_KIND = "byte"
@@ -33,7 +39,7 @@ def matches(given: Input) -> Evidence:
     if head[:1] != b"[":
         return Evidence(False, "it does not begin with an array")
     found = head[1:].lstrip()[:1] in (b"{", b"[", b'"', b"]") or given.name.endswith((".json", ".jsonl"))
-    return Evidence(found, f"it begins with an array {'' if found else 'of what is no '}record".rstrip())
+    return Evidence(found, f"it begins with an array{'' if found else ' of what is no record'}")
 
 
 def read(given: Input) -> Iterator[Item]:
@@ -61,18 +67,54 @@ def _records(
 ) -> Generator[Item, None, bool]:
     # Lent a bracket, a range is an array of its own.
     tail = Tail(chain([b"["], chunks) if opened else chunks, start=start - opened, closing=b"]")
-    elements = elements_of(tail, repaired=repaired, cut=cut)
-    records: Iterator[Record | Fault] = (
-        parsed(element, position=element.offset, repaired=repaired) for element in elements
-    )
-    if not opened:
-        first, records = looked_at(records, _TURNS_LOOKED_AT)
-        turns = [record.value for record in first if isinstance(record, Record)]
-        if turns and find_format(turns) is not None:
-            yield from _one_conversation(records)
-            return not cut
-    yield from records
+    first, elements = looked_at(elements_of(tail, repaired=repaired, cut=cut), _TURNS_LOOKED_AT)
+    if not opened and _is_one_conversation(first):
+        yield from _one_conversation(_parsed(element, repaired) for element in elements)
+        return not cut
+    yield from _blocks(elements, repaired)
     return tail.added == cut
+
+
+def _blocks(elements: Iterator[Element], repaired: dict[str, int]) -> Iterator[Item]:
+    """Elements in blocks; one that is too large alone."""
+    held: list[Element] = []
+    size = 0
+    try:
+        for element in elements:
+            if element.size > MAX_RECORD_BYTES:
+                yield from _block(held)
+                yield _parsed(element, repaired)
+                held, size = [], 0
+                continue
+            held.append(element)
+            size += element.size
+            if size >= streams.BLOCK:
+                yield from _block(held)
+                held, size = [], 0
+    except ObjectError:
+        yield from _block(held)
+        raise
+    yield from _block(held)
+
+
+def _block(elements: list[Element]) -> Iterator[Block]:
+    if not elements:
+        return
+    texts = [element.data.rstrip() for element in elements]
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+    ends = np.cumsum(sizes + 1) - 1
+    positions = np.array([element.offset for element in elements])
+    yield Block(b"\n".join(texts), ends - sizes, ends, positions, line_record)
+
+
+def _parsed(element: Element, repaired: dict[str, int]) -> Record | Fault:
+    return parsed(element, position=element.offset, repaired=repaired)
+
+
+def _is_one_conversation(first: list[Element]) -> bool:
+    records = [_parsed(element, {}) for element in first]
+    turns = [record.value for record in records if isinstance(record, Record)]
+    return bool(turns) and find_format(turns) is not None
 
 
 def _one_conversation(records: Iterator[Record | Fault]) -> Iterator[Record | Fault]:

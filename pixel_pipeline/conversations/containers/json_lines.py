@@ -31,7 +31,10 @@ def matches(given: Input) -> Evidence:
     if len(lines) < 2:
         # The first session may be longer than the probe.
         head = given.content.peek(MAX_RECORD_BYTES)
-        lines = _first_lines(head, complete=len(head) < MAX_RECORD_BYTES)
+        complete = len(head) < MAX_RECORD_BYTES
+        lines = _first_lines(head, complete=complete)
+        if len(lines) == 1 and not complete and _begins_object(head.split(b"\n", 1)[1]):
+            return Evidence(_is_value(lines[0]), "its second line is larger than a record may be")
     if len(lines) < 2:
         return Evidence(False, "it is a single line")
     values = sum(_is_value(line) for line in lines)
@@ -92,6 +95,10 @@ def _first_lines(head: bytes, *, complete: bool) -> list[bytes]:
     if not complete or len(lines) > _MOST_LINES:
         lines.pop()
     return [line for line in lines if line.strip()]
+
+
+def _begins_object(text: bytes) -> bool:
+    return text[:64].lstrip()[:1] == b"{"
 
 
 def _is_value(line: bytes) -> bool:

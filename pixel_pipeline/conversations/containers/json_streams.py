@@ -73,12 +73,14 @@ def elements_of(
     field: str | None = None,
     cut: bool = False,
     beside: list[bytes] | None = None,
+    members: bool = False,
 ) -> Generator[Element, None, None]:
     """Hands out the elements of an array, or of an object's member.
 
     Args:
         cut: The text is to end behind the comma of an element, not with the array.
         beside: Gets the object's other members.
+        members: The elements are an object's members, key and all.
 
     Raises:
         ObjectError: The rest is no array, and holds no whole element. A comma behind the last element is forgiven.
@@ -104,7 +106,7 @@ def elements_of(
         # Only where the text is to end: a comma too many in its middle ends the reading there.
         if tail.added or not comma:
             rest = error.rest.removesuffix(b"]" if tail.added else b"") if error.rest is not None else b""
-            saved, damaged = resynchronised(rest, offset=error.rest_offset)
+            saved, damaged = resynchronised(rest, offset=error.rest_offset, members=members)
             yield from saved
             # Where all that is left is whole, the text may have ended in between.
             ended = error.at_end and not damaged
@@ -202,7 +204,7 @@ def _session_list(head: bytes) -> str | None:
 def _members(tail: Tail, repaired: dict[str, int]) -> Iterator[Record | Fault]:
     """Hands out the members of an object as records keyed by id."""
     position = 0
-    for element in elements_of(tail, repaired=repaired):
+    for element in elements_of(tail, repaired=repaired, members=True):
         member = parsed(element, position=position, repaired=repaired, member=True)
         if isinstance(member, Fault):
             yield member

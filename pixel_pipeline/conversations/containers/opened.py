@@ -102,7 +102,7 @@ class Opened(NamedTuple):
         opening: How to begin at any record; None where the object has to be read from its first byte on.
         why: What speaks for the container, or for its being no dataset.
         encoding_why: What speaks for the encoding.
-        given: What the container reads; only to be looked at before the first record is taken.
+        candidates: What speaks for and against each container, by name, where that was asked for.
     """
 
     name: str
@@ -114,4 +114,4 @@ class Opened(NamedTuple):
     opening: Opening | None = None
     why: str = ""
     encoding_why: str = ""
-    given: Input | None = None
+    candidates: dict[str, Evidence] | None = None

@@ -50,16 +50,22 @@ class PeekableStream(io.RawIOBase):
         """Drops the first bytes, which have been looked at."""
         del self._head[:size]
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def read(self, size: int = -1) -> bytes:
+        """Returns the next bytes, at most `size` of them; as the stream gives them, once its head is read."""
+        if size < 0:
+            return self.readall()
         if self._position < len(self._head):
-            part: bytes | bytearray = self._head[self._position : self._position + len(buffer)]
+            part = bytes(memoryview(self._head)[self._position : self._position + size])
             self._position += len(part)
             if self._position >= len(self._head):
                 self._head, self._position = bytearray(), 0
-        elif self._fault is not None:
+            return part
+        if self._fault is not None:
             raise self._fault
-        else:
-            part = b"" if self._ended else self._stream.read(len(buffer)) or b""
+        return b"" if self._ended else self._stream.read(size) or b""
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        part = self.read(len(buffer))
         buffer[: len(part)] = part
         return len(part)
 
@@ -163,7 +169,7 @@ def iter_blocks(
             pieces, size, chunk = [], 0, chunk[first + 1 :]
         cut = chunk.rfind(b"\n") + 1
         if cut:
-            data = b"".join([*pieces, chunk[:cut]])
+            data = b"".join([*pieces, memoryview(chunk)[:cut]])
             yield offset, data
             offset += len(data)
             pieces, size = [], 0

@@ -103,6 +103,8 @@ class Lanes:
             described = lane.besides.of_columns(columns, block, start)
         said = lane.said(columns)
         flags = said.flags | described.flags
+        if block.odd is not None:
+            flags |= block.odd[start:end]
         flags |= flagged_conversations(said.roles, said.texts, bounds=said.bounds, options=source.options)
         positions = block.positions[start:end]
         if flags.all():

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 
 from pixel_pipeline.conversations.lanes.shape import Columns
-from pixel_pipeline.conversations.records import Block
+from pixel_pipeline.conversations.records import Block, Table
 
 _NEW_LINE, _RETURN, _OPEN, _CLOSE = b"\n\r{}"
 
@@ -22,12 +23,15 @@ def read_columns(block: Block, start: int, end: int, schema: pa.Schema, *, stric
     """
     text = memoryview(block.data)[block.starts[start] : block.ends[end - 1]]
     try:
-        table = _json_table(block, start, end, text, schema, strict=strict)
+        if block.table is not None:
+            table = _rows_table(block.table, text, schema)
+        else:
+            table = _json_table(block, start, end, text, schema, strict=strict)
         if table is None or table.num_rows != end - start:
             return None
-        if not block.data.isascii():
+        if block.table is None and not block.data.isascii():
             table.validate(full=True)
-    except pa.ArrowException:
+    except (pa.ArrowException, UnicodeDecodeError):
         # Its message may quote the text. The long way finds out what is wrong, and with which record.
         return None
     columns = {name: _one_chunk(table[name]) for name in schema.names}
@@ -56,5 +60,21 @@ def _json_table(
         read_options=pa_json.ReadOptions(use_threads=False, block_size=len(text) + 1),
         parse_options=pa_json.ParseOptions(
             explicit_schema=schema, unexpected_field_behavior="error" if strict else "infer"
+        ),
+    )
+
+
+def _rows_table(table: Table, text: memoryview, schema: pa.Schema) -> pa.Table | None:
+    # At the beginning of a text it would be taken for a mark.
+    if bytes(text[:3]) == b"\xef\xbb\xbf" or {*schema.names} != {*table.header}:
+        return None
+    return pa_csv.read_csv(
+        pa.BufferReader(pa.py_buffer(text)),
+        read_options=pa_csv.ReadOptions(
+            use_threads=False, block_size=len(text) + 1, column_names=list(table.header)
+        ),
+        parse_options=pa_csv.ParseOptions(delimiter=table.delimiter, newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(
+            column_types=schema, null_values=[], strings_can_be_null=False, quoted_strings_can_be_null=False
         ),
     )

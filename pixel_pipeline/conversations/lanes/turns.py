@@ -93,7 +93,8 @@ class TurnLane(Lane):
         ]
         roles = np.array([*codes, _UNKNOWN], np.uint8)[np.asarray(spelled.indices.fill_null(len(codes)))]
         texts = Texts(contents)
-        wrong = (roles == _UNKNOWN) | nulls_of(turns) | nulls_of(contents) | tagged(texts)
+        # A text that is null is a blank one, which no conversation may have.
+        wrong = (roles == _UNKNOWN) | tagged(texts)
         flags = nulls_of(lists)
         flags[np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1] = True
         return Said(roles, texts, bounds, pa.nulls(len(lists), pa.string()), flags)

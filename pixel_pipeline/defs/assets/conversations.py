@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pixel_pipeline.conversations.build import (
-    TABLE_SCHEMA,
     FamilyReport,
     convert_family,
     families_of,
     retract_families,
 )
+from pixel_pipeline.conversations.family_work import TABLE_SCHEMA
 from pixel_pipeline.defs import metadata
 from pixel_pipeline.defs.io_manager import column_schema
 from pixel_pipeline.defs.partitions import FAMILIES
@@ -93,6 +93,8 @@ def _summary(report: FamilyReport) -> str:
     parts = [f"{report.records_in:,} records → {report.records_out:,} conversations"]
     if report.quarantined:
         parts.append(f"quarantined: {metadata.counts(report.quarantined)}")
+    if report.converted < report.objects:
+        parts.append(f"{report.converted:,} of {report.objects:,} objects were new or changed")
     if report.dropped:
         parts.append(f"dropped: {metadata.counts(report.dropped)}")
     return f"{report.family}: " + "; ".join(parts)

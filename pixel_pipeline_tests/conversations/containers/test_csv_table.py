@@ -1,15 +1,20 @@
 from collections import Counter
 import io
 from itertools import accumulate
+from unittest import mock
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
 import pytest
 
-from pixel_pipeline.conversations.containers import csv_table
+from pixel_pipeline.conversations.containers import csv_table, streams
+from pixel_pipeline.conversations.containers.csv_blocks import RowBounds
 from pixel_pipeline.conversations.containers.opened import Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import PeekableStream
-from pixel_pipeline.conversations.records import Record
-from pixel_pipeline_tests.conversations.convert import convert
+from pixel_pipeline.conversations.records import Block, Fault, Record
+from pixel_pipeline_tests.conversations.convert import convert, taken_apart
 
 KEY = "gdrive/raw/F/x.csv"
 
@@ -90,11 +95,63 @@ LINE_ENDS = [at for at, byte in enumerate(b"".join(ROWS), 1) if byte == 0x0A]
 def test_a_range_says_whether_it_ends_between_two_rows(cut: int) -> None:
     data = b"".join(ROWS)
     before = rows_of(data[:cut])
-    records = list(before)
+    records = taken_apart(before)
     assert before.ends_at_boundary == (cut in list(accumulate(map(len, ROWS[:-1]))))
     if before.ends_at_boundary:
         rest = rows_of(data[cut:], start=cut, header=["prompt", "response"])
-        assert records + list(rest) == list(rows_of(data))
+        assert records + taken_apart(rest) == taken_apart(rows_of(data))
+
+
+pieces = st.sampled_from(
+    [
+        '"',
+        '""',
+        ",",
+        ";",
+        "\n",
+        "\r\n",
+        "\r",
+        "a",
+        " ",
+        "\u3000",
+        '"a"',
+        ',"b\nc"',
+        '"d""e",',
+        "\n\n",
+        "\x00",
+        "f,g\n",
+        "\ufeff",
+    ]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(pieces, max_size=30).map("".join), st.sampled_from([1, 5, 20, 1 << 20]), st.sampled_from(",;")
+)
+def test_rows_found_many_at_a_time_are_those_found_one_by_one(text: str, block: int, delimiter: str) -> None:
+    data = (
+        ("prompt,response\n" if delimiter == "," else "prompt;response\n").encode()
+        + text.encode()
+        + b"\xff,x\n" * (len(text) % 2)
+    )
+
+    def read() -> tuple[list[Record | Fault], bool, Counter[str]]:
+        repaired: Counter[str] = Counter()
+        content = PeekableStream(io.BytesIO(data))
+        rows = csv_table.read_rows(content, start=5, delimiter=delimiter, repaired=repaired)
+        records = [
+            record
+            for item in rows
+            for record in (item.records(repaired) if isinstance(item, Block) else [item])
+        ]
+        return records, rows.ends_at_boundary, repaired
+
+    none = RowBounds(*(np.zeros(0, np.int64),) * 2, 0, np.zeros(0, np.bool_), np.zeros(0, np.int64))
+    with mock.patch.object(streams, "BLOCK", block):
+        many = read()
+    with mock.patch.object(csv_table, "row_bounds", return_value=none):
+        assert many == read()
 
 
 def rows_of(data: bytes, *, start: int = 0, header: list[str] | None = None) -> Range:
@@ -108,9 +165,8 @@ def test_a_header_is_read_alone() -> None:
         ";",
         ["prompt", "response", "column_3"],
     )
-    assert next(iter(csv_table.read(Input("x.csv", content, None, 0, Counter())))) == Record(
-        20, {"prompt": "a", "response": "b", "column_3": ""}, b"a;b;"
-    )
+    read = csv_table.read(Input("x.csv", content, None, 0, Counter()))
+    assert taken_apart(read) == [Record(20, {"prompt": "a", "response": "b", "column_3": ""}, b"a;b;")]
 
 
 def test_a_carriage_return_in_a_bare_cell_costs_its_row_only() -> None:

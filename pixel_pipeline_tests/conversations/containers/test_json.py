@@ -11,7 +11,7 @@ from pixel_pipeline.conversations import containers
 from pixel_pipeline.conversations.containers import json_array, json_document, json_lines, streams
 from pixel_pipeline.conversations.identity import record_id
 from pixel_pipeline.conversations.records import ObjectError
-from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
+from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt, taken_apart
 
 GOOD = sharegpt("hello", "hi")
 KEY = "gdrive/raw/Folder/file"
@@ -233,11 +233,11 @@ ARRAY = (
 
 @pytest.mark.parametrize("cut", range(1, len(ARRAY)))
 def test_a_range_says_whether_it_ends_between_two_elements(cut: int) -> None:
-    whole = list(json_array.read_elements([ARRAY], start=7, repaired=Counter()))
+    whole = taken_apart(json_array.read_elements([ARRAY], start=7, repaired=Counter()))
     before = json_array.read_elements([ARRAY[:cut]], start=7, repaired=Counter(), cut=True)
     records: list[Any] = []
     try:
-        records += before
+        records += taken_apart(before)
     except ObjectError:
         assert not before.ends_at_boundary
     boundaries = {record.position - 7 for record in whole[1:]}
@@ -246,7 +246,7 @@ def test_a_range_says_whether_it_ends_between_two_elements(cut: int) -> None:
     )
     if before.ends_at_boundary:
         rest = json_array.read_elements([ARRAY[cut:]], start=7 + cut, repaired=Counter(), opened=True)
-        assert records + list(rest) == whole
+        assert records + taken_apart(rest) == whole
         assert rest.ends_at_boundary
 
 
@@ -371,3 +371,11 @@ def test_mixed_schemas_record_by_record() -> None:
     )
     assert got.ledger.formats == {"sharegpt": 1, "pair": 1, "alpaca": 1}
     assert got.error_classes == ["unrecognised_schema"] * 3
+
+
+def test_a_second_line_of_any_size_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "MAX_RECORD_BYTES", 1 << 20)
+    huge = orjson.dumps(sharegpt("A question", "very long " * 200_000))
+    converted = convert(lines(sharegpt("One", "Two"), huge, sharegpt("Three", "Four")))
+    assert [messages[0] for messages in converted.messages] == [("user", "One"), ("user", "Three")]
+    assert converted.error_classes == ["too_large"]

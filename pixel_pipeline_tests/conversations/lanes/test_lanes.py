@@ -1,6 +1,9 @@
 """The short way gives what the long way gives, to the letter."""
 
 from collections.abc import Iterator
+import csv
+import io
+import re
 from typing import Any
 from unittest import mock
 
@@ -55,7 +58,7 @@ pairs = st.fixed_dictionaries(
 )
 alpacas = st.fixed_dictionaries(
     {"instruction": saids, "input": saids | st.none(), "output": saids},
-    optional={"history": st.just([]), "n": st.integers()},
+    optional={"history": st.just([]), "n": st.integers(-9, 99)},
 )
 thoughts = st.fixed_dictionaries(
     {"Question": saids, "Complex_CoT": saids | st.none(), "Response": saids},
@@ -85,13 +88,43 @@ damaged = st.sampled_from(
 )
 
 
-def same_both_ways(data: bytes) -> None:
-    short = convert(data)
+def same_both_ways(data: bytes, key: str = "gdrive/raw/F/x.json") -> None:
+    short = convert(data, key)
     with mock.patch.object(lanes, "_MOST_MISSES", -1):
-        long = convert(data)
+        long = convert(data, key)
     assert short.rows == long.rows
     assert short.bad == long.bad
     assert short.ledger == long.ledger
+
+
+def chat(**besides: Any) -> dict[str, Any]:
+    return sharegpt("a", "b", **besides)
+
+
+@pytest.mark.parametrize(
+    ("good", "odd"),
+    [
+        (chat(x=0.5), [chat(x=1), chat(x=-0.0), chat(x=1e300), chat(x=None), chat(), chat(x="a"), chat(x=0.5, y=1)]),
+        (chat(x=0.5), [b'%b, "x": %b}' % (orjson.dumps(chat())[:-1], x) for x in (b"NaN", b"1e999", b"1E-2", b"0.10", b"-0")]),
+        (chat(n=5), [chat(n=1 << 63), chat(n=0.5), chat(n=True), chat(n=[1]), b'%b, "n": -0}' % orjson.dumps(chat())[:-1]]),
+        (chat(b=True), [chat(b=False), chat(b=0), chat(b=None)]),
+        (chat(s="x"), [chat(s='"\\\n\x7f\u2028\U0001f600'), chat(s=""), chat(s=None), chat(s={"deep": [1]})]),
+        (chat(lang="en"), [chat(lang="DE_at"), chat(lang="not a tag"), chat(lang=""), chat(lang=None)]),
+        (chat(lang="en", language="fr", locale="x y"), [chat(lang="de", language="?", locale="it")]),
+        (chat(z=[1, {"q": None}]), [chat(z=None), chat(z=[]), chat(z=0.5, w=1), chat(Z=[1]), chat(z={"a": "b"}), b'{"z": [], "\xff": 1}']),
+        ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "b\xff"}', b'{"Context": "a\xed\xa0\x80", "Response": "b"}']),
+        ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "\\udc00"}', b'{"Context": "a", "Response": "\\u0000"}']),
+        ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "b"} {"Context": "c", "Response": "d"}', b""]),
+        (chat(), [{"conversations": turns} for turns in ([], None, [None], [{}], [{"from": "human", "value": None}], 5, [[]])]),
+    ],
+)  # fmt: skip
+def test_odd_records_among_good_ones(good: Any, odd: list[Any]) -> None:
+    for record in odd:
+        same_both_ways(lines(good, good, record, good, good, good))
+
+
+def test_a_carriage_return_in_any_cell() -> None:
+    same_both_ways(b'Context,Response,label\r\na,b,"x\r\ny"\r\nc,d,e\r\nf,g,"h\ni"\r\n', "gdrive/raw/F/x.csv")
 
 
 @st.composite
@@ -106,6 +139,51 @@ def lines_of_records(draw: st.DrawFn) -> bytes:
 def test_the_short_way_is_the_long_way(data: bytes, block: int) -> None:
     with mock.patch.object(streams, "BLOCK", block):
         same_both_ways(data)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    lines_of_records(),
+    st.sampled_from([1, 64, 300, 1 << 19]),
+    st.sampled_from([b",", b" ,\r\n  "]),
+    st.booleans(),
+)
+def test_elements_of_an_array_too(data: bytes, block: int, comma: bytes, is_pretty: bool) -> None:
+    elements = [line for line in data.split(b"\n") if line.strip()]
+    if is_pretty:
+        elements = [re.sub(rb"(?<=[{,]) ?(?=\")", b"\n\t", element) for element in elements]
+    with mock.patch.object(streams, "BLOCK", block):
+        same_both_ways(b"[" + comma.join(elements) + b"]\n")
+
+
+cells = st.sampled_from(
+    ["yes", "no", "caf\u00e9", "a\nb", "", " ", "x\r\ny", 'say "so"', "a,b", "<b>", "\ufeffx", "NULL", "1.0"]
+)
+headers = st.sampled_from(
+    [["Context", "Response", "lang"], ["instruction", "input", "output"], ["question", "cot", "answer"]]
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    headers,
+    st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(st.integers(0, 200), st.sampled_from(['"', "\n", ",", "\r", "\n\n", " "])), max_size=1
+    ),
+    st.sampled_from([1, 64, 300, 1 << 19]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_rows_of_csv_too(
+    header: list[str], rows: list[tuple[str, ...]], dirt: list[tuple[int, str]], block: int, end: str
+) -> None:
+    table = io.StringIO()
+    csv.writer(table, lineterminator=end).writerows([header, *rows])
+    text = table.getvalue()
+    for at, piece in dirt:
+        text = text[:at] + piece + text[at:]
+    with mock.patch.object(streams, "BLOCK", block):
+        same_both_ways(text.encode(), "gdrive/raw/F/x.csv")
 
 
 @pytest.fixture
@@ -131,6 +209,22 @@ def test_clean_lines_take_the_short_way(in_lane: list[bool]) -> None:
     assert [orjson.loads(row["metadata"])["id"] for row in got.rows] == [*range(20)]
     assert {row["language"] for row in got.rows} == {"en"}
     assert got.messages[7][0] == ("user", "one\ntwo")
+
+
+def test_a_printed_array_takes_the_short_way(in_lane: list[bool]) -> None:
+    rows = [sharegpt("How are\nyou?", "Fine.", id=n) for n in range(20)]
+    got = convert(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
+    assert all(in_lane)
+    assert len(got.rows) == len(in_lane) == 20
+
+
+def test_clean_rows_take_the_short_way(in_lane: list[bool]) -> None:
+    rows = [f'"How are\nyou, {n}?","Say ""fine""",{n}' for n in range(20)]
+    rows[7] = '"one\r\ntwo",three,7'
+    got = convert("\r\n".join(["Context,Response,label", *rows]).encode(), "gdrive/raw/F/x.csv")
+    assert in_lane == [n != 7 for n in range(20)]
+    assert got.messages[3] == [("user", "How are\nyou, 3?"), ("assistant", 'Say "fine"')]
+    assert (got.messages[7][0], got.ledger.repaired) == (("user", "one\ntwo"), {"line_ends": 1})
 
 
 def test_a_bad_line_keeps_few_others_out_of_the_lane(in_lane: list[bool]) -> None:

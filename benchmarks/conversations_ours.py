@@ -1,0 +1,199 @@
+"""What this project does, for each job of `conversations_peers.py`: detection, roles, repair, hashes and ledger besides."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+import io
+from multiprocessing import parent_process
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+import time
+from typing import Any, BinaryIO
+
+from benchmarks.harness import BenchmarkError, serve
+from pixel_pipeline.compute.local import LocalExecutor
+from pixel_pipeline.conversations.conversion import LedgerEntry, convert_object
+from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.lake.store import Bucket, Lake
+from pixel_pipeline.lake.table_files import write_files
+from pixel_pipeline.settings import get_settings
+
+PIECE_BYTES = 16 * 1024**2
+LEAST_PIECES = 8
+Work = Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole records of a file: the bytes from `start` to before `end`, and what makes them a file of their own."""
+
+    number: int
+    path: str
+    start: int
+    end: int
+    head: bytes = b""
+    tail: bytes = b""
+
+
+def convert(paths: list[str], out: str, workers: int = 2) -> Work:
+    """Local files to Parquet files in a folder, on worker processes that have started before. Counts conversations."""
+    executor = LocalExecutor(workers=workers)
+    if workers > 1:
+        with TemporaryDirectory() as meeting:
+            list(executor.map(partial(_meet, meeting, workers), range(workers)))
+    return lambda: convert_pieces(paths, Path(out), executor)
+
+
+def _meet(meeting: str, workers: int, _: int) -> None:
+    """Waits until as many processes are here, so that each has its imports behind it."""
+    if parent_process() is None:
+        raise BenchmarkError("A worker process should have come here.")
+    (Path(meeting) / str(os.getpid())).touch()
+    while len(os.listdir(meeting)) < workers:
+        time.sleep(0.01)
+
+
+def convert_pieces(paths: Sequence[str], out: Path, executor: LocalExecutor) -> int:
+    """Converts files on the workers of an executor. Returns the number of conversations."""
+    pieces = [piece for path in paths for piece in pieces_of(path)]
+    pieces = [replace(piece, number=number) for number, piece in enumerate(pieces)]
+    return sum(executor.map(partial(_convert_piece, out), pieces))
+
+
+def pieces_of(path: str) -> Iterator[Piece]:
+    """Cuts a file between records.
+
+    A JSON array has to hold one element a line, as those of `data.py` do, and a CSV to have its quotes in order.
+    """
+    is_array, is_table = path.endswith(".json"), path.endswith(".csv")
+    size = os.path.getsize(path)
+    piece_bytes = min(PIECE_BYTES, size // LEAST_PIECES + 1)
+    with open(path, "rb") as file:
+        head = file.readline() if is_array or is_table else b""
+        start = file.tell()
+        while start < size:
+            quotes = 0
+            if is_table:
+                quotes = file.read(piece_bytes).count(b'"')
+            else:
+                file.seek(start + piece_bytes)
+            line = file.readline()
+            quotes += line.count(b'"')
+            while is_table and quotes % 2:
+                quotes += file.readline().count(b'"')
+            end = min(file.tell(), size)
+            if is_array and end < size:
+                yield Piece(0, path, start, end - len(b",\n") if line.endswith(b",\n") else end, head, b"]")
+            else:
+                yield Piece(0, path, start, end, head)
+            start = end
+
+
+def _convert_piece(out: Path, piece: Piece) -> int:
+    with open(piece.path, "rb") as file:
+        file.seek(piece.start)
+        content = piece.head + file.read(piece.end - piece.start) + piece.tail
+    key = f"gdrive/raw/bench/{Path(piece.path).name}"
+    entry = _convert(key, io.BytesIO(content), size=len(content), bucket=_Folder(out), number=piece.number)
+    return entry.records_out
+
+
+def _convert(key: str, stream: BinaryIO, *, size: int, bucket: Any, number: int = 0) -> LedgerEntry:
+    source = SourceObject(
+        bucket="pixel-bench",
+        key=key,
+        etag="0" * 32,
+        size=size,
+        family="bench",
+        category="priority",
+        dataset="bench",
+    )
+    conversion = convert_object(source, stream)
+    write_files(
+        (batch.conversations for batch in conversion),
+        schema=CONVERSATION_SCHEMA,
+        bucket=bucket,
+        key="bench",
+        suffix=f"{number:05}",
+        layout=None,
+    )
+    return conversion.ledger
+
+
+class _Folder:
+    """Takes a table's files into a local folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def put(self, key: str, data: bytes) -> None:
+        (self._path / Path(key).name).write_bytes(data)
+
+
+class _Passing:
+    """Stores a table's files in a bucket for real, and deletes them at once: all together they are large."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def put(self, key: str, data: bytes) -> None:
+        self._bucket.put(key, data)
+        self._bucket.delete([key])
+
+
+def convert_stored(read_at: str, bucket: str, key: str) -> Work:
+    """An object to Parquet files in the lake, by this process alone. Counts records that came in.
+
+    Args:
+        read_at: Endpoint of the object.
+    """
+    settings = get_settings()
+    lake = Lake.open(settings)
+    there = Lake.open(settings.model_copy(update={"endpoint": read_at, "bucket": bucket}))
+
+    def work() -> int:
+        with there.data.open(key) as stream:
+            entry = _convert(key, stream, size=0, bucket=_Passing(lake.data))
+        if entry.quarantined > 1:
+            raise BenchmarkError(f"{entry.quarantined:,} records were quarantined; one may be too long.")
+        return entry.records_in
+
+    return work
+
+
+def convert_lake(unchanged: bool) -> Work:
+    """All that lies in the raw tier, as the assets do it: list, inventory, each family. Counts objects.
+
+    Args:
+        unchanged: Nothing should have changed since the last run: it is an error to convert anything.
+    """
+    from pixel_pipeline.conversations.build import convert_family, families_of
+    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.lake.inventory import update_inventory
+    from pixel_pipeline.lake.listing import list_raw
+
+    settings = get_settings()
+    lake = Lake.open(settings)
+    config = FamilyConfig.load(settings.families_file)
+
+    def work() -> int:
+        objects = list_raw(lake).objects
+        update_inventory(lake, objects, families=config.family_column)
+        families = families_of(objects, config=config, bucket=lake.data.name)
+        with LocalExecutor(workers=2) as executor:
+            reports = [
+                convert_family(lake, rule=rule, objects=members, executor=executor)
+                for rule, members in families.values()
+            ]
+        if unchanged and not all(report.reused for report in reports):
+            raise BenchmarkError("Some families were converted, though nothing had changed.")
+        return sum(report.objects for report in reports)
+
+    return work
+
+
+if __name__ == "__main__":
+    jobs: list[Callable[..., Work]] = [convert, convert_stored, convert_lake]
+    serve({job.__name__: job for job in jobs}, libraries=())

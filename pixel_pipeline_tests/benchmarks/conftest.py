@@ -1,0 +1,19 @@
+"""A lake as the workers of the benchmarks find it."""
+
+import pytest
+
+from pixel_pipeline.lake.store import Lake
+
+
+@pytest.fixture
+def there(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """The test's lake as workers find it: by the variables that AWS's own tools read."""
+    target = lake.target
+    assert target.endpoint is not None
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", target.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", target.secret_key)
+    monkeypatch.setenv("AWS_REGION", target.region)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", target.region)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", target.endpoint)
+    monkeypatch.setenv("PIXEL_S3_ENDPOINT", target.endpoint)
+    return lake

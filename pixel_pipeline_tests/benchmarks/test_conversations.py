@@ -1,0 +1,136 @@
+"""Material and jobs of the benchmarks of conversion: both sides do what they say, on small files."""
+
+import csv
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import (
+    area,
+    conversations,
+    conversations_ours,
+    conversations_peers,
+    data,
+    harness,
+    object_server,
+)
+from benchmarks.harness import BenchmarkError, Options
+from pixel_pipeline.lake import embedded
+from pixel_pipeline.lake.store import Lake
+
+SIZE = 100_000
+
+
+@pytest.fixture(params=data.KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where Parquet files go."""
+    path = tmp_path / "out"
+    path.mkdir()
+    return path
+
+
+def written(path: Path, kind: str) -> int:
+    return data.write_file(path, data.KINDS[kind], size=SIZE)
+
+
+def column(folder: Path, name: str) -> list[str]:
+    return sorted(
+        value for path in folder.glob("*.parquet") for value in pq.read_table(path)[name].to_pylist()
+    )
+
+
+def test_no_record_of_a_file_comes_twice(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / kind
+    count = written(path, kind)
+    assert SIZE <= path.stat().st_size < SIZE + 20_000
+    text = path.read_text()
+    if kind.endswith(".csv"):
+        header, *records = csv.reader(text.splitlines(keepends=True))
+        assert header == ["question", "answer"]
+        assert all("\n" in answer for _, answer in records)
+    elif kind.endswith(".json"):
+        records = json.loads(text)
+    else:
+        records = [json.loads(line) for line in text.splitlines()]
+    assert len(records) == count > 10
+    assert len({json.dumps(record) for record in records}) == count
+
+
+def test_pieces_hold_the_records_of_the_whole(
+    kind: str, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / kind
+    count = written(path, kind)
+    monkeypatch.setattr(conversations_ours, "LEAST_PIECES", 1)
+    assert len([*conversations_ours.pieces_of(str(path))]) == 1
+    assert conversations_ours.convert([str(path)], str(folder), workers=1)() == count
+    whole = column(folder, "content_hash")
+    # The last cut falls anywhere before the end of the file.
+    for size in (7_000, *range(SIZE - 10_000, SIZE + 5_000, 2_500)):
+        monkeypatch.setattr(conversations_ours, "PIECE_BYTES", size)
+        for file in folder.iterdir():
+            file.unlink()
+        assert conversations_ours.convert([str(path)], str(folder), workers=1)() == count
+        assert column(folder, "content_hash") == whole
+
+
+def test_both_sides_count_the_same(kind: str, tmp_path: Path, folder: Path) -> None:
+    path = tmp_path / kind
+    count = written(path, kind)
+    bench = area.Bench("conversations", Options(1, 1.0, Path(sys.executable)), None, tmp_path, {})
+    assert bench.ours("convert", paths=[str(path)], out=str(folder)).run().count == count
+    for library in conversations.PEERS[kind]:
+        # The others are in the peers' environment alone.
+        if library == "pyarrow":
+            assert conversations_peers.convert_pyarrow(str(path), str(folder), kind)() == count
+
+
+def test_the_fastest_peer_is_told_and_gets_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(conversations.PEERS, "thoughts.jsonl", ("pyarrow",))
+    bench = area.Bench("conversations", Options(1, 0.001, Path(sys.executable)), None, tmp_path, {})
+    (figure,) = conversations.thoughts(bench)
+    assert figure.peer.startswith("pyarrow ")
+    assert figure.peer.endswith(", the best")
+    assert figure.goal == 1.0
+    assert [path.name for path in tmp_path.iterdir()] == ["files"], "what was written is deleted"
+
+
+@pytest.mark.parametrize("maker", [data.sharegpt_lines, data.sharegpt_array, data.sharegpt_long_line])
+def test_generated_objects_are_converted(there: Lake, maker: object) -> None:
+    name = maker.__name__  # type: ignore[attr-defined]
+    key = "big.json" if name.endswith("array") else "big.jsonl"
+    with object_server.serving({key: (name, SIZE)}) as server:
+        endpoint = f"http://127.0.0.1:{server['port']}"
+        told = server["objects"][key]
+        assert told["size"] > SIZE / 2
+        assert conversations_ours.convert_stored(endpoint, there.data.name, key)() == told["count"]
+    assert not [*there.data.list("bench")], "what was stored is deleted"
+
+
+def test_a_rerun_has_to_find_nothing_to_do(there: Lake) -> None:
+    area.put_raw(there, 10)
+    with pytest.raises(BenchmarkError, match="nothing had changed"):
+        conversations_ours.convert_lake(unchanged=True)()
+    assert conversations_ours.convert_lake(unchanged=True)() == 10
+
+
+def test_the_area_runs(there: Lake, session_home: Path) -> None:
+    embedded.ensure_bucket(session_home, "pixel-bench")
+    command = [sys.executable, "-m", "benchmarks.conversations", "--json", "--scale", "0.001"]
+    command += ["--repeats", "1", "--only", "linear", "rerun", "--peers-python", sys.executable]
+    done = subprocess.run(
+        command, cwd=harness.ROOT, env=os.environ, capture_output=True, text=True, check=True
+    )
+    figures = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [figure["unit"] for figure in figures] == ["x the CPU"] * 4 + ["s"]
+    assert {figure["peer"] for figure in figures} == {"limit"}
