@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import NamedTuple
 
 from pixel_pipeline.lake.json_elements import Element
 
@@ -18,9 +19,26 @@ _WINDOW = 16 << 10
 _NEAR_END = 8
 
 
-def resynchronised(rest: bytes, *, offset: int, members: bool = False) -> tuple[list[Element], int]:
-    """Returns elements of an array's rest, whole ones and, between them, what is damaged, and how many of them are that; none
-    where no whole one is left.
+class Resynchronised(NamedTuple):
+    """What was found.
+
+    Attributes:
+        elements: Whole ones and, between them, what is damaged; none where no whole one is left.
+        damaged: How many of them are that.
+        left: The end of the text, where it goes on: an element may have been cut there.
+        left_offset: Offset of its first byte.
+    """
+
+    elements: list[Element]
+    damaged: int
+    left: bytes
+    left_offset: int
+
+
+def resynchronised(
+    rest: bytes, *, offset: int, members: bool = False, goes_on: bool = False
+) -> Resynchronised:
+    """Finds the elements of an array's rest.
 
     Only objects are found, and members: those that begin a line, indented least; or that begin with the key with which the rest
     begins.
@@ -29,6 +47,7 @@ def resynchronised(rest: bytes, *, offset: int, members: bool = False) -> tuple[
         rest: From an element or member, a comma or a bracket on.
         offset: Of its first byte.
         members: It is an object's.
+        goes_on: There is more of it: what is damaged at its end may be whole.
     """
     text = rest.decode("utf-8", "surrogateescape")
     opening = _opening(text, members=members)
@@ -47,6 +66,8 @@ def resynchronised(rest: bytes, *, offset: int, members: bool = False) -> tuple[
                 searched += error.searched
         if not is_whole:
             following = opening.search(text, start + 1) if searched <= limit else None
+            if following is None and goes_on:
+                break
             end = len(text) if following is None else following.start()
         data = _encoded(text[start:end])
         if is_whole or data.strip(b" \t\r\n,]}["):
@@ -54,7 +75,8 @@ def resynchronised(rest: bytes, *, offset: int, members: bool = False) -> tuple[
             whole += is_whole
         offset += len(data)
         position = end
-    return (found, len(found) - whole) if whole else ([], 0)
+    left = _encoded(text[position:])
+    return Resynchronised(found if whole else [], len(found) - whole, left, offset)
 
 
 def _opening(text: str, *, members: bool) -> re.Pattern[str]:
