@@ -91,19 +91,22 @@ def _beside_peers(
 ) -> Iterator[Figure]:
     """Beside each peer; `goal` is for the fastest of them, `goals` for some whether they are or not."""
     path = _file(bench, kind, size=size)
-    figures = {}
-    for library in PEERS[kind]:
-        pairs = alternate(
-            _into_folder(bench, partial(bench.ours, "convert", paths=[str(path)])),
-            _into_folder(bench, partial(bench.peer, f"convert_{library}", path=str(path), kind=kind)),
-            repeats=bench.options.repeats,
-        )
-        figures[library] = _speed(name, path.stat().st_size / MB, pairs, library=library)
-    best = max(figures, key=lambda library: figures[library].peer_value)
-    for library, figure in figures.items():
-        wanted = max((goals or {}).get(library, 0.0), goal if library == best else 0.0)
-        peer = f"{figure.peer}, the best" if library == best else figure.peer
-        yield replace(figure, peer=peer, goal=wanted or None)
+    for told in (False, True):
+        figures: dict[str, Figure] = {}
+        for library in PEERS[kind]:
+            peer = partial(bench.peer, f"convert_{library}", path=str(path), kind=kind, told=told)
+            pairs = alternate(
+                _into_folder(bench, partial(bench.ours, "convert", paths=[str(path)])),
+                _into_folder(bench, peer),
+                repeats=bench.options.repeats,
+            )
+            how = f"{library} told" if told else library
+            figures[library] = _speed(name, path.stat().st_size / MB, pairs, library=how)
+        best = max(figures, key=lambda library: figures[library].peer_value)
+        for library, figure in figures.items():
+            wanted = max((goals or {}).get(library, 0.0), goal if library == best else 0.0)
+            peer_name = f"{figure.peer}, the best" if library == best else figure.peer
+            yield replace(figure, peer=peer_name, goal=wanted or None)
 
 
 def mapping(bench: Bench) -> Iterator[Figure]:

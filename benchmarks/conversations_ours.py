@@ -1,7 +1,7 @@
 """What this project does, for each job of `conversations_peers.py`: detection, roles, repair, hashes and ledger besides."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 import io
 from multiprocessing import parent_process
@@ -13,28 +13,17 @@ from typing import Any, BinaryIO
 
 from benchmarks.harness import BenchmarkError, serve
 from pixel_pipeline.compute.local import LocalExecutor
+from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.conversion import LedgerEntry, convert_object
+from pixel_pipeline.conversations.cutting import cut
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.tasks import Piece
 from pixel_pipeline.lake.store import Bucket, Lake
 from pixel_pipeline.lake.table_files import write_files
 from pixel_pipeline.settings import get_settings
 
-PIECE_BYTES = 16 * 1024**2
-LEAST_PIECES = 8
 Work = Callable[[], int]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Whole records of a file: the bytes from `start` to before `end`, and what makes them a file of their own."""
-
-    number: int
-    path: str
-    start: int
-    end: int
-    head: bytes = b""
-    tail: bytes = b""
 
 
 def convert(paths: list[str], out: str, workers: int = 2) -> Work:
@@ -56,52 +45,30 @@ def _meet(meeting: str, workers: int, _: int) -> None:
 
 
 def convert_pieces(paths: Sequence[str], out: Path, executor: LocalExecutor) -> int:
-    """Converts files on the workers of an executor. Returns the number of conversations."""
-    pieces = [piece for path in paths for piece in pieces_of(path)]
-    pieces = [replace(piece, number=number) for number, piece in enumerate(pieces)]
-    return sum(executor.map(partial(_convert_piece, out), pieces))
+    """Converts files on the workers of an executor, cut as objects of a lake are. Returns the number of conversations."""
+    pieces = [(path, piece) for path in paths for piece in pieces_of(path)]
+    return sum(executor.map(partial(_convert_piece, out), list(enumerate(pieces))))
 
 
-def pieces_of(path: str) -> Iterator[Piece]:
-    """Cuts a file between records.
-
-    A JSON array has to hold one element a line, as those of `data.py` do, and a CSV to have its quotes in order.
-    """
-    is_array, is_table = path.endswith(".json"), path.endswith(".csv")
-    size = os.path.getsize(path)
-    piece_bytes = min(PIECE_BYTES, size // LEAST_PIECES + 1)
+def pieces_of(path: str) -> list[Piece]:
+    """Finds out what a file is, and cuts it between records."""
+    source = _source(f"gdrive/raw/bench/{Path(path).name}", size=os.path.getsize(path))
     with open(path, "rb") as file:
-        head = file.readline() if is_array or is_table else b""
-        start = file.tell()
-        while start < size:
-            quotes = 0
-            if is_table:
-                quotes = file.read(piece_bytes).count(b'"')
-            else:
-                file.seek(start + piece_bytes)
-            line = file.readline()
-            quotes += line.count(b'"')
-            while is_table and quotes % 2:
-                quotes += file.readline().count(b'"')
-            end = min(file.tell(), size)
-            if is_array and end < size:
-                yield Piece(0, path, start, end - len(b",\n") if line.endswith(b",\n") else end, head, b"]")
-            else:
-                yield Piece(0, path, start, end, head)
-            start = end
+        opening = open_container(source, file, repaired=Counter()).opening
+        return cut(source, file.raw, opening)
 
 
-def _convert_piece(out: Path, piece: Piece) -> int:
-    with open(piece.path, "rb") as file:
+def _convert_piece(out: Path, numbered: tuple[int, tuple[str, Piece]]) -> int:
+    number, (path, piece) = numbered
+    with open(path, "rb") as file:
         file.seek(piece.start)
-        content = piece.head + file.read(piece.end - piece.start) + piece.tail
-    key = f"gdrive/raw/bench/{Path(piece.path).name}"
-    entry = _convert(key, io.BytesIO(content), size=len(content), bucket=_Folder(out), number=piece.number)
+        content = io.BytesIO(file.read(piece.end - piece.start))
+    entry = _convert(piece, content, bucket=_Folder(out), number=number)
     return entry.records_out
 
 
-def _convert(key: str, stream: BinaryIO, *, size: int, bucket: Any, number: int = 0) -> LedgerEntry:
-    source = SourceObject(
+def _source(key: str, *, size: int) -> SourceObject:
+    return SourceObject(
         bucket="pixel-bench",
         key=key,
         etag="0" * 32,
@@ -110,7 +77,16 @@ def _convert(key: str, stream: BinaryIO, *, size: int, bucket: Any, number: int 
         category="priority",
         dataset="bench",
     )
-    conversion = convert_object(source, stream)
+
+
+def _convert(piece: Piece, stream: BinaryIO, *, bucket: Any, number: int = 0) -> LedgerEntry:
+    conversion = convert_object(
+        piece.source,
+        stream,
+        opening=piece.opening,
+        start=piece.start,
+        last=piece.end == piece.source.size,
+    )
     write_files(
         (batch.conversations for batch in conversion),
         schema=CONVERSATION_SCHEMA,
@@ -155,7 +131,8 @@ def convert_stored(read_at: str, bucket: str, key: str) -> Work:
 
     def work() -> int:
         with there.data.open(key) as stream:
-            entry = _convert(key, stream, size=0, bucket=_Passing(lake.data))
+            piece = Piece.whole(_source(key, size=0))
+            entry = _convert(piece, stream, bucket=_Passing(lake.data))
         if entry.quarantined > 1:
             raise BenchmarkError(f"{entry.quarantined:,} records were quarantined; one may be too long.")
         return entry.records_in

@@ -1,4 +1,7 @@
-"""What others do, each in the fastest way its documentation shows: columns as they are, no detection, roles or hashes.
+"""What others do, columns as they are: no detection, roles or hashes.
+
+Each in two ways: as its documentation shows for a file of which nothing is known, as nothing is to us; and `told` what the
+columns are and how large row groups are to be, the fastest way we know.
 
 Runs in `.venv-peers`; imports nothing of ours but the harness.
 """
@@ -28,7 +31,7 @@ os.environ |= {
 }
 
 
-def convert_duckdb(path: str, out: str, kind: str) -> Work:
+def convert_duckdb(path: str, out: str, kind: str, told: bool) -> Work:
     """Counts rows, as all here do."""
     import duckdb
 
@@ -36,26 +39,25 @@ def convert_duckdb(path: str, out: str, kind: str) -> Work:
         "id": "VARCHAR",
         "conversations": 'STRUCT("from" VARCHAR, "value" VARCHAR)[]',
     }
-    if kind.endswith(".csv"):
-        source = f"read_csv('{path}', header = true, columns = {columns})"
-    else:
-        lines = "newline_delimited" if kind.endswith(".jsonl") else "array"
-        source = f"read_json('{path}', format = '{lines}', columns = {columns})"
+    lines = "newline_delimited" if kind.endswith(".jsonl") else "array"
+    read, known = ("csv", "header = true") if kind.endswith(".csv") else ("json", f"format = '{lines}'")
+    source = f"read_{read}('{path}'{f', {known}, columns = {columns}' if told else ''})"
+    # With row groups of their usual 122,880 rows, one thread writes most of the file.
+    groups = ", ROW_GROUP_SIZE 16384" if told else ""
     # Its own default is the cores of the machine, even where this process is kept to fewer.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     database = duckdb.connect(config={"threads": cores})
 
     def work() -> int:
-        # With row groups of their usual 122,880 rows, one thread would write most of the file.
         copied = database.execute(
-            f"COPY (FROM {source}) TO '{out}/rows.parquet' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 16384)"
+            f"COPY (FROM {source}) TO '{out}/rows.parquet' (FORMAT parquet, COMPRESSION zstd{groups})"
         ).fetchall()
         return int(copied[0][0])
 
     return work
 
 
-def convert_polars(path: str, out: str, kind: str) -> Work:
+def convert_polars(path: str, out: str, kind: str, told: bool) -> Work:
     import polars as pl
 
     turns = pl.List(pl.Struct({"from": pl.String, "value": pl.String}))
@@ -64,39 +66,38 @@ def convert_polars(path: str, out: str, kind: str) -> Work:
         "conversations": turns,
     }
     target = f"{out}/rows.parquet"
+    known: dict[str, Any] = {"schema": schema} if told else {}
+    written: dict[str, Any] = {"compression": "zstd"} | ({"row_group_size": 16_384} if told else {})
 
     def work() -> int:
         if kind.endswith(".json"):
-            pl.read_json(path, schema=schema).write_parquet(target, compression="zstd", row_group_size=16_384)
+            pl.read_json(path, **known).write_parquet(target, **written)
         else:
-            rows = (
-                pl.scan_csv(path, schema=schema)
-                if kind.endswith(".csv")
-                else pl.scan_ndjson(path, schema=schema)
-            )
-            rows.sink_parquet(target, compression="zstd", row_group_size=16_384)
+            scan = pl.scan_csv if kind.endswith(".csv") else pl.scan_ndjson
+            scan(path, **known).sink_parquet(target, **written)
         return int(pl.scan_parquet(target).select(pl.len()).collect().item())
 
     return work
 
 
-def convert_daft(path: str, out: str, kind: str) -> Work:
+def convert_daft(path: str, out: str, kind: str, told: bool) -> Work:
     import daft
 
     text = daft.DataType.string()
     turns = daft.DataType.list(daft.DataType.struct({"from": text, "value": text}))
     schema = dict.fromkeys(TEXT_COLUMNS.get(kind, ()), text) or {"id": text, "conversations": turns}
-    read = daft.read_csv if kind.endswith(".csv") else daft.read_json
+    read: Any = daft.read_csv if kind.endswith(".csv") else daft.read_json
+    known = {"infer_schema": False, "schema": schema} if told else {}
 
     def work() -> int:
-        read(path, infer_schema=False, schema=schema).write_parquet(out, compression="zstd")
+        read(path, **known).write_parquet(out, compression="zstd")
         return int(daft.read_parquet(f"{out}/*.parquet").count_rows())
 
     return work
 
 
-def convert_pyarrow(path: str, out: str, kind: str) -> Work:
-    """Blocks are parsed by a thread of its own while those before them are written."""
+def convert_pyarrow(path: str, out: str, kind: str, told: bool) -> Work:
+    """Told, blocks are parsed by a thread of its own while those before them are written."""
     import pyarrow as pa
     from pyarrow import csv, json
     import pyarrow.parquet as pq
@@ -107,16 +108,24 @@ def convert_pyarrow(path: str, out: str, kind: str) -> Work:
         "conversations": turns,
     }
 
+    # Without it, a cell may hold no line end.
+    cells = csv.ParseOptions(newlines_in_values=True)
+
     def opened() -> Any:
         if kind.endswith(".csv"):
             return csv.open_csv(
                 path,
-                parse_options=csv.ParseOptions(newlines_in_values=True),
+                parse_options=cells,
                 convert_options=csv.ConvertOptions(column_types=columns),
             )
         return json.open_json(path, parse_options=json.ParseOptions(explicit_schema=pa.schema(columns)))
 
     def work() -> int:
+        if not told:
+            is_table = kind.endswith(".csv")
+            rows = csv.read_csv(path, parse_options=cells) if is_table else json.read_json(path)
+            pq.write_table(rows, f"{out}/rows.parquet", compression="zstd")
+            return int(rows.num_rows)
         count = 0
         with (
             opened() as reader,

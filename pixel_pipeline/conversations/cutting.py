@@ -43,6 +43,8 @@ def cut(source: SourceObject, stream: io.RawIOBase, opening: Opening | None) -> 
         edge = _edge(stream, opening, at=source.size * number // count)
         if edge is not None and edges[-1] < edge < source.size:
             edges.append(edge)
+    if len(edges) == 1:
+        return [Piece.whole(source)]
     ends = [*edges[1:], source.size]
     return [Piece(source, start, end, opening) for start, end in zip(edges, ends, strict=True)]
 

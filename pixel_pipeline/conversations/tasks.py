@@ -15,7 +15,7 @@ from pixel_pipeline.conversations.quarantine import Wanted
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.lake.memo import fingerprint
 
-TASK_BYTES = 64 << 20
+TASK_BYTES = 32 << 20
 TASK_OBJECTS = 512
 # One key in so many ends a task, whatever its size: where objects come or go, tasks further on stay as they are.
 CUT_KEYS = 64

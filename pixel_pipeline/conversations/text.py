@@ -107,7 +107,8 @@ def detect_encoding(sample: bytes) -> Encoding:
         return Encoding(wide, "every other byte is zero, nearly")
     if sample.isascii():
         return Encoding("utf-8", "ASCII alone")
-    if _is_utf8(sample):
+    # The sample's end may cut a character.
+    if _is_utf8(sample, cut=len(sample) >= SAMPLE_BYTES):
         return Encoding("utf-8", "valid UTF-8")
     lines = [line for line in sample.split(b"\n") if line and not line.isspace()]
     if len(sample) >= SAMPLE_BYTES and len(lines) > 1:
@@ -155,9 +156,9 @@ def decode_cp1252(data: bytes) -> str:
     return codecs.charmap_decode(data, "strict", _CP1252)[0]
 
 
-def _is_utf8(data: bytes) -> bool:
+def _is_utf8(data: bytes, *, cut: bool = False) -> bool:
     try:
-        data.decode()
+        codecs.utf_8_decode(data, "strict", not cut)
     except UnicodeDecodeError:
         return False
     return True

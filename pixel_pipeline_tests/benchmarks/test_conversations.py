@@ -20,6 +20,7 @@ from benchmarks import (
     object_server,
 )
 from benchmarks.harness import BenchmarkError, Options
+from pixel_pipeline.conversations import tasks
 from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.store import Lake
 
@@ -71,13 +72,12 @@ def test_pieces_hold_the_records_of_the_whole(
 ) -> None:
     path = tmp_path / kind
     count = written(path, kind)
-    monkeypatch.setattr(conversations_ours, "LEAST_PIECES", 1)
-    assert len([*conversations_ours.pieces_of(str(path))]) == 1
+    assert len(conversations_ours.pieces_of(str(path))) == 1
     assert conversations_ours.convert([str(path)], str(folder), workers=1)() == count
     whole = column(folder, "content_hash")
-    # The last cut falls anywhere before the end of the file.
-    for size in (7_000, *range(SIZE - 10_000, SIZE + 5_000, 2_500)):
-        monkeypatch.setattr(conversations_ours, "PIECE_BYTES", size)
+    for size in (7_000, 21_000):
+        monkeypatch.setattr(tasks, "TASK_BYTES", size)
+        assert len(conversations_ours.pieces_of(str(path))) > 1
         for file in folder.iterdir():
             file.unlink()
         assert conversations_ours.convert([str(path)], str(folder), workers=1)() == count
@@ -91,8 +91,8 @@ def test_both_sides_count_the_same(kind: str, tmp_path: Path, folder: Path) -> N
     assert bench.ours("convert", paths=[str(path)], out=str(folder)).run().count == count
     for library in conversations.PEERS[kind]:
         # The others are in the peers' environment alone.
-        if library == "pyarrow":
-            assert conversations_peers.convert_pyarrow(str(path), str(folder), kind)() == count
+        for told in (False, True) if library == "pyarrow" else ():
+            assert conversations_peers.convert_pyarrow(str(path), str(folder), kind, told)() == count
 
 
 def test_the_fastest_peer_is_told_and_gets_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,11 @@ class RowText:
         self._content = content
         self._ahead = b""
 
+    @property
+    def done(self) -> bool:
+        """Whether all was taken, and nothing comes."""
+        return self.ended and not self._ahead
+
     def block(self) -> bytes:
         """The whole lines among the bytes that come next; with the last one, ended by nothing, at the end of the text."""
         while len(self._ahead) < streams.BLOCK and self._read_on():
@@ -72,7 +77,8 @@ class RowBounds(NamedTuple):
 
     Attributes:
         starts, ends: Of each row, without its line feed.
-        size: Of all of them: they end before the first quote or carriage return out of place.
+        size: Of all of them.
+        in_order: They end with the block, or where a cell is open; not before a quote or carriage return out of place.
         returns: Rows with a carriage return in a cell.
         delimiters: How many each row has, those in cells too.
     """
@@ -80,6 +86,7 @@ class RowBounds(NamedTuple):
     starts: Ints
     ends: Ints
     size: int
+    in_order: bool
     returns: Flags
     delimiters: Ints
 
@@ -111,7 +118,7 @@ def row_bounds(text: bytes, delimiter: str, *, ended: bool) -> RowBounds:
     held = np.zeros(len(starts), np.bool_)
     held[rows[in_rows != ends[rows] - 1]] = True
     separators = np.searchsorted(np.flatnonzero(data[:size] == separator), np.append(starts, size))
-    return RowBounds(starts, ends, size, held, np.diff(separators))
+    return RowBounds(starts, ends, size, wrong == len(data), held, np.diff(separators))
 
 
 def _first_wrong_quote(data: np.typing.NDArray[np.uint8], quotes: Ints, separator: int) -> int:

@@ -8,7 +8,7 @@ goes on behind it.
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 import csv
-from functools import partial
+from functools import lru_cache, partial
 import io
 from itertools import islice
 import sys
@@ -99,9 +99,9 @@ def _records(rows: "_Rows", header: list[str] | None, repaired: Counter[str]) ->
         end, block = rows.take_block(header)
         if block is not None:
             yield block
+        if rows.text.done:
+            return not rows.ended_in_quotes
         if rows.text.offset == end:
-            if rows.text.ended:
-                return not rows.ended_in_quotes
             continue
         for found in one_by_one:
             yield _record(*found, header, repaired)
@@ -125,13 +125,20 @@ def _record(
         repaired["empty_extra_cells"] = repaired.get("empty_extra_cells", 0) + 1
     if error is None and len(row) != width:
         error = ("ragged_row", f"{len(row)} cells, the header has {width}")
-    if error is None and any(
-        "\udc80" <= letter <= "\udcff" for cell in row if not cell.isascii() for letter in cell
-    ):
+    if error is None and not _is_utf8(row):
         error = ("bad_encoding", "the row holds bytes that are not valid UTF-8")
     if error is not None:
         return Fault(position, raw, len(raw), *error)
     return Record(position, dict(zip(header, row, strict=True)), raw)
+
+
+def _is_utf8(row: list[str]) -> bool:
+    try:
+        "".join(row).encode()
+    except UnicodeEncodeError:
+        # `_decoded` left a lone surrogate.
+        return False
+    return True
 
 
 def _read_one(position: int, raw: bytes, repaired: dict[str, int], *, table: Table) -> Record | Fault:
@@ -208,12 +215,12 @@ class _Rows:
         """Takes rows whose quotes stand as they should.
 
         Returns:
-            Offset where the bytes end that were looked at, and the rows.
+            Offset up to which rows have to be taken one by one, and the rows.
         """
         offset, text = self.text.offset, self.text.block()
         bounds = row_bounds(text, self._delimiter, ended=self.text.ended)
-        # A text of one line that is longer than a block is taken as a line.
-        end = offset + max(len(text), 0 if self.text.ended else 1)
+        # A row that goes on behind the block begins the next one, unless it is longer than a block.
+        end = offset + (bounds.size if bounds.in_order and bounds.size else max(len(text), 1))
         self.text.take(bounds.size)
         self._grow_budget(bounds.size)
         kept = np.ones(len(bounds.starts), np.bool_)
@@ -301,10 +308,14 @@ class _Table(NamedTuple):
 
 def _tables(given: Input) -> list[_Table]:
     """What the text is under each delimiter that makes its first line a header."""
-    head = given.head
+    return _tables_of(given.head, given.name.endswith((".csv", ".tsv")))
+
+
+# Asked several times of an object: whether it is a table, under which delimiter, and with which header.
+@lru_cache(maxsize=1)
+def _tables_of(head: bytes, named: bool) -> list[_Table]:
     if len(head) >= PROBE_BYTES:
         head = head[: head.rfind(b"\n") + 1]
-    named = given.name.endswith((".csv", ".tsv"))
     tables = []
     for delimiter in _DELIMITERS:
         rows = _sample_rows(head, delimiter)

@@ -147,7 +147,7 @@ def test_rows_found_many_at_a_time_are_those_found_one_by_one(text: str, block: 
         ]
         return records, rows.ends_at_boundary, repaired
 
-    none = RowBounds(*(np.zeros(0, np.int64),) * 2, 0, np.zeros(0, np.bool_), np.zeros(0, np.int64))
+    none = RowBounds(*(np.zeros(0, np.int64),) * 2, 0, True, np.zeros(0, np.bool_), np.zeros(0, np.int64))
     with mock.patch.object(streams, "BLOCK", block):
         many = read()
     with mock.patch.object(csv_table, "row_bounds", return_value=none):
