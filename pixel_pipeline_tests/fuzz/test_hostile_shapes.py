@@ -38,7 +38,7 @@ SHAPES = {
         )
         + b"\n{}\n"
     ),
-    "members of gzip.jsonl.gz": lambda: gzip.compress(b'{"prompt":"a","response":"b"}\n') * (SIZE // 50),
+    "members of gzip.jsonl.gz": lambda: gzip.compress(b'{"prompt":"a","response":"b"}\n') * (SIZE // 8),
     "brackets.json": lambda: b"[" * SIZE,
     "backslashes.json": lambda: b'["' + b"\\" * SIZE,
     "objects within each other.json": lambda: b'{"a":' * (SIZE // 5),
