@@ -6,6 +6,7 @@ and counts depth; Python sees only the places where an element ends. The element
 
 from collections.abc import Generator, Iterable
 from enum import Enum
+from itertools import chain
 import re
 from typing import Any, NamedTuple
 
@@ -47,8 +48,8 @@ class JsonStructureError(PixelError):
 
     Attributes:
         offset: Of the byte where it is not.
-        rest: Where it was asked for, the text from there or from the beginning of an element that has no end on; no more of it
-            than an element may have. None where that is not known any more.
+        rest: Where it was asked for, the text from there or from the beginning of an element that has no end on, to be read once.
+            None where that is not known any more.
         rest_offset: Offset of its first byte.
         at_end: The text ends within the array.
     """
@@ -56,7 +57,7 @@ class JsonStructureError(PixelError):
     def __init__(self, message: str, *, hint: str, offset: int) -> None:
         super().__init__(message, hint=hint)
         self.offset = offset
-        self.rest: bytes | None = None
+        self.rest: Iterable[bytes] | None = None
         self.rest_offset = offset
         self.at_end = False
 
@@ -148,7 +149,7 @@ def json_elements(
         offset: Of the first byte, where the text is part of another.
         beside: Gets the other members as they are written, key and value, once reading is past each; of one of more than
             64 KiB the key and `{"bytes": its size}`.
-        keep_rest: An error about the elements has the rest of the text, which is read for it.
+        keep_rest: An error about the elements has the rest of the text.
 
     Raises:
         JsonStructureError: no such array, a text that ends within it, an element that is missing, or anything behind it.
@@ -173,10 +174,7 @@ def json_elements(
             offset=block_offset + position,
         )
         if keep_rest and rest is not None:
-            parts = [rest]
-            while sum(map(len, parts)) <= max_element_bytes and (part := next(source, None)) is not None:
-                parts.append(part)
-            error.rest = b"".join(parts)
+            error.rest = chain([rest], source)
         return error
 
     for block in source:

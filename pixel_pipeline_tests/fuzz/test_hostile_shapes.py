@@ -38,10 +38,16 @@ SHAPES = {
         )
         + b"\n{}\n"
     ),
-    "members of gzip.jsonl.gz": lambda: gzip.compress(b'{"prompt":"a","response":"b"}\n') * (SIZE // 50),
+    "members of gzip.jsonl.gz": lambda: gzip.compress(b'{"prompt":"a","response":"b"}\n') * (SIZE // 8),
     "brackets.json": lambda: b"[" * SIZE,
     "backslashes.json": lambda: b'["' + b"\\" * SIZE,
     "objects within each other.json": lambda: b'{"a":' * (SIZE // 5),
+    "elements without an end.json": lambda: b"[" + b'{"a": [{"b": 0},\n' * (SIZE // 16),
+    "elements without an end of a string.json": lambda: b"[" + b'{"a": "b,\n' * (SIZE // 10),
+    "objects one after another without an end.json": lambda: (
+        b'{"prompt": 1}\n{"prompt": 1}\n' + b'{"a": [\n' * (SIZE // 8)
+    ),
+    "members without an end.json": lambda: b"{" + b'"k": {"a": [0],\n' * (SIZE // 16),
     "digits.jsonl": lambda: b'{"prompt":"a","response":"b","x":' + b"9" * SIZE + b"}\n{}\n",
     "spaces.txt": lambda: TALK + b" " * SIZE + b"x",
     "backticks.txt": lambda: TALK + b"<" + b"` " * (SIZE // 2),

@@ -6,7 +6,6 @@ member matters. Other objects are read whole.
 
 from collections.abc import Iterator
 from itertools import chain, islice
-import json
 import re
 from typing import Any
 
@@ -18,7 +17,7 @@ from pixel_pipeline.conversations.containers.json_streams import (
 )
 from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
-from pixel_pipeline.conversations.containers.resynchronised import EXTENT
+from pixel_pipeline.conversations.containers.resynchronised import DamagedError, end_of, most_searched
 from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats import find_format
 from pixel_pipeline.conversations.records import Fault, ObjectError, Record, RecordError, looked_at
@@ -129,12 +128,11 @@ def _concatenated(data: bytes, repaired: dict[str, int], *, first_too: bool = Fa
     good = position = searched = 0
     while (start := _NOT_SPACE.search(text, position)) is not None:
         try:
-            _, end = EXTENT.raw_decode(text, start.start())
-        except (json.JSONDecodeError, RecursionError) as error:
-            searched += getattr(error, "pos", len(text)) - start.start()
+            end = end_of(text, start.start())
+        except DamagedError as error:
+            searched += error.searched
             following = _NEXT_OBJECT.search(text, start.start() + 1)
-            # A search that begins again and again has an end.
-            if not (good or first_too) or searched > 4 * len(text):
+            if not (good or first_too) or searched > most_searched(text):
                 following = None
             end = len(text) if following is None else following.start()
         raw = text[start.start() : end].encode("utf-8", "surrogateescape")

@@ -5,6 +5,7 @@ alone.
 """
 
 from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
 import re
 from typing import Any
 
@@ -22,6 +23,8 @@ from pixel_pipeline.conversations.records import (
 from pixel_pipeline.lake.json_elements import Element, JsonStructureError, json_elements
 
 LOOKED_AT = 50
+WINDOW_BYTES = 16 << 20
+"""Looked at behind damage at a time."""
 _TOKEN = re.compile(
     rb'"((?:[^"\\]|\\.)*+)"[ \t\r\n]*:[ \t\r\n]*(?=\[[ \t\r\n]*[\[{])|"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL
 )
@@ -73,48 +76,78 @@ def elements_of(
     field: str | None = None,
     cut: bool = False,
     beside: list[bytes] | None = None,
+    members: bool = False,
 ) -> Generator[Element, None, None]:
     """Hands out the elements of an array, or of an object's member.
 
     Args:
         cut: The text is to end behind the comma of an element, not with the array.
         beside: Gets the object's other members.
+        members: The elements are an object's members, key and all.
 
     Raises:
         ObjectError: The rest is no array, and holds no whole element. A comma behind the last element is forgiven.
     """
     count = 0
-    elements = json_elements(
-        tail,
-        field=field,
-        max_element_bytes=MAX_RECORD_BYTES,
-        name="the document",
-        offset=tail.start,
-        beside=beside,
-        keep_rest=not cut,
-    )
-    try:
-        for element in elements:
-            yield element
-            count += 1
-    except JsonStructureError as error:
-        comma = tail.ends_with_comma(error.offset)
-        if cut and tail.added and comma:
-            return
-        # Only where the text is to end: a comma too many in its middle ends the reading there.
-        if tail.added or not comma:
-            rest = error.rest.removesuffix(b"]" if tail.added else b"") if error.rest is not None else b""
-            saved, damaged = resynchronised(rest, offset=error.rest_offset)
-            yield from saved
+    chunks, offset = iter(tail), tail.start
+    while True:
+        elements = json_elements(
+            chunks,
+            field=field,
+            max_element_bytes=MAX_RECORD_BYTES,
+            name="the document",
+            offset=offset,
+            beside=beside,
+            keep_rest=not cut,
+        )
+        try:
+            for element in elements:
+                yield element
+                count += 1
+        except JsonStructureError as error:
+            comma = tail.ends_with_comma(error.offset)
+            if cut and tail.added and comma:
+                return
+            # Only where the text is to end: a comma too many in its middle is damage.
+            if not tail.added and comma:
+                repaired["trailing_commas"] = repaired.get("trailing_commas", 0) + 1
+                return
+            if error.rest is None:
+                raise ObjectError("bad_json", error.message) from None
+            window, rest = _window(error.rest)
+            if rest is None and tail.added:
+                window = window.removesuffix(b"]")
+            found = resynchronised(
+                window, offset=error.rest_offset, members=members, goes_on=rest is not None
+            )
+            yield from found.elements
+            count += len(found.elements)
             # Where all that is left is whole, the text may have ended in between.
-            ended = error.at_end and not damaged
-            if not saved or ended or len(rest) > MAX_RECORD_BYTES:
+            ended = error.at_end and not found.damaged
+            if not found.elements or (ended and rest is None):
                 raise ObjectError("bad_json", error.message) from None
             repaired["resynchronised"] = repaired.get("resynchronised", 0) + 1
-            return
-        repaired["trailing_commas"] = repaired.get("trailing_commas", 0) + 1
+            if rest is None:
+                return
+            # What the window cut off goes on, as an array of its own.
+            chunks, offset, field = chain([b"[", found.left], rest), found.left_offset - 1, None
+        else:
+            break
     if tail.added:
         raise ObjectError("bad_json", f"the text ends within the array, after {count} elements")
+
+
+def _window(rest: Iterable[bytes]) -> tuple[bytes, Iterator[bytes] | None]:
+    """The first WINDOW_BYTES of the rest of a text, and what follows; None where nothing does."""
+    parts, size = [], 0
+    chunks = iter(rest)
+    for chunk in chunks:
+        parts.append(chunk)
+        size += len(chunk)
+        if size > WINDOW_BYTES:
+            text = b"".join(parts)
+            return text[:WINDOW_BYTES], chain([text[WINDOW_BYTES:]], chunks)
+    return b"".join(parts), None
 
 
 def parsed(
@@ -202,7 +235,7 @@ def _session_list(head: bytes) -> str | None:
 def _members(tail: Tail, repaired: dict[str, int]) -> Iterator[Record | Fault]:
     """Hands out the members of an object as records keyed by id."""
     position = 0
-    for element in elements_of(tail, repaired=repaired):
+    for element in elements_of(tail, repaired=repaired, members=True):
         member = parsed(element, position=position, repaired=repaired, member=True)
         if isinstance(member, Fault):
             yield member

@@ -52,32 +52,49 @@ class GunzipStream(io.RawIOBase):
         self._inflater = zlib.decompressobj(wbits=31)
         self._input = b""
         self._budget = Budget("gzip")
+        self._fault: ObjectError | None = None
+        self._ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while True:
+        # As much as there is room for: of thousands of small members each would cost a buffer of its own.
+        size = 0
+        try:
+            while size < len(buffer) and (part := self._part(len(buffer) - size)):
+                buffer[size : size + len(part)] = part
+                size += len(part)
+        except ObjectError as error:
+            if not size:
+                raise
+            self._fault = error
+        return size
+
+    def _part(self, limit: int) -> bytes:
+        if self._fault is not None:
+            raise self._fault
+        while not self._ended:
             if self._inflater.eof:
                 self._input = (self._inflater.unused_data or self._input).lstrip(b"\0")
                 self._inflater = zlib.decompressobj(wbits=31)
                 if not self._fill():
-                    return 0
+                    self._ended = True
+                    break
             elif not self._fill():
                 raise ObjectError(
                     "corrupt_gzip", f"the gzip data ends early, after {self._budget.unpacked} bytes unpacked"
                 )
             try:
-                part = self._inflater.decompress(self._input, len(buffer))
+                part = self._inflater.decompress(self._input, limit)
             except zlib.error:
                 where = f"after {self._budget.unpacked} bytes unpacked"
                 raise ObjectError("corrupt_gzip", f"the gzip data is damaged {where}") from None
             self._input = self._inflater.unconsumed_tail
             if part:
-                break
-        self._budget.spend(len(part))
-        buffer[: len(part)] = part
-        return len(part)
+                self._budget.spend(len(part))
+                return part
+        return b""
 
     def _fill(self) -> bool:
         """Whether there is input to unpack, reading on where it is used up; zeros between members are

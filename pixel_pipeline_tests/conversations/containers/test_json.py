@@ -8,7 +8,13 @@ import orjson
 import pytest
 
 from pixel_pipeline.conversations import containers
-from pixel_pipeline.conversations.containers import json_array, json_document, json_lines, streams
+from pixel_pipeline.conversations.containers import (
+    json_array,
+    json_document,
+    json_lines,
+    json_streams,
+    streams,
+)
 from pixel_pipeline.conversations.identity import record_id
 from pixel_pipeline.conversations.records import ObjectError
 from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt, taken_apart
@@ -267,11 +273,26 @@ def test_a_comma_behind_the_last_element_is_repaired() -> None:
 
 
 @pytest.mark.parametrize("more", [b",,", b"},", b"],\n[", b",]\n["])
-def test_a_mark_too_many_does_not_end_the_reading(more: bytes) -> None:
+@pytest.mark.parametrize("window", [1 << 20, 110])
+def test_a_mark_too_many_does_not_end_the_reading(
+    more: bytes, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_streams, "WINDOW_BYTES", window)
     good = orjson.dumps(GOOD)
     got = convert(b"[" + good + more + good + b",]")
     assert (got.ledger.records_out, got.error_classes) == (2, [])
-    assert got.ledger.repaired == {"resynchronised": 1}
+    assert got.ledger.repaired["resynchronised"] >= 1
+
+
+@pytest.mark.parametrize("window", [200, 300, 1 << 20])
+def test_damage_again_and_again(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_streams, "WINDOW_BYTES", window)
+    good, bad = b'{"prompt": "a", "response": "b"}', b'{"prompt": "a", "resp'
+    records = [bad if number % 4 == 3 else good for number in range(40)]
+    data = b"[" + b",\n".join(records) + b"]"
+    got = convert(data)
+    assert (got.ledger.records_out, got.error_classes) == (30, ["bad_json"] * 10)
+    assert all(data[row["source"]["position"] :].startswith(good) for row in got.rows)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +305,11 @@ def test_a_mark_too_many_does_not_end_the_reading(more: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_an_element_without_its_end_costs_no_other(bad: bytes, wrapped: bool) -> None:
+@pytest.mark.parametrize("window", [1 << 20, 300])
+def test_an_element_without_its_end_costs_no_other(
+    bad: bytes, wrapped: bool, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_streams, "WINDOW_BYTES", window)
     good = orjson.dumps(GOOD)
     data = b"[" + b",\n".join([good, good, bad, good, good]) + b"]"
     data = b'{"version": 1, "conversations": ' + data + b"}" if wrapped else data
