@@ -12,7 +12,7 @@ _SPELLINGS = {
         user human prompter usr client patient customer seeker help_seeker helpseeker supportee student caller
         visitor questioner asker person interviewee patients pattor guest_family gest_family guest_patient
         participant member 用户 来访者 求助者 咨询者 患者 病人 访客 提问者 人类 客户 學生 用戶 來訪者 求助者 사용자 내담자 환자 ユーザー 相談者 患者さん kullanıcı
-        danışan usuario utilisateur benutzer
+        danışan usuario utilisateur benutzer клиент пациент пользователь
     """,
     "assistant": """
         assistant gpt bot ai model chatbot chatgpt chatgpt_bot gpt4 agent therapist counselor counsellor
@@ -20,7 +20,7 @@ _SPELLINGS = {
         listener responder coach advisor expert provider operator interviewer professional bard bing claude
         llm function_call mentor guest_clinician guest_clinican guest_clinic social_worker 助手 助理 咨询师 心理咨询师
         心理医生 治疗师 心理治疗师 支持者 医生 倾听者 专家 机器人 諮商師 心理師 醫生 상담사 상담자 의사 어시스턴트 カウンセラー アシスタント 医師 asistan danışman
-        asistente assistent terapeuta
+        asistente assistent terapeuta терапевт психолог психотерапевт врач ассистент
     """,
     "tool": "tool function function_response tool_response tool_result observation ipython 工具",
 }
