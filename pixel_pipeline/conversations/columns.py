@@ -14,8 +14,6 @@ import pyarrow as pa
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-# ASCII controls and blanks.
-WHITE = bytes(range(0x21))
 # First bytes of characters that NFC never changes: ASCII, continuation bytes, Latin-1 letters, general punctuation, ideographs.
 # General punctuation (E2) holds a few that it does; what follows tells.
 _NFC_SETTLED = np.zeros(256, np.bool_)
@@ -121,20 +119,8 @@ def blank(texts: Texts) -> Flags:
     return flags
 
 
-def black_offsets(texts: Texts) -> Ints:
-    """The offsets of texts that have lost their WHITE bytes."""
-    white = np.packbits(texts.data <= 0x20, bitorder="little")
-    words = np.zeros(len(white) // 8 + 1, np.uint64)
-    words.view(np.uint8)[: len(white)] = white
-    before = np.concatenate([[0], np.cumsum(np.bitwise_count(words), dtype=np.int64)])
-    word, bit = texts.offsets >> 6, (texts.offsets & 63).astype(np.uint64)
-    within = np.bitwise_count(words[word] & ((np.uint64(1) << bit) - np.uint64(1)))
-    offsets: Ints = texts.offsets - before[word] - within
-    return offsets
-
-
 def unsettled(texts: Texts) -> Flags:
-    """Texts that hold white space beyond ASCII, or are perhaps not in NFC."""
+    """Texts that are perhaps not in NFC."""
     data = texts.data
     flags = np.zeros(len(texts.array), np.bool_)
     leads = texts.leads
@@ -145,14 +131,12 @@ def unsettled(texts: Texts) -> Flags:
         odd &= ~((first == 0xEF) & ((second == 0xBC) | (second == 0xBD)))
         punctuation = np.flatnonzero((first == 0xE3) & (second == 0x80))
         third = data[leads[punctuation] + 2]
-        odd[punctuation] = (third == 0x80) | (third >= 0xAA)
-        odd |= (first == 0xC2) & ((second == 0x85) | (second == 0xA0))
-        # White space: U+2000 to U+200A, U+2028, U+2029, U+202F, U+205F. Not NFC: U+2000 and U+2001; U+2126, U+212A and U+212B; U+2329 and U+232A; U+2ADC.
+        odd[punctuation] = third >= 0xAA
+        # U+2000 and U+2001; U+2126, U+212A and U+212B; U+2329 and U+232A; U+2ADC.
         general = np.flatnonzero(first == 0xE2)
         second, third = second[general], data[leads[general] + 2]
         odd[general] = (
-            (second == 0x80) & ((third <= 0x8A) | (third == 0xA8) | (third == 0xA9) | (third == 0xAF))
-            | (second == 0x81) & (third == 0x9F)
+            (second == 0x80) & (third <= 0x81)
             | (second == 0x84) & (third >= 0xA6)
             | (second == 0x8C)
             | (second == 0xAB)

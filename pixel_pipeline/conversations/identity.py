@@ -7,7 +7,7 @@ import unicodedata
 import numpy as np
 import xxhash
 
-from pixel_pipeline.conversations.columns import WHITE, Ints, Texts, black_offsets, texts_of, unsettled
+from pixel_pipeline.conversations.columns import Ints, Texts, texts_of, unsettled
 from pixel_pipeline.conversations.records import Message
 
 _FRAME = np.dtype([("role", "u1"), ("size", "<u4")])
@@ -38,10 +38,11 @@ def _escaped(name: str) -> str:
 
 
 def content_hash(messages: Sequence[Message]) -> str:
-    """Hashes what was said: xxh3-128, 32 hex digits, over the role and size of each turn, then the contents.
+    """Hashes what was said: xxh3-128, 32 hex digits, over the role and size of each turn, then the contents in NFC.
 
-    Contents are brought to NFC and lose their white space. Roles (1 byte) and sizes (UTF-8 bytes, 4 bytes, little-endian)
-    frame them, so that no two different conversations are hashed over the same bytes.
+    Roles (1 byte) and sizes (UTF-8 bytes, 4 bytes, little-endian) frame the contents, so that no two different conversations
+    are hashed over the same bytes. Copies that differ in white space have other hashes; which copies are too many, curation
+    decides.
     """
     roles = np.array([ROLE_CODES[role] for role, _ in messages], np.uint8)
     return content_hashes(
@@ -57,25 +58,25 @@ def content_hashes(roles: np.typing.NDArray[np.uint8], texts: Texts, *, bounds: 
         texts: Contents of all turns.
         bounds: First turn of each conversation, and the number of turns.
     """
-    offsets = black_offsets(texts)
     frames = np.empty(len(roles), _FRAME)
-    frames["role"], frames["size"] = roles, np.diff(offsets)
-    framed, said = frames.tobytes(), texts.data.tobytes().translate(None, WHITE)
-    turns, edges = (bounds * _FRAME.itemsize).tolist(), offsets[bounds].tolist()
+    frames["role"], frames["size"] = roles, np.diff(texts.offsets)
+    framed, said = frames.tobytes(), texts.data.data
+    turns, edges = (bounds * _FRAME.itemsize).tolist(), texts.offsets[bounds].tolist()
     digest = xxhash.xxh3_128_hexdigest
     hashes = [
-        digest(framed[first:last] + said[start:end])
+        digest(b"".join((framed[first:last], said[start:end])))
         for (first, last), (start, end) in zip(pairwise(turns), pairwise(edges), strict=True)
     ]
     odd = np.searchsorted(bounds, np.flatnonzero(unsettled(texts)), side="right") - 1
     for index in np.unique(odd).tolist():
         start, end = bounds[index : index + 2].tolist()
-        contents = [_settled(text) for text in texts.array[start:end].to_pylist()]
+        contents = [composed(text) for text in texts.array[start:end].to_pylist()]
         own = frames[start:end].copy()
         own["size"] = [len(content) for content in contents]
         hashes[index] = digest(own.tobytes() + b"".join(contents))
     return hashes
 
 
-def _settled(content: str) -> bytes:
-    return "".join(unicodedata.normalize("NFC", content).split()).encode().translate(None, WHITE)
+def composed(content: str) -> bytes:
+    """A text in NFC, as UTF-8."""
+    return unicodedata.normalize("NFC", content).encode()

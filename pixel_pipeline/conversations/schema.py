@@ -20,9 +20,7 @@ CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
                             "record": index in a JSON document. "object": the whole object is the record.
         format              name of the source format (`formats.FORMATS`).
         member              nullable; name of the archive's member, or of the workbook's sheet, that position counts in.
-    content_hash   xxh3-128, 32 hex digits, over roles and contents, the contents in NFC with whitespace
-    collapsed and
-                   stripped (`identity.content_hash`). Exact duplicates have equal hashes.
+    content_hash   xxh3-128, 32 hex digits, over roles and contents, the contents in NFC (`identity.content_hash`).
     language       nullable; BCP 47 tag in lower case, only where the source says it.
     tags           may be empty; filled by curation.
     reasoning      nullable; the chain of thought, where the source has one, kept apart from the answer. Null

@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 from pixel_pipeline.code_version import code_version
 from pixel_pipeline.conversations.records import PREFERENCE
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.curation.exact_duplicates import spoken_digest
 from pixel_pipeline.curation.near_duplicates import NearDuplicate, NearDuplicateIndex
 from pixel_pipeline.curation.splits import split_of
 
@@ -74,7 +75,6 @@ def decide(conversations: ds.Dataset) -> Decision:
             "id": ds.field("id"),
             "key": ds.field("source", "key"),
             "position": ds.field("source", "position"),
-            "content_hash": ds.field("content_hash"),
             "family": ds.field("family"),
             "messages": ds.field("messages"),
             "tags": ds.field("tags"),
@@ -87,22 +87,20 @@ def decide(conversations: ds.Dataset) -> Decision:
     )
     ids: list[str] = order["id"].to_pylist()
     families: list[str] = order["family"].to_pylist()
-    first_by_hash: dict[str, int] = {}
+    first_by_digest: dict[bytes, int] = {}
     near = NearDuplicateIndex()
     kept: set[str] = set()
     twins: dict[int, NearDuplicate] = {}
     dropped: list[tuple[str, str, str, str, float]] = []
     records_out: Counter[str] = Counter()
-    texts = _texts(order["messages"])
-    for position, (content_hash, text, tags) in enumerate(
-        zip(order["content_hash"].to_pylist(), texts, order["tags"].to_pylist(), strict=True)
-    ):
+    tags_of = order["tags"].to_pylist()
+    for position, (messages, tags) in enumerate(zip(_conversations(order["messages"]), tags_of, strict=True)):
         if PREFERENCE in tags:
             dropped.append((ids[position], families[position], PREFERENCE, ids[position], 0.0))
             continue
-        first = first_by_hash.setdefault(content_hash, position)
+        first = first_by_digest.setdefault(spoken_digest(messages), position)
         # What equals a dropped near copy goes with it, in favour of the same one: `kept_id` names what is kept.
-        twin = near.add(position, text) if first == position else twins.get(first)
+        twin = near.add(position, _text(messages)) if first == position else twins.get(first)
         if twin is not None:
             twins[position] = twin
             dropped.append(
@@ -141,7 +139,10 @@ def curated_batches(conversations: ds.Dataset, decision: Decision) -> pa.RecordB
     return pa.RecordBatchReader.from_batches(CURATED_SCHEMA, batches())
 
 
-def _texts(messages: pa.ChunkedArray) -> Iterator[str]:
+def _conversations(messages: pa.ChunkedArray) -> Iterator[list[dict[str, str]]]:
     for chunk in messages.chunks:
-        for conversation in chunk.to_pylist():
-            yield "\n".join(message["content"] for message in conversation)
+        yield from chunk.to_pylist()
+
+
+def _text(messages: list[dict[str, str]]) -> str:
+    return "\n".join(message["content"] for message in messages)

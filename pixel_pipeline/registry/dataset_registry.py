@@ -89,7 +89,7 @@ def build(curated: ds.Dataset, *, families: dict[str, FamilyRule], data: Bucket)
 
 
 def _content_digest(rows: pa.Table) -> str:
-    # Not from `content_hash`, which is blind to whitespace: tokens are not, and they are named by the version.
+    # Not from `content_hash`, which is blind to the composition of letters: tokens are not, and they are named by the version.
     digests = []
     for batch in rows.select(["split", "messages"]).to_batches(max_chunksize=1024):
         for conversation in zip(batch["split"].to_pylist(), batch["messages"].to_pylist(), strict=True):

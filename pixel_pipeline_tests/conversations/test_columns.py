@@ -1,21 +1,16 @@
 """Whole columns looked at at once find what one look at each text finds."""
 
-from itertools import accumulate
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pixel_pipeline.conversations.columns import (
-    WHITE,
-    Texts,
-    black_offsets,
     blank,
     dirty,
     tagged,
     texts_of,
     unsettled,
 )
-from pixel_pipeline.conversations.identity import _settled
+from pixel_pipeline.conversations.identity import composed
 from pixel_pipeline.conversations.text import clean
 
 # Every kind of character that cleaning, blankness or composition turns on, and plain ones between them.
@@ -47,17 +42,7 @@ def test_blank_texts_are_those_that_are_empty_or_white_space(values: list[str]) 
 @given(texts)
 def test_what_is_hashed_as_it_stands_is_settled(values: list[str]) -> None:
     for value, flag in zip(values, unsettled(texts_of(values)), strict=True):
-        assert flag or _settled(value) == value.encode().translate(None, WHITE)
-
-
-@given(texts, st.integers(0, 3), st.integers(0, 3))
-def test_offsets_without_white_space(values: list[str], before: int, behind: int) -> None:
-    # Texts may be a part of an array.
-    whole = texts_of(["x \u00e9"] * before + values + ["y"] * behind)
-    laid = Texts(whole.array.slice(before, len(values)))
-    sizes = [len(value.encode().translate(None, WHITE)) for value in values]
-    assert black_offsets(laid).tolist() == [0, *accumulate(sizes)]
-    assert black_offsets(texts_of(values * 40)).tolist() == [0, *accumulate(sizes * 40)]
+        assert flag or composed(value) == value.encode()
 
 
 def test_plain_texts_are_not_looked_at_again() -> None:

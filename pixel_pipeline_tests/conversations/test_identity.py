@@ -13,11 +13,10 @@ messages = st.lists(
 )
 
 
-def test_hash_ignores_white_space_and_composition_only() -> None:
-    assert content_hash([("user", " caf\u00e9\u00a0 au\nlait\u3000")]) == content_hash(
-        [("user", "cafe\u0301 au lait")]
-    )
+def test_hash_ignores_composition_only() -> None:
+    assert content_hash([("user", "caf\u00e9 au lait")]) == content_hash([("user", "cafe\u0301 au lait")])
     assert content_hash([("user", "a")]) != content_hash([("assistant", "a")])
+    assert content_hash([("user", "a b")]) != content_hash([("user", "a  b")])
     assert content_hash([("user", "a"), ("assistant", "b")]) != content_hash(
         [("user", "a"), ("assistant", "B")]
     )
@@ -25,10 +24,7 @@ def test_hash_ignores_white_space_and_composition_only() -> None:
 
 @given(messages, messages)
 def test_framing_is_unambiguous(first: list[tuple[str, str]], second: list[tuple[str, str]]) -> None:
-    def spoken(said: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        return [(role, "".join(content.split())) for role, content in said]
-
-    assert (content_hash(first) == content_hash(second)) == (spoken(first) == spoken(second))
+    assert (content_hash(first) == content_hash(second)) == (first == second)
 
 
 def test_framing_of_a_turn_that_looks_like_two() -> None:
@@ -72,4 +68,4 @@ def test_hashes_of_many_are_those_of_each(conversations: list[list[tuple[str, st
 
 
 def settled(content: str) -> bytes:
-    return "".join(unicodedata.normalize("NFC", content).split()).encode().translate(None, bytes(range(33)))
+    return unicodedata.normalize("NFC", content).encode()
