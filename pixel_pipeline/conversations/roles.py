@@ -16,7 +16,7 @@ _SPELLINGS = {
     """,
     "assistant": """
         assistant gpt bot ai model chatbot chatgpt chatgpt_bot gpt4 agent therapist counselor counsellor
-        psychologist psychiatrist psychotherapist doctor dr physician docotr clinician nurse supporter helper
+        psychologist psychiatrist psychotherapist doctor doc dr physician docotr clinician nurse supporter helper
         listener responder coach advisor expert provider operator interviewer professional bard bing claude
         llm function_call mentor guest_clinician guest_clinican guest_clinic social_worker 助手 助理 咨询师 心理咨询师
         心理医生 治疗师 心理治疗师 支持者 医生 倾听者 专家 机器人 諮商師 心理師 醫生 상담사 상담자 의사 어시스턴트 カウンセラー アシスタント 医師 asistan danışman
