@@ -124,6 +124,18 @@ def assigned_roles(speakers: Sequence[object]) -> tuple[list[str], bool]:
     return [found[speaker] for speaker in speakers], True  # type: ignore[index,misc]
 
 
+def share_a_role(speakers: Sequence[object], roles: Sequence[str]) -> bool:
+    """Whether one role is that of speakers by different names, say of a patient and a relative."""
+    if len(set(speakers)) == len(set(roles)):
+        return False
+    return len({who(str(name)) for name in speakers}) > len(set(roles))
+
+
+def who(spelling: str) -> str:
+    """Returns by what speakers of one role are told apart: the spelling, in any case."""
+    return spelling.strip().casefold()
+
+
 def is_numbered(spelling: str) -> bool:
     """Whether a speaker is only told from others: `Speaker 1`, `person_b`."""
     return _NUMBERED.fullmatch(spelling.strip()) is not None

@@ -14,7 +14,7 @@ from typing import Any
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names
 from pixel_pipeline.conversations.formats.speakers import TAG, named_lines, short_names, speaker, strangers
 from pixel_pipeline.conversations.records import Message, Parsed, RecordError
-from pixel_pipeline.conversations.roles import assigned_roles, is_numbered, role_of
+from pixel_pipeline.conversations.roles import assigned_roles, is_numbered, role_of, share_a_role
 
 NAME = "transcript"
 _STRONG = ("dialogue", "dialog", "transcript", "conversation", "conversations", "chat", "session")
@@ -50,7 +50,7 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
     """Cuts a text at its speakers' tags.
 
     Args:
-        metadata: What the record has besides; gets `header`, `stage_directions` and `speakers`.
+        metadata: What the record has besides; gets `header`, `stage_directions`, `speakers` and `turn_speakers`.
 
     Raises:
         RecordError: `unknown_role`: somebody speaks of whom nothing is known.
@@ -93,6 +93,8 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
         metadata["stage_directions"] = stage
     if concluded:
         metadata["speakers"] = dict(zip(names, roles, strict=True))
+    if share_a_role(names, roles):
+        metadata["turn_speakers"] = [*[None] * opened, *names][: len(messages)]
     repaired = {
         "line_ends": text.count("\r") + text.count("\x85"),
         "inline_speakers": cuts + glued,

@@ -165,3 +165,12 @@ def test_a_speaker_in_lower_case_where_line_ends_are_lost(parse: Parse) -> None:
     assert got.messages == [*turns, ("user", "Yes, doctor: c. goal: d")]
     got = parse({"dialogue": "Doctor: my patient: a. Client: b"})
     assert got.messages == [("assistant", "my patient: a."), ("user", "b")]
+
+
+def test_speakers_who_share_a_role_are_told_apart_in_the_metadata(parse: Parse) -> None:
+    got = parse("Doctor: a\nPatient: b\nGuest_family: c\ndoctor: d")
+    assert [role for role, _ in got.messages] == ["assistant", "user", "user", "assistant"]
+    assert got.metadata == {"turn_speakers": ["Doctor", "Patient", "Guest_family", "doctor"]}
+    got = parse({"dialogue": "a? Patient: b Doctor: c Nurse: d Doctor:"})
+    assert got.metadata == {"turn_speakers": [None, "Patient", "Doctor", "Nurse"]}
+    assert parse("Doctor: a\nPatient: b\nPATIENT: c").metadata == {}
