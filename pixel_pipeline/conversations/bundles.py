@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from pixel_pipeline.conversations import trees
 from pixel_pipeline.conversations.formats import find_format, posts
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names
+from pixel_pipeline.conversations.metadata import LANGUAGE_KEYS
 from pixel_pipeline.conversations.roles import role_of
 
 SESSION_KEYS = (
@@ -180,8 +181,15 @@ def _trees(roots: list[trees.Node], outer: dict[str, Any]) -> Sessions:
     for root in roots:
         found, not_taken = trees.paths(root)
         besides_them = {"not_taken": not_taken} if not_taken else {}
-        values += [{"messages": turns, **besides_them} for turns in found]
+        values += [{"messages": turns, **_language(turns), **besides_them} for turns in found]
     return sessions_beside(values, outer)
+
+
+def _language(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the messages of a path all say about their language."""
+    key = next((key for key in LANGUAGE_KEYS if isinstance(turns[0].get(key), str)), None)
+    alike = key is not None and all(turn.get(key) == turns[0][key] for turn in turns)
+    return {key: turns[0][key]} if key is not None and alike else {}
 
 
 def sessions_beside(values: list[Any], beside: dict[str, Any]) -> Sessions:

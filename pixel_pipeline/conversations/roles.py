@@ -16,7 +16,7 @@ _SPELLINGS = {
     """,
     "assistant": """
         assistant gpt bot ai model chatbot chatgpt chatgpt_bot gpt4 agent therapist counselor counsellor
-        psychologist psychiatrist psychotherapist doctor dr physician docotr clinician nurse supporter helper
+        psychologist psychiatrist psychotherapist doctor doc dr physician docotr clinician nurse supporter helper
         listener responder coach advisor expert provider operator interviewer professional bard bing claude
         llm function_call mentor guest_clinician guest_clinican guest_clinic social_worker 助手 助理 咨询师 心理咨询师
         心理医生 治疗师 心理治疗师 支持者 医生 倾听者 专家 机器人 諮商師 心理師 醫生 상담사 상담자 의사 어시스턴트 カウンセラー アシスタント 医師 asistan danışman
@@ -122,6 +122,18 @@ def assigned_roles(speakers: Sequence[object]) -> tuple[list[str], bool]:
     else:
         return roles, False  # type: ignore[return-value]
     return [found[speaker] for speaker in speakers], True  # type: ignore[index,misc]
+
+
+def share_a_role(speakers: Sequence[object], roles: Sequence[str]) -> bool:
+    """Whether one role is that of speakers by different names, say of a patient and a relative."""
+    if len(set(speakers)) == len(set(roles)):
+        return False
+    return len({who(str(name)) for name in speakers}) > len(set(roles))
+
+
+def who(spelling: str) -> str:
+    """Returns by what speakers of one role are told apart: the spelling, in any case."""
+    return spelling.strip().casefold()
 
 
 def is_numbered(spelling: str) -> bool:

@@ -53,6 +53,11 @@ def test_where_answers_are_ranked_only_the_best_is_followed() -> None:
     assert orjson.loads(got.rows[0]["metadata"])["not_taken"] == 3
 
 
+def test_the_language_that_all_messages_of_a_path_name_is_its_own() -> None:
+    tree = message("q1", message("a1", lang="de"), message("a2", lang="en"), message("a3"), lang="de")
+    assert [row["language"] for row in convert(lines(tree)).rows] == ["de", None, None]
+
+
 def test_deleted_and_unanswered_messages_are_on_no_path() -> None:
     tree = message("q1", message("a1", deleted=True), message("a2", message("q2")))
     assert texts(convert(lines(tree, tree)))[0] == ["q1", "a2"]

@@ -2,8 +2,8 @@
 
 It comes as a whole text, as a text under `dialogue`, `transcript` and the like, or as a list of tagged
 strings. A line without a tag goes on with the turn before it; lines before the first turn become the metadata
-`header`, bracketed stage directions `stage_directions`. Where the whole text is one line, a speaker's tag
-within the line starts a turn too; what stands before the first tag is a turn as well where it is a sentence, or the other
+`header`, bracketed stage directions `stage_directions`. Within a line the tag of somebody who opens other lines starts a
+turn too, where a sentence ends before it. Where the whole text is one line, any speaker's tag does; what stands before the first tag is a turn as well where it is a sentence, or the other
 side has none. A tag at the end with nothing behind it only asks for the next turn.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names
 from pixel_pipeline.conversations.formats.speakers import TAG, named_lines, short_names, speaker, strangers
 from pixel_pipeline.conversations.records import Message, Parsed, RecordError
-from pixel_pipeline.conversations.roles import assigned_roles, is_numbered, role_of
+from pixel_pipeline.conversations.roles import assigned_roles, is_numbered, role_of, share_a_role
 
 NAME = "transcript"
 _STRONG = ("dialogue", "dialog", "transcript", "conversation", "conversations", "chat", "session")
@@ -24,8 +24,11 @@ _LINE_END = re.compile("\r\n?|\n|\x85")
 # Beside these, a text is one turn of several.
 _SPEAKERS = ("role", "speaker", "from", "sender", "author", "replies")
 _STAGE = re.compile(r"\s*(?:\([^()]*\)|（[^（）]*）|\[[^\[\]]*\]|【[^【】]*】)\s*")
-_INLINE = re.compile(r"(?<=\s)([A-Z]\w{1,23})[ \t]?[:：]|(?<=[\s。！？!?…”」）])([\u4e00-\u9fff]{2,6})[:：]")
+_INLINE = re.compile(
+    r"(?<=\s)([A-Z]\w{1,23}|(?<!,\s)[a-z]\w{1,23}+)[ \t]?[:：]|(?<=[\s。！？!?…”」）])([\u4e00-\u9fff]{2,6})[:：]"
+)
 _SENTENCE_ENDS = tuple('.?!…。？！"”」')
+_GLUED = re.compile(r"(?<=[.?!…。？！\"”」）)])[ \t\u3000]*([^\W\d_][\w ]{0,23}?)[ \t]?[:：]")
 
 
 def matches(record: Any) -> bool:
@@ -47,7 +50,7 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
     """Cuts a text at its speakers' tags.
 
     Args:
-        metadata: What the record has besides; gets `header`, `stage_directions` and `speakers`.
+        metadata: What the record has besides; gets `header`, `stage_directions`, `speakers` and `turn_speakers`.
 
     Raises:
         RecordError: `unknown_role`: somebody speaks of whom nothing is known.
@@ -59,6 +62,7 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
     lines, times = named_lines(lines)
     short = short_names(lines)
     others = strangers(tag[1] for line in lines if (tag := TAG.match(line)))
+    lines, glued = _split_glued(lines, others)
     for line in lines:
         tag = TAG.match(line)
         if tag and (tag[1] in short or tag[1] in others or role_of(tag[1]) or is_numbered(tag[1])):
@@ -89,9 +93,11 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
         metadata["stage_directions"] = stage
     if concluded:
         metadata["speakers"] = dict(zip(names, roles, strict=True))
+    if share_a_role(names, roles):
+        metadata["turn_speakers"] = [*[None] * opened, *names][: len(messages)]
     repaired = {
         "line_ends": text.count("\r") + text.count("\x85"),
-        "inline_speakers": cuts,
+        "inline_speakers": cuts + glued,
         "timestamps": times,
         "assumed_roles": int(concluded or opened),
         "open_turns": int(asks),
@@ -160,7 +166,31 @@ def _split_one_line(lines: list[str]) -> tuple[list[str], int]:
     tags = list(_INLINE.finditer(said[0]))
     names = [tag[1] or tag[2] for tag in tags]
     others = strangers(names)
-    starts = (tag.start() for tag, name in zip(tags, names, strict=True) if name in others or role_of(name))
+    # In lower case, as translators leave it, it may be any word: not so where the speaker is there in capitals too.
+    spelled = {*names, said[0].partition(":")[0].strip()}
+    small = {name for name in names if name[0].islower() and name.capitalize() not in spelled}
+    starts = (
+        tag.start()
+        for tag, name in zip(tags, names, strict=True)
+        if name in others or (role_of(name) and name not in small)
+    )
     cuts = [0, *starts, len(said[0])]
     pieces = [said[0][start:end] for start, end in pairwise(cuts)]
     return pieces, len(pieces) - 1
+
+
+def _split_glued(lines: list[str], others: set[str]) -> tuple[list[str], int]:
+    """Cuts lines within which a speaker goes on who opens a line elsewhere; returns the lines and the number of cuts."""
+    tags = [TAG.match(line) for line in lines]
+    names = {tag[1] for tag in tags if tag and (tag[1] in others or role_of(tag[1]) or is_numbered(tag[1]))}
+    result: list[str] = []
+    for line, tag in zip(lines, tags, strict=True):
+        start = 0
+        # Most lines have no other colon than their tag's.
+        if line.find(":", tag.end() if tag else 0) >= 0 or line.find("：", tag.end() if tag else 0) >= 0:
+            for glued in _GLUED.finditer(line, tag.end() if tag else 0):
+                if glued[1] in names:
+                    result.append(line[start : glued.start()])
+                    start = glued.start(1)
+        result.append(line[start:])
+    return result, len(result) - len(lines)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import describe_keys
 from pixel_pipeline.conversations.records import Parsed, RecordError
-from pixel_pipeline.conversations.roles import assigned_roles, role_of
+from pixel_pipeline.conversations.roles import assigned_roles, role_of, share_a_role
 
 _LOOKED_AT = 8
 _GLUED = re.compile(r"(?<=[。！？!?～…”」）])[ \u3000]*([\u4e00-\u9fff]{1,5}[者师])：")
@@ -24,7 +24,7 @@ def has_turns(value: Any, role_keys: tuple[str, ...], content_keys: tuple[str, .
 
 def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: tuple[str, ...]) -> Parsed:
     """Reads a list of turns. What a turn has besides goes to the metadata `turn_extras`, one entry a turn,
-    null for nothing.
+    null for nothing; where several speakers share a role, `turn_speakers` tells them apart.
 
     Raises:
         RecordError: `bad_turn`, `unknown_role`, `not_text`.
@@ -55,12 +55,15 @@ def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: t
             extras.append(None)
     roles, concluded = assigned_roles(speakers)
     named = dict(zip(map(str, speakers), roles, strict=True)) if concluded else {}
+    several = share_a_role(speakers, roles)
     cuts = (
-        _cut_glued(roles, contents, extras)
+        _cut_glued(roles, contents, extras, speakers)
         if any("者：" in text or "师：" in text for text in contents)
         else 0
     )
     metadata: dict[str, Any] = {"turn_extras": extras} if some else {}
+    if several:
+        metadata["turn_speakers"] = speakers
     repaired = {}
     if concluded:
         # Who it was that got which role.
@@ -89,20 +92,22 @@ def _joined_parts(content: Any, where: str) -> str:
     raise RecordError("not_text", f"the content of {where} is {describe_keys(content)}, expected text")
 
 
-def _cut_glued(roles: list[str], contents: list[str], extras: list[dict[str, Any] | None]) -> int:
+def _cut_glued(
+    roles: list[str], contents: list[str], extras: list[dict[str, Any] | None], speakers: list[Any]
+) -> int:
     """Cuts turns within which the other side goes on to speak, in place; returns the number of cuts.
 
     Only where a sentence ends and a tag follows on the same line: on a line of its own it may be quoted.
     """
-    turns = list(zip(roles, contents, extras, strict=True))
-    pieces: list[tuple[str, str, dict[str, Any] | None]] = []
-    for role, content, extra in turns:
+    turns = list(zip(roles, contents, extras, speakers, strict=True))
+    pieces: list[tuple[str, str, dict[str, Any] | None, Any]] = []
+    for role, content, extra, speaker in turns:
         start = 0
         for tag in _GLUED.finditer(content):
             said = role_of(tag[1])
             if said is not None and said != role:
-                pieces.append((role, content[start : tag.start()], extra))
-                start, role, extra = tag.end(), said, None
-        pieces.append((role, content[start:], extra))
-    roles[:], contents[:], extras[:] = (list(column) for column in zip(*pieces, strict=True))
+                pieces.append((role, content[start : tag.start()], extra, speaker))
+                start, role, extra, speaker = tag.end(), said, None, tag[1]
+        pieces.append((role, content[start:], extra, speaker))
+    roles[:], contents[:], extras[:], speakers[:] = (list(column) for column in zip(*pieces, strict=True))
     return len(pieces) - len(turns)

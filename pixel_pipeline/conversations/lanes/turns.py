@@ -1,18 +1,20 @@
 """Records with a list of turns of two keys each, one for the speaker and one for the text."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from pixel_pipeline.conversations.columns import Texts, blank, tagged
+from pixel_pipeline.conversations.columns import Flags, Ints, Texts, blank, tagged
 from pixel_pipeline.conversations.formats import chatml, find_format, sharegpt
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.identity import ROLE_CODES
 from pixel_pipeline.conversations.lanes.besides import Besides, RawBesides, besides_of
 from pixel_pipeline.conversations.lanes.shape import Columns, Lane, Said, bounds_of, nulls_of
 from pixel_pipeline.conversations.options import ConversionOptions
-from pixel_pipeline.conversations.roles import role_of
+from pixel_pipeline.conversations.roles import role_of, who
 
 _SPELLINGS = {
     sharegpt.NAME: (sharegpt.ROLES, sharegpt.CONTENTS),
@@ -97,15 +99,15 @@ class TurnLane(Lane):
         speakers, texts = turns.field(0), Texts(turns.field(1))
         bounds = np.asarray(lists.offsets).astype(np.int64)
         spelled = speakers.dictionary_encode()
-        codes = [
-            _UNKNOWN if (role := role_of(name)) is None else ROLE_CODES[role]
-            for name in spelled.dictionary.to_pylist()
-        ]
-        roles = np.array([*codes, _UNKNOWN], np.uint8)[np.asarray(spelled.indices.fill_null(len(codes)))]
+        names = spelled.dictionary.to_pylist()
+        codes = [_UNKNOWN if (role := role_of(name)) is None else ROLE_CODES[role] for name in names]
+        indices = np.asarray(spelled.indices.fill_null(len(codes)))
+        roles = np.array([*codes, _UNKNOWN], np.uint8)[indices]
         # A text that is null is a blank one, which no conversation may have.
         wrong = (roles == _UNKNOWN) | tagged(texts)
         flags = nulls_of(lists)
         flags[np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1] = True
+        flags |= _share_a_role(names, codes, roles=roles, indices=indices, bounds=bounds)
         said = Said(roles, texts, bounds, pa.nulls(len(lists), pa.string()), flags)
         return said if self._place.system is None else _opened(said, columns[self._place.system])
 
@@ -116,6 +118,29 @@ class TurnLane(Lane):
         return TurnLane(
             self.format_name, self.keys, place=self._place, besides=RawBesides({*self.keys}, used)
         )
+
+
+def _share_a_role(
+    names: list[str], codes: list[int], *, roles: npt.NDArray[np.uint8], indices: Ints, bounds: Ints
+) -> Flags:
+    """Conversations in which speakers by different names have one role (`roles.share_a_role`).
+
+    Args:
+        names, codes: Each spelling and its role.
+        indices: Of each turn, its spelling.
+    """
+    flags = np.zeros(len(bounds) - 1, np.bool_)
+    persons = {
+        who(name): n for n, (name, code) in enumerate(zip(names, codes, strict=True)) if code != _UNKNOWN
+    }
+    numbers = np.array([*(persons.get(who(name), -1) for name in names), -1])
+    several = Counter(codes[n] for n in persons.values())
+    for code in (code for code, n in several.items() if n > 1):
+        turns = np.flatnonzero(roles == code)
+        rows = np.searchsorted(bounds, turns, side="right") - 1
+        differ = np.diff(numbers[indices[turns]]) != 0
+        flags[rows[1:][differ & (np.diff(rows) == 0)]] = True
+    return flags
 
 
 def _opened(said: Said, systems: pa.Array) -> Said:

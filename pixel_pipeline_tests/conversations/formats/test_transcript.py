@@ -142,3 +142,35 @@ def test_a_chinese_dialogue_on_one_line(parse: Parse) -> None:
 def test_a_tag_at_the_end_only_asks_for_the_next_turn(parse: Parse) -> None:
     got = parse("Client: a\nTherapist: b\n\nClient:\n")
     assert (got.messages, got.repaired) == ([("user", "a"), ("assistant", "b")], {"open_turns": 1})
+
+
+def test_who_opens_other_lines_is_cut_off_behind_a_sentence(parse: Parse) -> None:
+    got = parse("Doctor: a?\nPatient: No. Doctor: b? Patient: c\nDoctor: d; patient: e")
+    turns = [("assistant", "a?"), ("user", "No."), ("assistant", "b?"), ("user", "c")]
+    assert got.messages == [*turns, ("assistant", "d; patient: e")]
+    assert got.repaired == {"inline_speakers": 2}
+    got = parse("来访者：a。心理咨询师：b！\n来访者：c\n心理咨询师：d")
+    assert [role for role, _ in got.messages] == ["user", "assistant", "user", "assistant"]
+
+
+def test_what_is_said_about_speakers_is_not_cut(parse: Parse) -> None:
+    said = "I wrote Doctor: twice. Note: this. Nurse: never came."
+    got = parse(f"Client: {said}\nDoctor: b")
+    assert got.messages == [("user", said), ("assistant", "b")]
+
+
+def test_a_speaker_in_lower_case_where_line_ends_are_lost(parse: Parse) -> None:
+    got = parse({"dialogue": "Doctor: You had a patient: a. Doctor: b? Patient: Yes, doctor: c. goal: d"})
+    turns = [("assistant", "You had a"), ("user", "a."), ("assistant", "b?")]
+    assert got.messages == [*turns, ("user", "Yes, doctor: c. goal: d")]
+    got = parse({"dialogue": "Doctor: my patient: a. Client: b"})
+    assert got.messages == [("assistant", "my patient: a."), ("user", "b")]
+
+
+def test_speakers_who_share_a_role_are_told_apart_in_the_metadata(parse: Parse) -> None:
+    got = parse("Doctor: a\nPatient: b\nGuest_family: c\ndoctor: d")
+    assert [role for role, _ in got.messages] == ["assistant", "user", "user", "assistant"]
+    assert got.metadata == {"turn_speakers": ["Doctor", "Patient", "Guest_family", "doctor"]}
+    got = parse({"dialogue": "a? Patient: b Doctor: c Nurse: d Doctor:"})
+    assert got.metadata == {"turn_speakers": [None, "Patient", "Doctor", "Nurse"]}
+    assert parse("Doctor: a\nPatient: b\nPATIENT: c").metadata == {}

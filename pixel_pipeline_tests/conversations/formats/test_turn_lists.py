@@ -140,3 +140,13 @@ def test_a_turn_into_which_the_other_side_is_glued_is_cut(parse: Parse) -> None:
     ]
     assert got.metadata == {"turn_extras": [{"mood": "low"}, None, None, None]}
     assert got.repaired == {"inline_speakers": 2}
+
+
+def test_speakers_who_share_a_role_are_told_apart_in_the_metadata(parse: Parse) -> None:
+    turns = [("user", "a"), ("gpt", "b"), ("function_call", "c"), ("tool", "d"), ("GPT", "e")]
+    got = parse({"conversations": [{"from": speaker, "value": text} for speaker, text in turns]})
+    assert [role for role, _ in got.messages] == ["user", "assistant", "assistant", "tool", "assistant"]
+    assert got.metadata == {"turn_speakers": [speaker for speaker, _ in turns]}
+    turns = [("client", "我很累。支持者：多久了？"), ("患者", "两周。"), ("counselor", "嗯。")]
+    got = parse([{"role": speaker, "content": text} for speaker, text in turns])
+    assert got.metadata == {"turn_speakers": ["client", "支持者", "患者", "counselor"]}

@@ -102,6 +102,10 @@ def chat(**besides: Any) -> dict[str, Any]:
     return sharegpt("a", "b", **besides)
 
 
+def sharegpt_of(*speakers: str) -> dict[str, Any]:
+    return {"conversations": [{"from": speaker, "value": "a"} for speaker in speakers]}
+
+
 @pytest.mark.parametrize(
     ("good", "odd"),
     [
@@ -119,6 +123,7 @@ def chat(**besides: Any) -> dict[str, Any]:
         ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "b\xff"}', b'{"Context": "a\xed\xa0\x80", "Response": "b"}']),
         ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "\\udc00"}', b'{"Context": "a", "Response": "\\u0000"}']),
         ({"Context": "a", "Response": "b"}, [b'{"Context": "a", "Response": "b"} {"Context": "c", "Response": "d"}', b""]),
+        (chat(), [sharegpt_of("human", "gpt", "function_call"), sharegpt_of("user", "gpt", "Human", "bot"), sharegpt_of("GPT", "human", "gpt"), sharegpt_of("user", "bot")]),
         (chat(), [{"conversations": turns} for turns in ([], None, [None], [{}], [{"from": "human", "value": None}], 5, [[]])]),
     ],
 )  # fmt: skip
