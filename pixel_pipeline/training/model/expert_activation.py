@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 from pixel_pipeline.training.model.dispatch import Dispatch
 from pixel_pipeline.training.model.expert_products import expert_products
@@ -44,7 +45,7 @@ class ExpertInputs:
 def grouped_activation(
     inputs: ExpertInputs, routing: Routing, *, scale: float, activation: Any, dropout: float
 ) -> tuple[Tensor, Tensor]:
-    """By autograd's own operations, for a GPU, and wherever there is dropout or another activation than SiLU.
+    """By autograd's own operations.
 
     Returns:
         mixed_TI: `sum_e w_e h_e`.
@@ -63,17 +64,36 @@ def grouped_activation(
     up_SI = dispatch.to_experts(inputs.u_TI) + change(inputs.zu_TR, inputs.bu_EIr)
     weight_S = routing.weight_TK.reshape(-1).index_select(0, dispatch.order_S).to(gate_SI.dtype)
     h_SI = activation(gate_SI) * up_SI * weight_S.unsqueeze(1)
-    zd_Sr = expert_products(F.dropout(h_SI, dropout), inputs.ad_ErI.transpose(1, 2), dispatch)
+    zd_Sr = expert_products(
+        F.dropout(h_SI, dropout) if dropout else h_SI, inputs.ad_ErI.transpose(1, 2), dispatch
+    )
     zd_TR = zd_Sr.new_zeros(tokens * experts, rank).index_copy(0, slot_S, zd_Sr).view(tokens, -1)
     return dispatch.to_tokens(h_SI).sum(1), zd_TR
 
 
-def blocked_activation(inputs: ExpertInputs, routing: Routing, *, scale: float) -> tuple[Tensor, Tensor]:
-    """The same for SiLU without dropout, made for a CPU: block after block of tokens that fits its caches.
+def recomputed_activation(
+    inputs: ExpertInputs, routing: Routing, *, scale: float, activation: Any, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """For a GPU, and wherever there is dropout or another activation than SiLU.
 
-    Only what comes in is kept for the backward pass, which computes the activations again: two [T, I] in place of six, and
+    Only what comes in is kept for the backward pass, which computes the activations again: two [T, I] in place of 2 + 5 K, and
     the products that this takes are skinny.
     """
+    result: tuple[Tensor, Tensor] = checkpoint(
+        grouped_activation,
+        inputs,
+        routing,
+        scale=scale,
+        activation=activation,
+        dropout=dropout,
+        use_reentrant=False,
+        preserve_rng_state=dropout > 0,
+    )
+    return result
+
+
+def blocked_activation(inputs: ExpertInputs, routing: Routing, *, scale: float) -> tuple[Tensor, Tensor]:
+    """The same for SiLU without dropout, made for a CPU: block after block of tokens that fits its caches."""
     result: tuple[Tensor, Tensor] = _Blocked.apply(  # type: ignore[no-untyped-call]
         inputs.g_TI,
         inputs.u_TI,

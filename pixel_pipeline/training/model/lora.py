@@ -62,7 +62,7 @@ def changed_linear(
     base: nn.Linear, x: Tensor, *, lora_A: Tensor, lora_B: Tensor, scale: float, dropout: float
 ) -> Tensor:
     """`base(x) + scale * B A dropout(x)`; [..., in] -> [..., out], in the dtype of `x`."""
-    z = F.linear(F.dropout(x, dropout), lora_A.to(x.dtype))
+    z = F.linear(F.dropout(x, dropout) if dropout else x, lora_A.to(x.dtype))
     return add_product(base(x), z, lora_B.to(x.dtype).t(), scale=scale)
 
 

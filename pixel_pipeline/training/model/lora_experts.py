@@ -10,7 +10,7 @@ from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.expert_activation import (
     ExpertInputs,
     blocked_activation,
-    grouped_activation,
+    recomputed_activation,
 )
 from pixel_pipeline.training.model.lora import LoraPair, add_product, changed_linear
 from pixel_pipeline.training.model.router import Router
@@ -76,7 +76,7 @@ class MixtureFFN(nn.Module):
         )
         dropout = self.dropout if self.training else 0.0
         a_QH = torch.cat([gate[0], up[0]]).flatten(0, 1)
-        zg_TR, zu_TR = F.linear(F.dropout(x_TH, dropout), a_QH).chunk(2, dim=1)
+        zg_TR, zu_TR = F.linear(F.dropout(x_TH, dropout) if dropout else x_TH, a_QH).chunk(2, dim=1)
         inputs = ExpertInputs(
             g_TI=self.base.gate_proj(x_TH),
             u_TI=self.base.up_proj(x_TH),
@@ -89,7 +89,7 @@ class MixtureFFN(nn.Module):
         if x.is_cpu and dropout == 0 and is_silu(self.base.act_fn):
             mixed_TI, zd_TR = blocked_activation(inputs, routing, scale=self.scale)
         else:
-            mixed_TI, zd_TR = grouped_activation(
+            mixed_TI, zd_TR = recomputed_activation(
                 inputs, routing, scale=self.scale, activation=self.base.act_fn, dropout=dropout
             )
         b_RH = down[1].transpose(1, 2).flatten(0, 1)

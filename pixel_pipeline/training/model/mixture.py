@@ -9,6 +9,7 @@ from transformers import LlamaForCausalLM, MistralForCausalLM
 
 from pixel_pipeline.training.errors import AdapterError
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig
+from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.lora import LoraLinear
 from pixel_pipeline.training.model.lora_experts import DenseFFN, MixtureFFN
 from pixel_pipeline.training.model.packed_attention import attention_implementation, packed_attention
@@ -86,10 +87,12 @@ class Mixture(nn.Module):
         else:
             self.model.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
 
-    def compile_blocks(self) -> None:
-        """Compile each decoder layer; all layers of one shape share the code. For GPUs."""
+    def compile_blocks(self, *, backend: str = "inductor") -> None:
+        """Compile each decoder layer as one graph; all layers of one shape share the code. For GPUs, in bf16."""
+        # A layer leaves its router logits behind; its second pass under checkpointing need not do so again.
+        torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
         for layer in self.layers:
-            layer.compile()
+            layer.compile(fullgraph=True, backend=backend)
 
 
 def build_mixture(base: DenseModel, config: AdaptersConfig, *, seed: int) -> Mixture:
@@ -143,20 +146,7 @@ def matched_dense(config: AdaptersConfig, base: Any) -> AdaptersConfig:
     Args:
         base: transformers' configuration of the dense model.
     """
-    wanted = parameter_count(config, base)
-    one = parameter_count(config.model_copy(update={"experts": 1, "experts_per_token": 1, "rank": 1}), base)
+    one_rank = config.model_copy(update={"experts": 1, "experts_per_token": 1, "rank": 1})
+    wanted, one = (MixtureCost(base, sizes).trained_parameters for sizes in (config, one_rank))
     rank = max(round(wanted / one), 1)
-    return config.model_copy(
-        update={"experts": 1, "experts_per_token": 1, "rank": rank, "alpha": config.scale * rank}
-    )
-
-
-def parameter_count(config: AdaptersConfig, base: Any) -> int:
-    """Trained parameters of a mixture, from its configuration and that of its base alone."""
-    hidden, inner, layers = int(base.hidden_size), int(base.intermediate_size), int(base.num_hidden_layers)
-    head_dim = int(getattr(base, "head_dim", None) or hidden // base.num_attention_heads)
-    queries, keys = base.num_attention_heads * head_dim, base.num_key_value_heads * head_dim
-    router = config.experts * hidden if config.routed else 0
-    ffn = config.experts * config.rank * 3 * (hidden + inner) + router
-    attention = config.rank * (2 * (hidden + queries) + 2 * (hidden + keys))
-    return len(config.layers_of(layers)) * ffn + (layers * attention if config.attention else 0)
+    return one_rank.model_copy(update={"rank": rank, "alpha": config.scale * rank})
