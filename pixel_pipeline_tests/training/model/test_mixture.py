@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_mask
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from pixel_pipeline.training.errors import AdapterError
@@ -19,7 +20,7 @@ from pixel_pipeline.training.model.mixture import (
     matched_dense,
 )
 from pixel_pipeline.training.model.oracle import plain_forward
-from pixel_pipeline.training.model.packed_attention import packed_attention
+from pixel_pipeline.training.model.packed_attention import block_mask, packed_attention
 from pixel_pipeline.training.packing import PackedBatch, pack_batch
 from pixel_pipeline_tests.training.model.conftest import VOCABULARY, BaseOf, randomize
 
@@ -151,6 +152,13 @@ def test_a_window_is_kept(batch: PackedBatch) -> None:
     assert torch.where(mask[6] == 0)[0].tolist() == [4, 5, 6]
     assert torch.where(mask[8] == 0)[0].tolist() == [7, 8]
     assert torch.equal(packed_attention(batch, dtype=torch.float32, window=24), batch.attention)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_a_gpus_mask_sees_the_same(window: int | None, batch: PackedBatch) -> None:
+    mask = block_mask(batch.documents, window=window)
+    allowed = create_mask(mask.mask_mod, B=2, H=1, Q_LEN=24, KV_LEN=24, device="cpu")
+    assert torch.equal(allowed, packed_attention(batch, dtype=torch.float32, window=window) == 0)
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
