@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from pixel_pipeline.training.model import expert_activation, lora_experts
+from pixel_pipeline.training.model import blocked_activation, lora_experts
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.dispatch import Dispatch
 from pixel_pipeline.training.model.expert_products import expert_products, grouped_products
@@ -85,7 +85,7 @@ def test_any_shape_is_the_plain_loop(
     block_bytes = data.draw(st.sampled_from([1, 1000, 2**21]), "block_bytes")
     for blocked in (True, False):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(expert_activation, "BLOCK_BYTES", block_bytes)
+            patch.setattr(blocked_activation, "BLOCK_BYTES", block_bytes)
             patch.setattr(lora_experts, "is_silu", lambda activation, blocked=blocked: blocked)
             assert_exact(ffn, x.requires_grad_())
 
