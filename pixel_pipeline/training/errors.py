@@ -37,3 +37,7 @@ class RunConflictError(PixelError):
 
 class TrainingInterruptedError(PixelError):
     """SIGINT or SIGTERM ended training early; what was done is in a durable checkpoint."""
+
+
+class AdapterError(PixelError):
+    """Adapters and the model that they are to change do not fit each other."""

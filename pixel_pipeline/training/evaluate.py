@@ -73,7 +73,7 @@ def evaluate(
     from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
     from pixel_pipeline.training.data import ShardDataset, rows_by_family
     from pixel_pipeline.training.environment import silence_libraries
-    from pixel_pipeline.training.model import load_model
+    from pixel_pipeline.training.model.from_scratch import load_model
     from pixel_pipeline.training.scoring import score_families
     from pixel_pipeline.training.state import INFERENCE_FILES
 

@@ -22,7 +22,12 @@ from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.data import ShardDataset, StepSampler, rows_by_family, training_loader
 from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import CheckpointSpaceError, TrainingInterruptedError
-from pixel_pipeline.training.model import build_model, load_model, mixtral_config, parameter_counts
+from pixel_pipeline.training.model.from_scratch import (
+    build_model,
+    load_model,
+    mixtral_config,
+    parameter_counts,
+)
 from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.shard_cache import cached_object

@@ -1,4 +1,4 @@
-"""The two losses of training. Imports torch."""
+"""The losses of training. Imports torch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> Tensor:
         grad_hidden = torch.empty_like(hidden_NH)
-        grad_weight = torch.zeros_like(weight_VH, dtype=torch.float32)
+        # A frozen head needs no gradient: the product for it is a third of the work, and it is as large as the head.
+        grad_weight = torch.zeros_like(weight_VH, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), device=hidden_NH.device)
         for start in range(0, hidden_NH.size(0), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
@@ -27,15 +28,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
             # d loss / d logits = softmax(logits) - one_hot(target)
             grad = logits.sub_(log_sum).exp_()
             grad.scatter_add_(1, target, grad.new_full(target.shape, -1.0))
+            grad = grad.to(weight_VH.dtype)
             grad_hidden[rows] = grad @ weight_VH
-            grad_weight += grad.t() @ hidden
-        ctx.save_for_backward(grad_hidden, grad_weight.to(weight_VH.dtype))
+            if grad_weight is not None:
+                grad_weight += grad.t() @ hidden
+        ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight_VH.dtype))
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad, grad_weight * grad, None
+        return grad_hidden * grad, None if grad_weight is None else grad_weight * grad, None
 
 
 def linear_cross_entropy(hidden_NH: Tensor, *, weight_VH: Tensor, targets_N: Tensor) -> Tensor:
@@ -62,6 +65,20 @@ def load_balancing_loss(router_logits: Sequence[Tensor], *, real: Tensor, top_k:
         probabilities = logits.index_select(0, kept).float().softmax(dim=-1)
         share = expert_share(probabilities, top_k=top_k)
         losses.append(probabilities.size(1) * (share * probabilities.mean(0)).sum())
+    return torch.stack(losses).mean()
+
+
+def router_z_loss(router_logits: Sequence[Tensor], *, real: Tensor) -> Tensor:
+    """Mean over layers and real tokens of `logsumexp(logits)^2`, which keeps router logits small (Zoph et al., 2022, arXiv:2202.08906, eq. 5).
+
+    Args:
+        router_logits: One [tokens, experts] for each layer.
+        real: bool [tokens]; False at padding, which is left out.
+    """
+    kept = real.flatten().nonzero().squeeze(1)
+    losses = [
+        logits.index_select(0, kept).float().logsumexp(dim=-1).square().mean() for logits in router_logits
+    ]
     return torch.stack(losses).mean()
 
 

@@ -17,7 +17,6 @@ class PackedBatch:
     Attributes:
         tokens: int64 [B, L].
         positions: int64 [B, L]; restart at 0 in each segment.
-        attention: float32 [B, 1, L, L], added to the scores: 0 where a query (row) may see a key (column).
         real: bool [B, L]; False at padding.
         target_index: int64 [N]; flat positions (of B * L) whose next token is a target.
         targets: int64 [N]; those next tokens.
@@ -25,10 +24,19 @@ class PackedBatch:
 
     tokens: Tensor
     positions: Tensor
-    attention: Tensor
     real: Tensor
     target_index: Tensor
     targets: Tensor
+
+    @property
+    def documents(self) -> Tensor:
+        """int64 [B, L]: number of the segment within its row, from 1; padding is a segment of its own."""
+        return (self.positions == 0).cumsum(dim=1)
+
+    @property
+    def attention(self) -> Tensor:
+        """float32 [B, 1, L, L], added to the scores: 0 where a query (row) may see a key (column). Made at each use."""
+        return segment_attention(self.documents)
 
     def to(self, device: torch.device) -> Self:
         """The same batch on a device."""
@@ -44,7 +52,6 @@ def pack_batch(tokens: Tensor, *, loss_mask: Tensor, segments: Tensor) -> Packed
     return PackedBatch(
         tokens=tokens,
         positions=segment_positions(segments),
-        attention=segment_attention(segments),
         real=segments > 0,
         target_index=target_index,
         targets=targets,

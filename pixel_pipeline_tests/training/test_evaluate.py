@@ -15,7 +15,7 @@ from pixel_pipeline.training.errors import TrainingDataError
 from pixel_pipeline.training.evaluate import evaluate
 from pixel_pipeline.training.evaluation_report import EvaluationReport, FamilyResult
 from pixel_pipeline.training.history import History, Validation
-from pixel_pipeline.training.model import load_model
+from pixel_pipeline.training.model.from_scratch import load_model
 from pixel_pipeline.training.plots import expert_load_map, loss_curve, perplexity_bars
 from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.training.shards import FAMILIES, write_shards

@@ -22,6 +22,28 @@ def test_linear_cross_entropy_equals_torchs_own(rows: int) -> None:
     torch.testing.assert_close(gradients, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_frozen_head_costs_no_gradient(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows = CHUNK_ROWS + 3
+    hidden = torch.randn(rows, 16, generator=generator).to(dtype).requires_grad_()
+    head = torch.randn(30, 16, generator=generator).to(dtype)
+    targets = torch.randint(0, 30, (rows,), generator=generator)
+    found = []
+    for frozen in (True, False):
+        weight = head.clone().requires_grad_(not frozen)
+        loss = linear_cross_entropy(hidden, weight_VH=weight, targets_N=targets)
+        kept = [tensor for tensor in loss.grad_fn.saved_tensors if tensor is not None]  # type: ignore[union-attr]
+        assert len(kept) == (1 if frozen else 2)
+        found.append((loss, *torch.autograd.grad(loss, hidden)))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    expected = F.cross_entropy(hidden.float() @ head.float().t(), targets, reduction="sum")
+    (wanted,) = torch.autograd.grad(expected, hidden)
+    close = {"rtol": 2e-2, "atol": 5e-2} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(found[0][0], expected, **close)
+    torch.testing.assert_close(found[0][1], wanted, **close)
+
+
 def test_no_targets_give_no_loss() -> None:
     hidden = torch.empty(0, 4, requires_grad=True)
     weight = torch.ones(5, 4, requires_grad=True)

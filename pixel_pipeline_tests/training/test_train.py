@@ -24,7 +24,7 @@ from pixel_pipeline.training.errors import (
 )
 from pixel_pipeline.training.fit import Fit
 from pixel_pipeline.training.generate import encode_prompt, generate
-from pixel_pipeline.training.model import load_model, parameter_counts
+from pixel_pipeline.training.model.from_scratch import load_model, parameter_counts
 from pixel_pipeline.training.module import MoEModule, learning_rate_factor
 from pixel_pipeline.training.plots import loss_curve
 from pixel_pipeline.training.run_state import RunState

@@ -1,0 +1,107 @@
+"""A training step with LoRA experts beside other ways to train them, and beside plain LoRA. `make bench AREA=experts`;
+docs/benchmarks.md tells what is measured."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+import sys
+
+from benchmarks.area import memory
+from benchmarks.harness import Figure, Options, Run, Worker, against_peer, alternate, run_area
+
+# OpenMP's threads sleep at barriers, as they do in our training: another busy process then costs little, on both sides.
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The same on both sides: layers as wide as those of SmolLM2-135M, fp32, batches of 1,024 tokens."""
+
+    steps: int
+    hidden: int = 576
+    intermediate: int = 1536
+    layers: int = 4
+    heads: int = 9
+    key_value_heads: int = 3
+    vocabulary: int = 4096
+    rows: int = 2
+    length: int = 512
+    experts: int = 4
+    experts_per_token: int = 2
+    rank: int = 16
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the two sides run, and at what sizes."""
+
+    options: Options
+    sizes: Sizes
+
+    def ours(self) -> Worker:
+        return Worker(
+            Path(sys.executable), "benchmarks.experts_ours", "mixture", asdict(self.sizes), ENVIRONMENT
+        )
+
+    def peer(self, job: str) -> Worker:
+        return Worker(
+            self.options.peers_python, "benchmarks.experts_peers", job, asdict(self.sizes), ENVIRONMENT
+        )
+
+
+@contextmanager
+def prepare(options: Options) -> Iterator[Bench]:
+    yield Bench(options, Sizes(steps=options.scaled(6)))
+
+
+def tokens_per_second(run: Run) -> float:
+    return run.count / run.wall
+
+
+def compare(bench: Bench, job: str, *, what: str, library: str, goal: float | None) -> Iterator[Figure]:
+    """Speed and memory of a step against one peer."""
+    pairs = alternate(bench.ours().run, bench.peer(job).run, repeats=bench.options.repeats)
+    yield against_peer(
+        f"training step, {what}",
+        pairs,
+        unit="tokens/s",
+        measure=tokens_per_second,
+        library=library,
+        goal=goal,
+    )
+    yield against_peer(f"memory, {what}", pairs, unit="MB", measure=memory, library=library)
+
+
+def upcycled(bench: Bench) -> Iterator[Figure]:
+    """A Mixtral that holds a copy of the FFN for each expert, with LoRA on the stacks of experts."""
+    yield from compare(
+        bench,
+        "upcycled_mixtral",
+        what="upcycled Mixtral",
+        library="peft target_parameters",
+        goal=1.6,
+    )
+
+
+def loop(bench: Bench) -> Iterator[Figure]:
+    """Experts one after the other."""
+    yield from compare(bench, "expert_loop", what="expert after expert", library="loop of MoE-PEFT", goal=3.0)
+    yield from compare(
+        bench,
+        "shared_expert_loop",
+        what="expert after expert, best form",
+        library="loop with shared products",
+        goal=None,
+    )
+
+
+def dense(bench: Bench) -> Iterator[Figure]:
+    """Plain LoRA of the same rank: no experts at all."""
+    yield from compare(bench, "dense_lora", what="dense LoRA", library="peft", goal=0.85)
+
+
+if __name__ == "__main__":
+    run_area(
+        "LoRA experts beside their peers.", prepare, {"upcycled": upcycled, "loop": loop, "dense": dense}
+    )

@@ -1,0 +1,45 @@
+"""The attention of packed rows, in the form that the device does best. Imports torch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixel_pipeline.training.packing import PackedBatch
+
+
+def attention_implementation(device: torch.device) -> str:
+    """The name that transformers has for what `packed_attention` is made for."""
+    return "flex_attention" if device.type == "cuda" else "sdpa"
+
+
+def packed_attention(batch: PackedBatch, *, dtype: torch.dtype, window: int | None = None) -> Any:
+    """What transformers takes as `attention_mask`: a token sees itself and what stands before it in its own conversation.
+
+    Args:
+        dtype: That of the model.
+        window: Tokens that a token sees, itself included; None for all.
+
+    Returns:
+        On a GPU a `BlockMask`, which costs a bit for each block of 128 * 128; elsewhere [B, 1, L, L], added to the scores.
+    """
+    if batch.tokens.is_cuda:
+        return block_mask(batch.documents, window=window)
+    mask = batch.attention
+    if window is not None and window < mask.size(-1):
+        length = mask.size(-1)
+        near = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - window)
+        mask = mask.masked_fill(~near, float("-inf"))
+    return mask.to(dtype)
+
+
+def block_mask(documents: Tensor, *, window: int | None) -> Any:
+    """The `BlockMask` of documents [B, L] that attend causally to themselves alone."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        allowed = (query >= key) & (documents[row, query] == documents[row, key])
+        return allowed if window is None else allowed & (query - key < window)
+
+    rows, length = documents.shape
+    return create_block_mask(seen, B=rows, H=None, Q_LEN=length, KV_LEN=length, device=documents.device.type)
