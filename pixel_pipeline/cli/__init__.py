@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from pixel_pipeline.cli.base import base
 from pixel_pipeline.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, err
 from pixel_pipeline.cli.data import ingest, sample, status
 from pixel_pipeline.cli.demo import demo
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for command in (demo, doctor, sample, ingest, sync, status, detect, generate, vacuum):
     app.command()(command)
+app.add_typer(base, name="base")
 app.add_typer(families, name="families")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(s3, name="s3")
