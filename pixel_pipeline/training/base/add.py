@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.training.base.errors import BaseModelCorruptError, BaseModelError, BaseModelNotFoundError
 from pixel_pipeline.training.base.manifest import BaseManifest, manifest_key, prefix_of
-from pixel_pipeline.training.base.sources import obtain
+from pixel_pipeline.training.base.sources import SMOLLM2, SMOLLM2_SOURCE, obtain
 
 
 def add_base(
@@ -29,6 +29,12 @@ def add_base(
     Raises:
         BaseModelError, BaseModelCorruptError: it cannot be used as it is, or another model has the name.
     """
+    if wanted == SMOLLM2:
+        there = _existing(lake, name or SMOLLM2)
+        # Converting it takes half a minute, and gives what is there.
+        if there is not None and there.source == SMOLLM2_SOURCE:
+            report(f"{there.name} is in the lake already")
+            return there
     scratch = home / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix="base-") as place:

