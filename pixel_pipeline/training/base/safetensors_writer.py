@@ -106,8 +106,8 @@ def write_shards(
                 name, tensor = next(coming, (None, None))
                 if tensor is None or name != spec.name or tuple(tensor.shape) != spec.shape:
                     raise ValueError(f"{spec.name} {list(spec.shape)} is due, {name} came")
-                data = tensor.detach().to("cpu", TORCH_DTYPES[spec.dtype]).contiguous().view(torch.uint8)
-                view = data.numpy().reshape(-1).data
+                data = tensor.detach().to("cpu", TORCH_DTYPES[spec.dtype]).reshape(-1).view(torch.uint8)
+                view = data.numpy().data
                 digest.update(view)
                 _write(file.fileno(), view)
                 del tensor, data, view

@@ -26,7 +26,7 @@ SIZES: dict[str, Any] = {
     "num_key_value_heads": 2,
     "head_dim": 8,
     "max_position_embeddings": 128,
-    "initializer_range": 0.2,
+    "initializer_range": 0.15,
     "bos_token_id": 1,
     "eos_token_id": 2,
     "pad_token_id": 0,
