@@ -1,7 +1,6 @@
 """A GGUF file as a model folder with safetensors. Imports torch."""
 
 from importlib.util import find_spec
-import os
 from pathlib import Path
 
 from pixel_pipeline.training.base.architecture import tensor_shapes
@@ -31,8 +30,6 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
             hint="Install the extra: `pip install 'pixel-pipeline[base]'`.",
         )
     prepare_environment()
-    # transformers' switch does not reach the bar that it shows while it reads GGUF.
-    os.environ.setdefault("TQDM_DISABLE", "1")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, MistralForCausalLM
 

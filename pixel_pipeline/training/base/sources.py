@@ -85,6 +85,8 @@ def _name(text: str) -> str:
 
 
 def _smollm2(scratch: Path, report: Callable[[str], None]) -> SourceFolder:
+    # transformers' own switch does not reach the bar that it shows while it reads GGUF; tqdm reads this when it is imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     from pixel_pipeline.training.base.gguf import convert_gguf
 
     with TemporaryDirectory(dir=scratch, prefix="gguf-") as name:

@@ -63,7 +63,7 @@ def export_mixtral(
     size += sum(base.files[name].bytes for name in sides)
     report(f"writing {size:,} bytes ({size / 1e9:,.2f} GB) in {len(shards)} files of weights to {target}")
     with appearing(target, bytes=size) as folder:
-        digests = write_shards(folder, shards, _tensors(base, adapter, report))
+        digests = write_shards(folder, shards, merged_tensors(base, adapter, report))
         (folder / CONFIG).write_bytes(config)
         for name in sides:
             shutil.copyfile(base.folder / name, folder / name)
@@ -109,9 +109,10 @@ def plan_export(
     )
 
 
-def _tensors(
-    base: BaseModel, adapter: Adapter, report: Callable[[str], None]
+def merged_tensors(
+    base: BaseModel, adapter: Adapter, report: Callable[[str], None] = lambda line: None
 ) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of the export in the order of the plan, made one by one; not yet cast."""
     outer = base.outer_tensors()
     yield EMBEDDING, outer[EMBEDDING]
     with torch.inference_mode():

@@ -66,7 +66,7 @@ def verify_export(
 
     Args:
         adapter_model: From token ids [1, T] to logits [1, T, V] of what was trained, in fp32.
-        rows: Token ids [T], each row by itself.
+        rows: Token ids [T], each row by itself. The adapter model's logits of all of them are kept: 4 bytes a token and word.
 
     Raises:
         ExportCorruptError: a file is missing or changed, or transformers does not find every weight in them.
@@ -79,6 +79,9 @@ def verify_export(
             hint="Export with --format mixtral.",
         )
     record.check(folder)
+    # Before the export is loaded, so that whoever keeps no reference of the adapter model has one of the two in memory.
+    trained = [adapter_model(row.view(1, -1))[0] for row in rows]
+    del adapter_model
     silence_libraries()
     loaded: Any = MixtralForCausalLM.from_pretrained(
         folder,
@@ -96,9 +99,8 @@ def verify_export(
         )
     sums = _Sums()
     with torch.inference_mode():
-        for row in rows:
-            tokens = row.view(1, -1)
-            sums.add(adapter_model(tokens)[0], model(input_ids=tokens, use_cache=False).logits[0])
+        for row, trained_TV in zip(rows, trained, strict=True):
+            sums.add(trained_TV, model(input_ids=row.view(1, -1), use_cache=False).logits[0])
     result = Verification(
         dtype=record.dtype,
         tokens=sums.tokens,

@@ -2,17 +2,19 @@
 
 from pathlib import Path
 from typing import Any
+import weakref
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 import orjson
 import pytest
+from safetensors.torch import load_file
 import torch
 from transformers import AutoTokenizer, GenerationConfig, MixtralConfig
 
 from pixel_pipeline.training.base.model import BaseModel, open_folder
 from pixel_pipeline.training.export.adapter import Adapter
-from pixel_pipeline.training.export.mixtral import export_mixtral
+from pixel_pipeline.training.export.mixtral import export_mixtral, merged_tensors
 from pixel_pipeline.training.export.reference import reference_logits
 from pixel_pipeline.training.export.verify import Verification, verify_export
 from pixel_pipeline_tests.training.base.models import write_base
@@ -247,7 +249,19 @@ def test_layers_without_experts_have_a_zero_router_and_equal_experts(tmp_path: P
         )
 
 
-def open_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
+def test_tensors_are_made_one_by_one(tmp_path: Path) -> None:
+    base = open_folder(write_base(tmp_path / "base", num_hidden_layers=6))
+    adapter = write_adapter(tmp_path / "adapter", base)
+    made: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+    for _, tensor in merged_tensors(base, adapter):
+        made = [reference for reference in made if reference() is not None]
+        most = max(most, len(made))
+        made.append(weakref.ref(tensor))
+        del tensor
+    # The one before, the two norms of the layer, and a weight of the base that experts are merged from.
+    assert most <= 5
 
+
+def open_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {name: value for path in folder.glob("*.safetensors") for name, value in load_file(path).items()}
