@@ -4,11 +4,13 @@ import sys
 
 import typer
 
+from pixel_pipeline.cli.base import base
 from pixel_pipeline.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, err
 from pixel_pipeline.cli.data import ingest, sample, status
 from pixel_pipeline.cli.demo import demo
 from pixel_pipeline.cli.detect import detect
 from pixel_pipeline.cli.doctor import doctor
+from pixel_pipeline.cli.export import export, verify_export
 from pixel_pipeline.cli.families import families
 from pixel_pipeline.cli.generate import generate
 from pixel_pipeline.cli.quarantine import quarantine
@@ -24,8 +26,10 @@ app = typer.Typer(
     # A traceback with local variables would show conversations and secrets.
     pretty_exceptions_enable=False,
 )
-for command in (demo, doctor, sample, ingest, sync, status, detect, generate, vacuum):
+for command in (demo, doctor, sample, ingest, sync, status, detect, generate, export, vacuum):
     app.command()(command)
+app.command("verify-export")(verify_export)
+app.add_typer(base, name="base")
 app.add_typer(families, name="families")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(s3, name="s3")

@@ -8,6 +8,7 @@ CURATED = "curated"
 TOKENS = "tokens"
 REGISTRY = "config/dataset_registry.json"
 CURRENT_TOKENS = f"{TOKENS}/current.json"
+BASE_MODELS = "models/base"
 
 INTERNAL = "_pixel"
 INVENTORY = "_pixel/inventory"

@@ -1,0 +1,1 @@
+"""Base models: dense checkpoints in the lake that adapters are trained on."""

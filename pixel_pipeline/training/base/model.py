@@ -1,0 +1,182 @@
+"""A base model opened for reading: checked by its headers, read one layer at a time. Imports torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+import torch
+from torch import Tensor
+
+from pixel_pipeline.training.base.architecture import (
+    ARCHITECTURES,
+    EMBEDDING,
+    HEAD,
+    layer_shapes,
+    outer_shapes,
+    read_config,
+    tensor_shapes,
+)
+from pixel_pipeline.training.base.errors import BaseModelCorruptError, BaseModelError
+from pixel_pipeline.training.base.files import AGAIN, file_digests, model_files, weight_files
+from pixel_pipeline.training.base.manifest import FileDigest, base_digest
+from pixel_pipeline.training.base.tokenizer import check_tokenizer
+
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A dense Llama or Mistral in a local folder; `from_pretrained(base.folder)` loads it whole.
+
+    Attributes:
+        name: In the lake, or of its folder.
+        digest: Of architecture and weights.
+        config: transformers' configuration, complete.
+        dtype: Of the stored weights, as safetensors spells it.
+        files: Digests of the model's files.
+        shards: File of each tensor.
+    """
+
+    folder: Path
+    name: str
+    digest: str
+    config: Any
+    dtype: str
+    files: Mapping[str, FileDigest]
+    shards: Mapping[str, str]
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def architecture(self) -> str:
+        """Class of transformers."""
+        return ARCHITECTURES[self.config.model_type]
+
+    @property
+    def parameters(self) -> int:
+        """Count; a tied output head is not counted twice."""
+        return sum(torch.Size(shape).numel() for shape in tensor_shapes(self.config).values())
+
+    def layer_tensors(self, layer: int) -> dict[str, Tensor]:
+        """Tensors of one decoder layer by their names in it (`self_attn.q_proj.weight`), in the stored dtype.
+
+        They are views of the mapped file: memory is that of what is touched, and free again with them.
+        """
+        return self._read(f"model.layers.{layer}.", layer_shapes(self.config))
+
+    def outer_tensors(self) -> dict[str, Tensor]:
+        """Embedding, last norm and, where it is not tied, the output head, by their names on disk."""
+        return self._read("", outer_shapes(self.config))
+
+    def _read(self, prefix: str, names: Mapping[str, object]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for shard in sorted({self.shards[prefix + name] for name in names}):
+            try:
+                with safe_open(self.folder / shard, framework="pt") as file:
+                    for name in names:
+                        if self.shards[prefix + name] == shard:
+                            found[name] = file.get_tensor(prefix + name)
+            except (SafetensorError, OSError):
+                raise _damaged(self.folder / shard) from None
+        return {name: found[name] for name in names}
+
+
+def open_folder(
+    folder: Path, *, name: str | None = None, files: Mapping[str, FileDigest] | None = None
+) -> BaseModel:
+    """Open a model folder; its files are read once for their digests where these are not given.
+
+    Args:
+        files: Digests that were checked already.
+
+    Raises:
+        BaseModelError: another architecture, or a tokenizer of another model.
+        BaseModelCorruptError: a file is missing or cut short, or tensors are not those that the configuration asks for.
+    """
+    if not folder.is_dir():
+        raise BaseModelError(
+            f"There is no folder {folder}.", hint="Give a folder with safetensors and config.json."
+        )
+    names = model_files(folder)
+    config = read_config(folder)
+    shards, dtype = _check_tensors(folder, config)
+    check_tokenizer(folder, config)
+    digests = file_digests(folder, names) if files is None else files
+    return BaseModel(
+        folder=folder,
+        name=name or folder.resolve().name,
+        digest=base_digest(digests),
+        config=config,
+        dtype=dtype,
+        files=digests,
+        shards=shards,
+    )
+
+
+def _check_tensors(folder: Path, config: Any) -> tuple[dict[str, str], str]:
+    """File of each tensor and their dtype, from the headers alone."""
+    wanted = tensor_shapes(config)
+    shards: dict[str, str] = {}
+    dtypes: dict[str, int] = {}
+    unknown: list[str] = []
+    for shard in weight_files(folder):
+        try:
+            with safe_open(folder / shard, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118  not a mapping
+                    part = file.get_slice(name)
+                    if name not in wanted:
+                        # Old checkpoints carry rotary frequencies, which are computed; a tied head may be there twice.
+                        if not name.endswith("rotary_emb.inv_freq") and name != HEAD:
+                            unknown.append(name)
+                        elif name == HEAD and not _equals_embedding(folder, shard):
+                            raise BaseModelError(
+                                f"{folder} has an output head of its own, but its config.json ties it to the embedding.",
+                                hint="Set tie_word_embeddings to false in config.json.",
+                            )
+                        continue
+                    shape = tuple(part.get_shape())
+                    if shape != wanted[name]:
+                        raise BaseModelCorruptError(
+                            f"{name} in {shard} is {list(shape)}; config.json asks for {list(wanted[name])}.",
+                            hint="Weights and config.json are of different models: take both from one source.",
+                        )
+                    shards[name] = shard
+                    dtypes[part.get_dtype()] = dtypes.get(part.get_dtype(), 0) + 1
+        except (SafetensorError, OSError):
+            raise _damaged(folder / shard) from None
+    missing = sorted(wanted.keys() - shards.keys())
+    if missing or unknown:
+        what = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which its architecture has not"
+        count = len(missing or unknown)
+        raise BaseModelCorruptError(
+            f"{folder} {what}{f' ({count} such tensors)' if count > 1 else ''}.", hint=AGAIN
+        )
+    strange = sorted(dtypes.keys() - DTYPES.keys())
+    if strange:
+        raise BaseModelError(
+            f"{folder} has weights of type {', '.join(strange)}.",
+            hint="Take the model in bf16, fp16 or fp32.",
+        )
+    return shards, max(dtypes, key=lambda dtype: dtypes[dtype])
+
+
+def _equals_embedding(folder: Path, shard: str) -> bool:
+    for other in weight_files(folder):
+        with safe_open(folder / other, framework="pt") as file:
+            if EMBEDDING in file.keys():  # noqa: SIM118  not a mapping
+                embedding = file.get_tensor(EMBEDDING)
+                with safe_open(folder / shard, framework="pt") as head:
+                    return torch.equal(embedding, head.get_tensor(HEAD))
+    return False
+
+
+def _damaged(path: Path) -> BaseModelCorruptError:
+    return BaseModelCorruptError(
+        f"{path} is missing, cut short or no safetensors file.",
+        hint="Delete it and open the base model again, or copy it again where it is a folder of yours.",
+    )

@@ -1,0 +1,43 @@
+"""Whether a tokenizer belongs to an embedding. Torch-free."""
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from pixel_pipeline.training.base.errors import BaseModelError
+from pixel_pipeline.training.base.files import TOKENIZER
+
+# Embeddings are padded for fast kernels, some by hundreds of rows; by more than this share, the tokenizer is another model's.
+MOST_PADDING = 0.1
+
+
+def check_tokenizer(folder: Path, config: Any) -> None:
+    """Refuse a tokenizer that does not match the embedding, and special tokens of the configuration outside of it.
+
+    Raises:
+        BaseModelError: saying both sizes.
+    """
+    path, rows = folder / TOKENIZER, config.vocab_size
+    try:
+        vocabulary = Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+    except Exception:  # noqa: BLE001  the library raises bare exceptions that quote the file
+        raise BaseModelError(f"{path} is no tokenizer.", hint="Take it from the model's source.") from None
+    size = max(vocabulary.values(), default=-1) + 1
+    if size > rows or rows - size > MOST_PADDING * rows:
+        raise BaseModelError(
+            f"The tokenizer of {folder} has ids up to {size - 1:,}, the embedding {rows:,} rows: they are of different models.",
+            hint="Put the tokenizer that the weights were trained with into the folder.",
+        )
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    for name, token in [
+        ("bos", config.bos_token_id),
+        ("pad", config.pad_token_id),
+        *(("eos", end) for end in ends),
+    ]:
+        # Some configurations spell "no padding" as -1.
+        if token is not None and not (0 <= token < rows or (name == "pad" and token == -1)):
+            raise BaseModelError(
+                f"{name}_token_id {token} of {folder} is outside of the embedding's {rows:,} rows.",
+                hint="Correct it in config.json.",
+            )
