@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import time
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from benchmarks.harness import BenchmarkError, serve
 from pixel_pipeline.compute.local import LocalExecutor
@@ -60,11 +60,27 @@ def pieces_of(path: str) -> list[Piece]:
 
 def _convert_piece(out: Path, numbered: tuple[int, tuple[str, Piece]]) -> int:
     number, (path, piece) = numbered
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         file.seek(piece.start)
-        content = io.BytesIO(file.read(piece.end - piece.start))
-    entry = _convert(piece, content, bucket=_Folder(out), number=number)
+        content = _Part(file, piece.end - piece.start)
+        entry = _convert(piece, cast(BinaryIO, content), bucket=_Folder(out), number=number)
     return entry.records_out
+
+
+class _Part(io.RawIOBase):
+    """The next bytes of a file, so many of them; read as they are asked for, as those of an object are."""
+
+    def __init__(self, file: io.FileIO, size: int) -> None:
+        self._file = file
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = self._file.readinto(memoryview(buffer)[: self._left]) or 0
+        self._left -= size
+        return size
 
 
 def _source(key: str, *, size: int) -> SourceObject:
