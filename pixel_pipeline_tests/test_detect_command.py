@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pixel_pipeline.cli import app
+from pixel_pipeline.cli.console import out
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.resolution import DatasetNotFoundError
 from pixel_pipeline.lake.store import Lake
@@ -24,7 +25,10 @@ ALONE = {"conversations": [{"from": "human", "value": "Dear diary, secret words"
 
 
 def pixel(*arguments: str) -> Result:
-    result = CliRunner().invoke(app, ["detect", *arguments], env={"COLUMNS": "200"})
+    with pytest.MonkeyPatch.context() as patch:
+        # Read from the environment when the console is made, which may be long ago.
+        patch.setattr(out, "_width", 200)
+        result = CliRunner().invoke(app, ["detect", *arguments])
     if isinstance(result.exception, PixelError):
         raise result.exception
     assert "secret words" not in result.output
