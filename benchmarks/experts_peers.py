@@ -103,7 +103,7 @@ def expert_loop(steps: int, **sizes: Any) -> Work:
 
 
 def shared_expert_loop(steps: int, **sizes: Any) -> Work:
-    """The same loop at its best: gate and up once for each token, as MoE-PEFT has it for Llama, and gathers by `index_select`."""
+    """As it does it for Llama: gate and up once for each token, then sliced by indexing."""
     return _loop(steps, sizes, shared=True)
 
 
@@ -114,6 +114,9 @@ def _loop(steps: int, sizes: dict[str, Any], *, shared: bool) -> Work:
     import torch.nn.functional as F
 
     rank, experts, top_k = sizes["rank"], sizes["experts"], sizes["experts_per_token"]
+
+    def take(rows: Tensor, chosen: Tensor) -> Tensor:
+        return rows[None, chosen].reshape(-1, rows.size(-1))
 
     class Change(nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:
@@ -147,13 +150,12 @@ def _loop(steps: int, sizes: dict[str, Any], *, shared: bool) -> Work:
             result = torch.zeros_like(x)
             for expert, (gate, up, down) in enumerate(self.changes):
                 place, token = torch.where(mask[expert])
+                own = take(x, token)
                 if common is None:
-                    own = x[token]
                     gate_own, up_own = base.gate_proj(own), base.up_proj(own)
-                    weight = weights[token, place, None]
                 else:
-                    own, gate_own, up_own = (value.index_select(0, token) for value in (x, *common))
-                    weight = weights.view(-1).index_select(0, token * top_k + place).unsqueeze(1)
+                    gate_own, up_own = (take(value, token) for value in common)
+                weight = weights[token, place, None]
                 h = base.act_fn(gate(gate_own, own)) * up(up_own, own)
                 result.index_add_(0, token, down(base.down_proj(h), h) * weight)
             return result.view(hidden_states.shape)
@@ -179,5 +181,10 @@ def _loop(steps: int, sizes: dict[str, Any], *, shared: bool) -> Work:
 
 
 if __name__ == "__main__":
-    jobs: list[Callable[..., Work]] = [upcycled_mixtral, dense_lora, expert_loop, shared_expert_loop]
+    jobs: list[Callable[..., Work]] = [
+        upcycled_mixtral,
+        dense_lora,
+        expert_loop,
+        shared_expert_loop,
+    ]
     serve({job.__name__: job for job in jobs}, libraries=LIBRARIES)

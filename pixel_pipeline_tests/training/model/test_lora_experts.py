@@ -58,8 +58,10 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 def assert_exact(ffn: MixtureFFN, x: Tensor) -> None:
     fast, plain = results(ffn, x, MixtureFFN.forward), results(ffn, x, plain_forward)
+    # With one expert a token the router's gradient is a difference of equals: rounding is that of the largest numbers.
+    largest = max(1.0, *(float(tensor.detach().abs().max()) for tensor in plain))
     for one, other in zip(fast, plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11 * largest)
 
 
 @settings(max_examples=40, deadline=None)
