@@ -98,7 +98,8 @@ def verify_export(
     else:
         err.print(
             f"{'the same model' if result.passed else 'NOT the same model'} ({result.dtype}, {result.tokens:,} tokens): "
-            f"largest difference of a logit {result.max_logit_difference:.2g}; KL mean {result.mean_kl:.2g}, max "
+            f"largest difference of a logit {result.max_logit_difference:.2g} in {result.arithmetic} arithmetic "
+            f"({result.served_logit_difference:.2g} as served); KL mean {result.mean_kl:.2g}, max "
             f"{result.max_kl:.2g} nats; same likeliest token {result.same_choice:.1%}",
             soft_wrap=True,
         )

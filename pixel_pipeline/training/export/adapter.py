@@ -59,6 +59,10 @@ class LowRank:
     A: Tensor
     B: Tensor
 
+    def to(self, dtype: torch.dtype) -> "LowRank":
+        """The same in another dtype."""
+        return LowRank(A=self.A.to(dtype), B=self.B.to(dtype))
+
 
 @dataclass(frozen=True)
 class LayerAdapter:
@@ -67,6 +71,14 @@ class LayerAdapter:
     router: Tensor | None
     experts: dict[str, LowRank]
     attention: dict[str, LowRank]
+
+    def to(self, dtype: torch.dtype) -> "LayerAdapter":
+        """The same in another dtype."""
+        return LayerAdapter(
+            router=None if self.router is None else self.router.to(dtype),
+            experts={name: change.to(dtype) for name, change in self.experts.items()},
+            attention={name: change.to(dtype) for name, change in self.attention.items()},
+        )
 
 
 @dataclass(frozen=True)

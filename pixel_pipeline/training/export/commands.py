@@ -83,6 +83,8 @@ def verify_folder(
     prepare_environment()
     record = ExportRecord.read(folder)
     with adapter_folder(lake, checkpoint or record.adapter) as (place, source):
+        import torch
+
         from pixel_pipeline.training.export.adapter import Adapter
         from pixel_pipeline.training.export.reference import reference_logits
         from pixel_pipeline.training.export.verify import verify_export
@@ -95,8 +97,11 @@ def verify_folder(
             )
         model = open_base(lake, base or record.base, home=home)
         adapter.check(model)
+        dtype = torch.float64 if record.dtype == "fp32" else torch.float32
         return verify_export(
-            folder, reference_logits(model, adapter), conversation_rows(folder, rows=rows, length=length)
+            folder,
+            reference_logits(model, adapter, dtype=dtype),
+            conversation_rows(folder, rows=rows, length=length),
         )
 
 

@@ -15,13 +15,15 @@ from pixel_pipeline.training.base.model import BaseModel
 from pixel_pipeline.training.export.adapter import ATTENTION, Adapter, LayerAdapter, LowRank
 
 
-def reference_logits(base: BaseModel, adapter: Adapter) -> Callable[[Tensor], Tensor]:
-    """A function from token ids [B, T] to fp32 logits [B, T, V] of the adapter model, on the CPU."""
+def reference_logits(
+    base: BaseModel, adapter: Adapter, *, dtype: torch.dtype = torch.float32
+) -> Callable[[Tensor], Tensor]:
+    """A function from token ids [B, T] to logits [B, T, V] of the adapter model, on the CPU, computed in `dtype`."""
     load: Any = {"llama": LlamaForCausalLM, "mistral": MistralForCausalLM}[base.config.model_type]
-    model = load.from_pretrained(base.folder, dtype=torch.float32, local_files_only=True).eval()
+    model = load.from_pretrained(base.folder, dtype=dtype, local_files_only=True).eval()
     about = adapter.description
     for number, layer in enumerate(model.model.layers):
-        changes = adapter.layer(number)
+        changes = adapter.layer(number).to(dtype)
         for name, matrix in ATTENTION.items():
             if name in changes.attention:
                 attribute = matrix.removeprefix("self_attn.").removesuffix(".weight")
