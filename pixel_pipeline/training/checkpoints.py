@@ -12,6 +12,7 @@ from typing import Self
 
 from pixel_pipeline.lake.store import Bucket, Lake
 from pixel_pipeline.training.errors import CheckpointCorruptError, CheckpointNotFoundError
+from pixel_pipeline.training.run_state import ADAPTER_FILE, MODEL_FILE
 from pixel_pipeline.training.shard_cache import file_sha256
 
 FORMAT = "pixel-checkpoint/1"
@@ -91,6 +92,11 @@ class CheckpointManifest:
     step: int
     final: bool
     files: dict[str, CheckpointFile]
+
+    @property
+    def weights(self) -> CheckpointFile:
+        """The trained weights: of the adapters, or of the whole model."""
+        return self.files[ADAPTER_FILE if ADAPTER_FILE in self.files else MODEL_FILE]
 
     @classmethod
     def load(cls, lake: Lake, ref: CheckpointRef) -> Self:

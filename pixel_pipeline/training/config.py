@@ -6,10 +6,21 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pixel_pipeline.training.errors import TrainingConfigError
+from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.shapes import PRESETS, ModelShape
 
-# They change when things are written, never what is trained, so two runs that differ only here are one run.
-OPERATIONAL_FIELDS = frozenset({"log_every_seconds", "checkpoint_every_seconds"})
+# They change when things are written, and in which order the same sums are taken, never what is trained: two runs that differ
+# only here are one run, and a window may have settings of its own.
+OPERATIONAL_FIELDS = frozenset(
+    {
+        "log_every_seconds",
+        "checkpoint_every_seconds",
+        "rows_per_micro_batch",
+        "checkpoint_activations",
+        "compile",
+        "loggers",
+    }
+)
 
 
 class TrainingConfig(BaseModel):
@@ -20,6 +31,24 @@ class TrainingConfig(BaseModel):
     preset: str = Field("nano", description="Name of the model's sizes", json_schema_extra={"unit": "name"})
     shape: ModelShape | None = Field(
         None, description="Sizes to use in place of the preset's", json_schema_extra={"unit": "sizes"}
+    )
+    base: str | None = Field(
+        None,
+        description="Base model that adapters are trained on: a name in the lake, or a folder; none: a Mixtral from scratch",
+        json_schema_extra={"unit": "name"},
+    )
+    adapters: AdaptersConfig = Field(
+        AdaptersConfig(), description="Sizes of the adapters on `base`", json_schema_extra={"unit": "sizes"}
+    )
+    dense_baseline: bool = Field(
+        False,
+        description="Train plain LoRA with as many parameters as `adapters` has, for comparison",
+        json_schema_extra={"unit": "flag"},
+    )
+    domains: ExpertDomains | None = Field(
+        None,
+        description="Families or categories that experts are named after",
+        json_schema_extra={"unit": "domains"},
     )
     steps: int = Field(gt=0, description="Optimizer steps", json_schema_extra={"unit": "steps"})
     rows_per_step: int = Field(
@@ -47,6 +76,21 @@ class TrainingConfig(BaseModel):
     router_aux_loss_coefficient: float = Field(
         0.01, ge=0, description="Weight of the load-balancing loss", json_schema_extra={"unit": "ratio"}
     )
+    router_z_loss_coefficient: float = Field(
+        1e-3, ge=0, description="Weight of the router's z-loss", json_schema_extra={"unit": "ratio"}
+    )
+    spike_threshold: float | None = Field(
+        10.0,
+        gt=0,
+        description="A step whose loss lies so many deviations above the median of those before is left out; none: no guard",
+        json_schema_extra={"unit": "deviations"},
+    )
+    early_stopping_patience: int | None = Field(
+        None,
+        gt=0,
+        description="End after so many validations without a better loss; none: never",
+        json_schema_extra={"unit": "validations"},
+    )
     seed: int = Field(
         7, ge=0, description="Seed of the weights and of the row order", json_schema_extra={"unit": "seed"}
     )
@@ -67,6 +111,25 @@ class TrainingConfig(BaseModel):
     )
     checkpoint_every_seconds: float = Field(
         60.0, ge=0, description="Time between two checkpoints", json_schema_extra={"unit": "seconds"}
+    )
+    rows_per_micro_batch: int | None = Field(
+        None,
+        gt=0,
+        description="Rows that pass the model at a time; none: all rows of a step",
+        json_schema_extra={"unit": "rows"},
+    )
+    checkpoint_activations: bool = Field(
+        False,
+        description="Keep only each layer's input for the backward pass: less memory, a third more work",
+        json_schema_extra={"unit": "flag"},
+    )
+    compile: bool = Field(
+        False, description="Compile each decoder layer, on a GPU", json_schema_extra={"unit": "flag"}
+    )
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        ("tensorboard",),
+        description="Where curves are logged to besides",
+        json_schema_extra={"unit": "names"},
     )
     device: Literal["cpu", "h100"] = Field(
         "cpu", description="Device that must be there", json_schema_extra={"unit": "device"}
@@ -102,6 +165,8 @@ class TrainingConfig(BaseModel):
             raise ValueError("preset becomes part of the run's name: letters, digits and underscores only")
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
+        if self.domains is not None and (self.base is None or not self.adapters.routed):
+            raise ValueError("domains need a base model with more than one expert")
         return self
 
     @property
@@ -117,5 +182,10 @@ class TrainingConfig(BaseModel):
     def identity(self) -> dict[str, object]:
         """All that the trained weights and their recorded history depend on, as plain types."""
         values = self.model_dump(mode="json", exclude=set(OPERATIONAL_FIELDS))
-        values["shape"] = self.model_shape.model_dump(mode="json")
+        if self.base is None:
+            values["shape"] = self.model_shape.model_dump(mode="json")
+            del values["adapters"], values["dense_baseline"]
+        else:
+            # Not by its name or place: the run's identity has the digest of the base model.
+            del values["shape"], values["base"]
         return values

@@ -41,3 +41,7 @@ class TrainingInterruptedError(PixelError):
 
 class AdapterError(PixelError):
     """Adapters and the model that they are to change do not fit each other."""
+
+
+class TrainingMemoryError(PixelError):
+    """The device has too little memory for a step."""

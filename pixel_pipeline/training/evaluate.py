@@ -7,7 +7,6 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 import sys
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from pixel_pipeline.code_version import code_version
@@ -16,11 +15,10 @@ from pixel_pipeline.lake.memo import fingerprint
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, download
+from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef
 from pixel_pipeline.training.errors import TrainingDataError
-from pixel_pipeline.training.evaluation_report import EvaluationReport, FamilyResult
+from pixel_pipeline.training.evaluation_report import MOST_ROWS, EvaluationReport, FamilyResult
 from pixel_pipeline.training.hosting import Host, run_hosted
-from pixel_pipeline.training.run_state import MODEL_FILE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from pixel_pipeline.training.scoring import Score
 
 SPLIT = "test"
-# Bounds the time on a large held-out split; rows are dealt out over families in turn.
-MOST_ROWS = 512
 
 
 def evaluate(
@@ -60,7 +56,7 @@ def evaluate(
         code_version("pixel_pipeline.training"),
         manifest_key,
         most_rows,
-        CheckpointManifest.load(lake, ref).files[MODEL_FILE].sha256,
+        CheckpointManifest.load(lake, ref).weights.sha256,
     )
     # Remembered in the checkpoint bucket, beside what it tells of: the lake may be another one next time.
     known = _stored(lake, ref, recipe=recipe)
@@ -73,31 +69,27 @@ def evaluate(
     from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
     from pixel_pipeline.training.data import ShardDataset, rows_by_family
     from pixel_pipeline.training.environment import silence_libraries
-    from pixel_pipeline.training.model.from_scratch import load_model
+    from pixel_pipeline.training.models import open_checkpoint
     from pixel_pipeline.training.scoring import score_families
-    from pixel_pipeline.training.state import INFERENCE_FILES
 
     silence_libraries()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     use_reproducible_arithmetic(device)
-    with TemporaryDirectory(prefix="pixel-evaluation-") as name:
-        stored = download(lake, ref, folder=Path(name), names=INFERENCE_FILES)
-        if stored.files["tokenizer.json"].sha256 != manifest.tokenizer.sha256:
+    home = get_settings().home
+    dataset = ShardDataset(manifest, split=SPLIT, bucket=lake.data, cache=cache or home / "cache")
+    rows = rows_by_family(dataset, limit=most_rows)
+    with open_checkpoint(lake, ref, home=home, device=device) as opened:
+        if opened.tokenizer_sha256 != manifest.tokenizer.sha256:
             raise TrainingDataError(
                 f"{ref.uri(lake)} was trained with another tokenizer than that of {lake.data.uri(manifest_key)}.",
                 hint="Evaluate it on its own shards, or train a checkpoint on these.",
             )
-        model = load_model(Path(name), device=device)
-    dataset = ShardDataset(
-        manifest, split=SPLIT, bucket=lake.data, cache=cache or get_settings().home / "cache"
-    )
-    rows = rows_by_family(dataset, limit=most_rows)
-    score = score_families(model, dataset, rows=rows)
+        score = score_families(opened.model, dataset, rows=rows)
     assert score is not None
     result = _report_of(
         score,
         checkpoint=ref.uri(lake),
-        model_sha256=stored.files[MODEL_FILE].sha256,
+        model_sha256=opened.weights_sha256,
         dataset_version=manifest.dataset_version,
     )
     _store(lake, ref, result=result, recipe=recipe)

@@ -1,6 +1,8 @@
 """What a run is called: a name derived from all that its weights depend on. Torch-free."""
 
 from hashlib import sha256
+from pathlib import PurePath
+import re
 
 import orjson
 
@@ -11,33 +13,40 @@ from pixel_pipeline.training.config import TrainingConfig
 # The modules that the trained weights depend on. Changing a plot must not train anew.
 WEIGHT_MODULES = (
     "pixel_pipeline.training.arithmetic",
-    "pixel_pipeline.training.callbacks.loss_history",
+    "pixel_pipeline.training.callbacks.early_stopping",
     "pixel_pipeline.training.callbacks.validation",
     "pixel_pipeline.training.data",
     "pixel_pipeline.training.experts",
     "pixel_pipeline.training.fit",
     "pixel_pipeline.training.losses",
-    "pixel_pipeline.training.model.dispatch",
-    "pixel_pipeline.training.model.from_scratch",
+    "pixel_pipeline.training.model",
+    "pixel_pipeline.training.models",
     "pixel_pipeline.training.module",
     "pixel_pipeline.training.packing",
     "pixel_pipeline.training.scoring",
+    "pixel_pipeline.training.spike_guard",
     "pixel_pipeline.training.state",
 )
 
 
-def run_identity(config: TrainingConfig, manifest: ShardManifest) -> dict[str, object]:
-    """Dataset, tokenizer, configuration and code of a run, as plain types."""
+def run_identity(
+    config: TrainingConfig, manifest: ShardManifest, *, base_digest: str | None
+) -> dict[str, object]:
+    """Dataset, tokenizer, configuration, base model and code of a run, as plain types."""
     return {
         "dataset_version": manifest.dataset_version,
         "sequence_length": manifest.sequence_length,
         "tokenizer": manifest.tokenizer.digest,
+        "base": base_digest,
         "config": config.identity(),
         "code_version": code_version(*WEIGHT_MODULES),
     }
 
 
-def run_name(config: TrainingConfig, manifest: ShardManifest) -> str:
-    """`<preset>-<12 hex digits>`: the same inputs always give the same name."""
-    identity = orjson.dumps(run_identity(config, manifest), option=orjson.OPT_SORT_KEYS)
-    return f"{config.preset}-{sha256(identity).hexdigest()[:12]}"
+def run_name(config: TrainingConfig, manifest: ShardManifest, *, base_digest: str | None) -> str:
+    """`<preset or base>-<12 hex digits>`: the same inputs always give the same name."""
+    identity = orjson.dumps(
+        run_identity(config, manifest, base_digest=base_digest), option=orjson.OPT_SORT_KEYS
+    )
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "-", PurePath(config.base).name) if config.base else config.preset
+    return f"{stem}{'-dense' if config.dense_baseline else ''}-{sha256(identity).hexdigest()[:12]}"

@@ -1,10 +1,11 @@
 """Runs the steps that a run still lacks, on this machine. Imports torch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import shutil
 from tempfile import TemporaryDirectory, gettempdir
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -12,29 +13,37 @@ import torch
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
+from pixel_pipeline.training.base.files import TOKENIZER_FILES
+from pixel_pipeline.training.base.model import BaseModel
 from pixel_pipeline.training.callbacks.checkpointing import Checkpointing
+from pixel_pipeline.training.callbacks.curves import Curves
+from pixel_pipeline.training.callbacks.early_stopping import EarlyStopping
 from pixel_pipeline.training.callbacks.interruption import Interruption
-from pixel_pipeline.training.callbacks.loss_history import LossHistory
 from pixel_pipeline.training.callbacks.progress import Progress
+from pixel_pipeline.training.callbacks.router_watch import RouterWatch
+from pixel_pipeline.training.callbacks.throughput import Throughput
 from pixel_pipeline.training.callbacks.validation import HeldOutLoss
+from pixel_pipeline.training.callbacks.window import Window
 from pixel_pipeline.training.checkpoints import CheckpointRef, download, prune, publish
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.data import ShardDataset, StepSampler, rows_by_family, training_loader
 from pixel_pipeline.training.environment import silence_libraries
-from pixel_pipeline.training.errors import CheckpointSpaceError, TrainingInterruptedError
-from pixel_pipeline.training.model.from_scratch import (
-    build_model,
-    load_model,
-    mixtral_config,
-    parameter_counts,
+from pixel_pipeline.training.errors import (
+    CheckpointSpaceError,
+    TrainingDataError,
+    TrainingInterruptedError,
+    TrainingMemoryError,
 )
+from pixel_pipeline.training.evaluation_report import MOST_ROWS
+from pixel_pipeline.training.loggers import open_loggers
+from pixel_pipeline.training.model.adapters_config import ExpertDomains
+from pixel_pipeline.training.models import new_model, read_model
 from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.shard_cache import cached_object
 from pixel_pipeline.training.state import (
     OptimizerState,
     read_optimizer,
-    restore_rng,
     write_checkpoint_folder,
 )
 
@@ -50,8 +59,11 @@ class Fit:
 
     Args:
         start: State to go on from; step 0 for a new run.
+        base: Base model of the adapters; None from scratch.
+        home: Folder of logs and caches.
         cache: Folder of local copies of lake objects.
         device: Checked already.
+        deadline: Of `time.monotonic`: when the process has to be done with training and what comes after it.
     """
 
     config: TrainingConfig
@@ -59,15 +71,21 @@ class Fit:
     manifest: ShardManifest
     run: str
     start: RunState
+    base: BaseModel | None
+    home: Path
     cache: Path
     device: torch.device
+    deadline: float | None
     report: Callable[[str], None]
+    _interruption: Interruption = field(init=False)
+    _early_stopping: EarlyStopping = field(init=False)
 
     def run_to_end(self) -> CheckpointRef:
-        """Train the missing steps; returns the final checkpoint.
+        """Train the missing steps, as far as the window reaches; returns the last checkpoint.
 
         Raises:
             TrainingInterruptedError: SIGINT or SIGTERM came; a checkpoint of the steps done is durable.
+            TrainingMemoryError: a step needs more memory than the device has.
         """
         use_reproducible_arithmetic(self.device)
         silence_libraries()
@@ -76,7 +94,7 @@ class Fit:
             for split in ("train", "validation")
         }
         module = self._module()
-        trainer = self._trainer(validation=data["validation"])
+        trainer = self._trainer(module, data)
         sampler = StepSampler(
             len(data["train"]),
             rows_per_step=self.config.rows_per_step,
@@ -89,8 +107,12 @@ class Fit:
         except SystemExit:
             # Lightning's answer to a signal that comes before our handlers are in place, ahead of the first step.
             raise KeyboardInterrupt from None
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise self._out_of_memory() from None
         done = CheckpointRef(run=self.run, step=module.steps_done)
-        if done.step < self.config.steps:
+        if self._interruption.requested and done.step < self.config.steps:
             raise TrainingInterruptedError(
                 f"Training was interrupted at step {done.step}/{self.config.steps}; checkpoint: {done.uri(self.lake)}.",
                 hint="Run the same command again to go on from there.",
@@ -104,78 +126,157 @@ class Fit:
             with TemporaryDirectory(prefix="pixel-resume-") as name:
                 folder = Path(name)
                 download(self.lake, ref, folder=folder)
-                model = load_model(folder, device=self.device)
+                model = read_model(folder, base=self.base, device=self.device)
                 optimizer = read_optimizer(folder)
-                restore_rng(folder)
         else:
-            sizes = mixtral_config(
-                self.config.model_shape,
-                tokenizer=self.manifest.tokenizer,
-                sequence_length=self.manifest.sequence_length,
-            )
-            model = build_model(sizes, seed=self.config.seed, device=self.device)
-        total, active = parameter_counts(model)
+            model = new_model(self.config, self.manifest, base=self.base, device=self.device)
+        total, active = model.parameter_counts()
+        trained = sum(parameter.numel() for parameter in model.trained_parameters().values())
         self.start = replace(self.start, parameters=(total, active))
-        self.report(f"{total / 1e6:.1f} M parameters, {active / 1e6:.1f} M active for a token")
+        self.report(
+            f"{total / 1e6:.1f} M parameters, {active / 1e6:.1f} M active for a token"
+            f"{f', {trained / 1e6:.1f} M trained' if trained != total else ''}"
+        )
+        model.checkpoint_activations(self.config.checkpoint_activations)
+        if self.config.compile:
+            model.compile_blocks()
         # Lightning puts the mode back after each hook; from_pretrained leaves a model in evaluation mode.
         model.train()
-        return MoEModule(model, config=self.config, start_step=self.start.step, optimizer_state=optimizer)
+        return MoEModule(
+            model,
+            config=self.config,
+            history=self.start.history,
+            domain_of=domains_of_families(self.config.domains, self.manifest),
+            optimizer_state=optimizer,
+            report=self.report,
+        )
 
-    def _trainer(self, *, validation: ShardDataset) -> pl.Trainer:
-        interruption = Interruption(self.report)
-        history = self.start.history
-
-        def interrupted() -> bool:
-            return interruption.requested
-
+    def _trainer(self, module: MoEModule, data: Mapping[str, ShardDataset]) -> pl.Trainer:
+        config, history, validation = self.config, self.start.history, data["validation"]
+        self._interruption = interruption = Interruption(self.report)
+        throughput = Throughput(history, model=module.trained, length=self.manifest.sequence_length)
         held_out = HeldOutLoss(
             validation,
-            rows=rows_by_family(validation, limit=self.config.validation_rows),
+            rows=rows_by_family(validation, limit=config.validation_rows),
             history=history,
             report=self.report,
-            stopping=interrupted,
+            stopping=lambda: interruption.requested,
         )
+        checkpointing = Checkpointing(self._save, every_seconds=config.checkpoint_every_seconds)
+        self._early_stopping = EarlyStopping(
+            history, patience=config.early_stopping_patience, report=self.report
+        )
+
+        def reserve() -> float:
+            """Two steps, two checkpoints, and the evaluation at the speed of validation."""
+            test = self.manifest.splits.get("test")
+            rows = min(test.rows, MOST_ROWS) if test else 0
+            evaluation = held_out.slowest * rows / max(config.validation_rows, 1)
+            return 2 * throughput.slowest_step + 2 * checkpointing.slowest + evaluation
+
         return pl.Trainer(
             accelerator="gpu" if self.device.type == "cuda" else "cpu",
             devices=[self.device.index] if self.device.type == "cuda" else 1,
-            precision="bf16-mixed" if self.config.precision == "bf16-mixed" else "32-true",
-            max_steps=self.config.steps - self.start.step,
-            max_epochs=-1,
-            # In this order they hear of a step: a checkpoint holds the step's loss and validation.
+            precision="bf16-mixed" if config.precision == "bf16-mixed" and self.base is None else "32-true",
+            # The sampler has the steps that are missing.
+            max_epochs=1,
+            # In this order they hear of a step: a checkpoint holds the step's validation, and what ended the run.
             callbacks=[
                 interruption,
-                LossHistory(history),
-                Progress(history, report=self.report, every_seconds=self.config.log_every_seconds),
+                throughput,
                 held_out,
-                Checkpointing(
-                    self._save, every_seconds=self.config.checkpoint_every_seconds, interrupted=interrupted
+                self._early_stopping,
+                Window(self.deadline, reserve=reserve, report=self.report),
+                RouterWatch(self.report),
+                Progress(
+                    history,
+                    throughput=throughput,
+                    report=self.report,
+                    every_seconds=config.log_every_seconds,
                 ),
+                Curves(history, throughput=throughput, every_seconds=config.log_every_seconds),
+                checkpointing,
             ],
+            log_every_n_steps=1,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            logger=False,
+            logger=open_loggers(config.loggers, run=self.run, folder=self.home / "logs"),
             use_distributed_sampler=False,
         )
 
-    def _save(self, module: MoEModule) -> None:
+    def _save(self, module: MoEModule, *, best: bool) -> None:
         ref = CheckpointRef(run=self.run, step=module.steps_done)
-        tokenizer = self.manifest.tokenizer
-        _check_space(bytes_needed=CHECKPOINT_BYTES_PER_PARAMETER * self.start.parameters[0])
+        trained = sum(parameter.numel() for parameter in module.trained.trained_parameters().values())
+        _check_space(bytes_needed=CHECKPOINT_BYTES_PER_PARAMETER * trained)
         with TemporaryDirectory(prefix="pixel-checkpoint-") as name:
             folder = Path(name)
             write_checkpoint_folder(
                 folder,
-                model=module.model,
+                model=module.trained,
                 optimizer=module.optimizer_state(),
                 state=replace(self.start, step=ref.step),
-                tokenizer_file=cached_object(
-                    self.lake.data, tokenizer.key, sha256=tokenizer.sha256, folder=self.cache
-                ),
+                tokenizer=self._tokenizer_files(),
             )
-            publish(self.lake, ref, folder=folder, final=ref.step == self.config.steps)
+            final = ref.step == self.config.steps or self._early_stopping.stopped
+            publish(self.lake, ref, folder=folder, final=final)
         prune(self.lake, self.run, keep=KEPT_CHECKPOINTS)
         self.report(f"checkpoint {ref.uri(self.lake)}")
+
+    def _tokenizer_files(self) -> Path | dict[str, Path]:
+        if self.base is not None:
+            return {
+                name: self.base.folder / name
+                for name in TOKENIZER_FILES
+                if (self.base.folder / name).is_file()
+            }
+        own = self.manifest.tokenizer
+        return cached_object(self.lake.data, own.key, sha256=own.sha256, folder=self.cache)
+
+    def _out_of_memory(self) -> TrainingMemoryError:
+        rows = self.config.rows_per_micro_batch or self.config.rows_per_step
+        if rows > 1:
+            change = f"Set rows_per_micro_batch to {rows // 2} (it is {rows})"
+        elif not self.config.checkpoint_activations:
+            change = "Set checkpoint_activations to true"
+        else:
+            change = "Materialize token_shards with shorter rows (PIXEL_SEQUENCE_LENGTH), or take a smaller base model"
+        return TrainingMemoryError(
+            f"A step of {rows} rows of {self.manifest.sequence_length:,} tokens does not fit the memory of {self.device}.",
+            hint=f"{change}; training goes on from the last checkpoint.",
+        )
+
+
+def domains_of_families(domains: ExpertDomains | None, manifest: ShardManifest) -> dict[str, str]:
+    """Domain of each family: its own name where that is a domain, else its category's.
+
+    Raises:
+        TrainingDataError: a domain is neither a family nor a category of the shards.
+    """
+    if domains is None:
+        return {}
+    found: dict[str, str] = {}
+    for family, counts in manifest.families.items():
+        category: Any = counts.get("category")
+        if family in domains.domains:
+            found[family] = family
+        elif category in domains.domains:
+            found[family] = str(category)
+    missing = [name for name in domains.domains if name not in found.values()]
+    if missing:
+        there = sorted(
+            {*manifest.families, *(str(c["category"]) for c in manifest.families.values() if "category" in c)}
+        )
+        raise TrainingDataError(
+            f"Expert domains {', '.join(missing)} are neither families nor categories of the token shards.",
+            hint=f"There are: {', '.join(there)}.",
+        )
+    return found
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # The CPU's allocator raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _check_space(*, bytes_needed: int) -> None:

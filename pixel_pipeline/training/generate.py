@@ -1,19 +1,15 @@
 """Answers a prompt with a checkpoint, token by token. Torch-free until the checkpoint is found."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.tokens.chat_template import START_ID, encode_conversations
-from pixel_pipeline.tokens.tokenizer import deserialize
-from pixel_pipeline.training.checkpoints import CheckpointRef, download
+from pixel_pipeline.settings import get_settings
+from pixel_pipeline.training.checkpoints import CheckpointRef
 from pixel_pipeline.training.environment import prepare_environment, silence_libraries
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     import torch
     from torch import Tensor
 
@@ -49,16 +45,14 @@ def generate(
     ref = CheckpointRef.resolve(lake, checkpoint) if isinstance(checkpoint, str) else checkpoint
     prepare_environment()
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoTokenizer
 
-    from pixel_pipeline.training.state import INFERENCE_FILES
+    from pixel_pipeline.training.models import open_checkpoint
 
     silence_libraries()
-    with TemporaryDirectory(prefix="pixel-generate-") as name:
-        folder = Path(name)
-        download(lake, ref, folder=folder, names=INFERENCE_FILES)
-        tokenizer = deserialize((folder / "tokenizer.json").read_bytes())
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    with open_checkpoint(lake, ref, home=get_settings().home, device=torch.device("cpu")) as opened:
+        model = opened.model.model
+        tokenizer = AutoTokenizer.from_pretrained(opened.folder, local_files_only=True)
     tokens = encode_prompt(tokenizer, prompt)
     room = model.config.max_position_embeddings - len(tokens)
     if room < 1:
@@ -76,37 +70,39 @@ def generate(
     )
 
 
-def encode_prompt(tokenizer: "Tokenizer", prompt: str) -> list[int]:
-    """One user message and the head of the assistant's turn, encoded as in training."""
-    (conversation,) = encode_conversations(tokenizer, [[("user", prompt)]])
-    return [
-        *conversation.tokens.tolist(),
-        START_ID,
-        *tokenizer.encode("assistant\n", add_special_tokens=False).ids,
-    ]
+def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+    """One user message and the head of the assistant's turn, by the tokenizer's chat template."""
+    tokens: list[int] = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    return tokens
 
 
-def _stream(
-    model: Any, tokenizer: "Tokenizer", tokens: list[int], *, most: int, choose: Any
-) -> Iterator[str]:
+def _ends(model: Any) -> set[int]:
+    """Tokens that end an answer; some models have several."""
+    ends = model.generation_config.eos_token_id
+    return {*ends} if isinstance(ends, list) else {ends}
+
+
+def _stream(model: Any, tokenizer: Any, tokens: list[int], *, most: int, choose: Any) -> Iterator[str]:
     import torch
 
-    past, fresh, made, shown = None, tokens, list[int](), ""
+    past, fresh, made, shown, ends = None, tokens, list[int](), "", _ends(model)
     with torch.inference_mode():
         while len(made) < most:
             output = model(input_ids=torch.tensor([fresh]), past_key_values=past, use_cache=True)
             past = output.past_key_values
             token = choose(output.logits[0, -1])
-            if token == model.config.eos_token_id:
+            if token in ends:
                 break
             made.append(token)
             fresh = [token]
-            text = tokenizer.decode(made)
+            text = tokenizer.decode(made, skip_special_tokens=True)
             # A character of several bytes may span tokens; until it is whole, decoding ends in U+FFFD.
             if not text.endswith("\ufffd"):
                 yield text[len(shown) :]
                 shown = text
-    yield tokenizer.decode(made)[len(shown) :]
+    yield tokenizer.decode(made, skip_special_tokens=True)[len(shown) :]
 
 
 def _sample(logits: "Tensor", *, temperature: float, top_p: float, generator: "torch.Generator") -> int:

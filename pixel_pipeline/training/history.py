@@ -1,6 +1,7 @@
 """What a run has seen so far; travels in its checkpoints. Torch-free."""
 
 from dataclasses import asdict, dataclass, field
+from math import isfinite, nan
 from typing import Any, Self
 
 
@@ -18,16 +19,26 @@ class History:
     """Counts and losses since step 0, over all processes that worked on the run.
 
     Attributes:
-        losses: Mean cross entropy of each step's targets, in nats; step n is at n - 1.
+        losses: Mean cross entropy of each step's targets, in nats; step n is at n - 1. NaN where it was no finite number.
+        skipped: Steps, from 1, whose update the spike guard left out.
+        rewinds: Steps after which weights were put back to an earlier state.
         validations: By step.
         tokens: Real tokens trained on.
         seconds: Wall time of the steps, without validation and checkpoints.
     """
 
     losses: list[float] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
+    rewinds: list[int] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)
     tokens: int = 0
     seconds: float = 0.0
+
+    @property
+    def best(self) -> Validation | None:
+        """The validation with the least loss, the earliest of equals."""
+        finite = [validation for validation in self.validations if isfinite(validation.loss)]
+        return min(finite, key=lambda validation: validation.loss, default=None)
 
     @property
     def tokens_per_second(self) -> float:
@@ -35,11 +46,31 @@ class History:
         return self.tokens / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types."""
-        return asdict(self)
+        """Plain types; JSON has no NaN, so a loss that is one becomes None."""
+        content = asdict(self)
+        for validation in content["validations"]:
+            validation["loss"] = _plain(validation["loss"])
+            validation["families"] = {name: _plain(loss) for name, loss in validation["families"].items()}
+        return {**content, "losses": [_plain(loss) for loss in self.losses]}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         """The inverse of `to_json`."""
-        validations = [Validation(**item) for item in content["validations"]]
-        return cls(**{**content, "validations": validations})
+        validations = [
+            Validation(
+                step=item["step"],
+                loss=_number(item["loss"]),
+                families={name: _number(loss) for name, loss in item["families"].items()},
+            )
+            for item in content["validations"]
+        ]
+        losses = [_number(loss) for loss in content["losses"]]
+        return cls(**{**content, "losses": losses, "validations": validations})
+
+
+def _plain(loss: float) -> float | None:
+    return loss if isfinite(loss) else None
+
+
+def _number(loss: float | None) -> float:
+    return nan if loss is None else loss

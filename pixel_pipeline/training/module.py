@@ -1,21 +1,32 @@
 """The Lightning module: losses, optimizer, learning rate. Imports torch."""
 
-from collections.abc import Callable
-from math import cos, pi
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import cos, isfinite, pi
+from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 import torch
 from torch import Tensor
-from transformers import MixtralForCausalLM
 
 from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss
+from pixel_pipeline.training.errors import TrainingDivergedError
+from pixel_pipeline.training.history import History
+from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss, router_z_loss
+from pixel_pipeline.training.model.router import domain_pull
+from pixel_pipeline.training.model.trained_model import TrainedModel
 from pixel_pipeline.training.packing import PackedBatch
-from pixel_pipeline.training.scoring import hidden_and_routing
+from pixel_pipeline.training.spike_guard import SpikeGuard, Verdict
 from pixel_pipeline.training.state import OptimizerState
 
 ADAM_BETAS = (0.9, 0.95)
+# More rewinds than this within so many steps, and it is not the data.
+MOST_REWINDS = 2
+REWIND_STEPS = 100
+# Seeds of steps of one run and of another do not meet.
+STEPS_APART = 2**32
+# Weights are copied aside so often, in steps, for the guard to go back to.
+SNAPSHOT_STEPS = 50
 
 
 def learning_rate_factor(config: TrainingConfig) -> Callable[[int], float]:
@@ -31,88 +42,227 @@ def learning_rate_factor(config: TrainingConfig) -> Callable[[int], float]:
     return factor
 
 
-class MoEModule(pl.LightningModule):
-    """Trains a Mixtral on packed rows.
-
-    Args:
-        start_step: Optimizer steps that an earlier process has done.
-        optimizer_state: AdamW's state after those steps.
+@dataclass(frozen=True)
+class StepRecord:
+    """What callbacks are told of the last step.
 
     Attributes:
-        last_loss: Mean cross entropy of the last step's target tokens, in nats, without the auxiliary loss.
-        last_tokens: Real tokens of the last step.
+        loss: Mean cross entropy of its target tokens, in nats, without auxiliary losses.
+        tokens: Real ones.
+        gradient_norm: Before clipping; NaN where the update was left out.
+        router_logits, real: Of its last micro-batch.
     """
+
+    loss: float
+    tokens: int
+    learning_rate: float
+    gradient_norm: float
+    router_logits: tuple[Tensor, ...]
+    real: Tensor
+
+
+class MoEModule(pl.LightningModule):
+    """Trains a model on packed rows: one batch is one step.
+
+    Args:
+        history: Of the run; the module adds losses, tokens, and what the spike guard did.
+        domain_of: Domain of each family, where experts are named after domains.
+        stage_factor: What the learning rate is multiplied by at a step, from 0.
+        optimizer_state: AdamW's state after the steps of `history`.
+
+    Attributes:
+        last: The last step.
+    """
+
+    automatic_optimization = False
+    last: StepRecord
 
     def __init__(
         self,
-        model: MixtralForCausalLM,
+        trained: TrainedModel,
         *,
         config: TrainingConfig,
-        start_step: int = 0,
+        history: History,
+        domain_of: Mapping[str, str] | None = None,
+        stage_factor: Callable[[int], float] = lambda step: 1.0,
         optimizer_state: OptimizerState | None = None,
+        report: Callable[[str], None] = lambda line: None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.automatic_optimization = False
+        self.trained = trained
         self.config = config
-        self.start_step = start_step
-        self.last_loss: Tensor = torch.tensor(float("nan"))
-        self.last_tokens: int = 0
+        self.history = history
+        self._domain_of = domain_of or {}
+        self._stage_factor = stage_factor
+        self._factor = learning_rate_factor(config)
+        self._guard = SpikeGuard(config.spike_threshold) if config.spike_threshold else None
         self._optimizer_state = optimizer_state
+        self._report = report
+        self._snapshot: tuple[int, dict[str, Tensor], OptimizerState] | None = None
 
     @property
     def steps_done(self) -> int:
-        """Optimizer steps done since the run began, over all processes."""
-        return self.start_step + self.global_step
+        """Steps since the run began, over all processes; those that were left out count."""
+        return len(self.history.losses)
 
-    def training_step(self, batch: PackedBatch, batch_index: int) -> Tensor:
-        """Cross entropy normalised by target tokens, plus the load-balancing loss."""
-        hidden, router_logits = hidden_and_routing(self.model, batch)
-        total = linear_cross_entropy(hidden, weight_VH=self.model.lm_head.weight, targets_N=batch.targets)
-        loss = total / max(batch.targets.numel(), 1)
-        self.last_loss = loss.detach()
-        self.last_tokens = int(batch.real.sum())
-        balance = load_balancing_loss(
-            router_logits, real=batch.real, top_k=self.model.config.num_experts_per_tok
+    def on_train_start(self) -> None:
+        """An earlier state to go back to is there from the first step on."""
+        self._take_snapshot()
+
+    def training_step(self, batch: PackedBatch, batch_index: int) -> None:
+        """One step: losses and gradients of all micro-batches, the guard's verdict, the update."""
+        optimizer = self._optimizer()
+        optimizer.zero_grad(set_to_none=True)
+        step, targets, tokens = self.steps_done, batch.targets.numel(), int(batch.real.sum())
+        # Dropout follows from the step alone, so no state of generators has to be carried from process to process.
+        torch.manual_seed(self.config.seed * STEPS_APART + step)
+        total = torch.zeros((), device=self.device)
+        router_logits: tuple[Tensor, ...] = ()
+        micro = batch
+        for micro in batch.split(self.config.rows_per_micro_batch or batch.tokens.size(0)):
+            hidden, router_logits = self.trained.hidden_and_routing(micro, pull_TE=self._pull(micro, step))
+            loss = linear_cross_entropy(
+                hidden, weight_VH=self.trained.head_weight, targets_N=micro.targets
+            ) / max(targets, 1)
+            total += loss.detach()
+            # Both are means over tokens, so micro-batches count by theirs.
+            weight = micro.real.sum() / max(tokens, 1)
+            self.manual_backward(loss + weight * self._router_losses(router_logits, real=micro.real))
+        value = float(total)
+        rate = self.config.learning_rate * self._factor(step) * self._stage_factor(step)
+        norm = self._update(optimizer, loss=value, learning_rate=rate)
+        self.last = StepRecord(
+            loss=value,
+            tokens=tokens,
+            learning_rate=rate,
+            gradient_norm=norm,
+            router_logits=tuple(logits.detach() for logits in router_logits),
+            real=micro.real,
         )
-        return loss + self.config.router_aux_loss_coefficient * balance
+        self.history.losses.append(value)
+        self.history.tokens += tokens
+        if self.steps_done % SNAPSHOT_STEPS == 0 and self.steps_done not in self.history.skipped[-1:]:
+            self._take_snapshot()
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW (decay on matrices alone) and the schedule, both as they were after `start_step`."""
-        parameters = [*self.model.named_parameters()]
+    def _router_losses(self, router_logits: tuple[Tensor, ...], *, real: Tensor) -> Tensor | float:
+        if not router_logits:
+            return 0.0
+        balance = load_balancing_loss(router_logits, real=real, top_k=self.trained.experts_per_token)
+        size = router_z_loss(router_logits, real=real)
+        return (
+            self.config.router_aux_loss_coefficient * balance + self.config.router_z_loss_coefficient * size
+        )
+
+    def _pull(self, batch: PackedBatch, step: int) -> Tensor | None:
+        if self.config.domains is None:
+            return None
+        return domain_pull(
+            [self._domain_of.get(family) if family else None for family in batch.families],
+            config=self.config.domains,
+            step=step,
+            experts=self.trained.experts,
+            row_length=batch.tokens.size(1),
+            device=batch.tokens.device,
+        )
+
+    def _update(self, optimizer: torch.optim.Optimizer, *, loss: float, learning_rate: float) -> float:
+        """Norm of the gradient; NaN where the guard had the step left out."""
+        history, step = self.history, self.steps_done + 1
+        verdict = Verdict.TAKE
+        norm = float("nan")
+        if isfinite(loss):
+            # Lightning's own refuses a fused optimizer in mixed precision, for a loss scaler that bf16 lacks.
+            norm = float(
+                torch.nn.utils.clip_grad_norm_(
+                    self.trained.trained_parameters().values(), self.config.gradient_clip_norm
+                )
+            )
+        if self._guard is not None:
+            # A loss that is finite with a gradient that is not is a spike all the same.
+            verdict = self._guard.verdict(
+                loss if isfinite(norm) else float("nan"),
+                losses=history.losses,
+                skipped=history.skipped,
+                rewinds=history.rewinds,
+            )
+        elif not isfinite(norm):
+            raise _diverged(loss, step)
+        if verdict is Verdict.TAKE:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+            return norm
+        history.skipped.append(step)
+        self._report(f"step {step}: loss {loss:.2f} is out of line; its update is left out")
+        if verdict is Verdict.REWIND:
+            self._rewind(step, loss=loss)
+        return float("nan")
+
+    def _rewind(self, step: int, *, loss: float) -> None:
+        recent = [rewind for rewind in self.history.rewinds if rewind > step - REWIND_STEPS]
+        if len(recent) >= MOST_REWINDS:
+            raise _diverged(loss, step)
+        assert self._snapshot is not None, "taken when training starts"
+        at, tensors, optimizer_state = self._snapshot
+        self.trained.load_trained(tensors)
+        self._load_optimizer(optimizer_state)
+        self.history.rewinds.append(step)
+        self._report(f"step {step}: weights are put back to those after step {at}; training goes on behind")
+
+    def _take_snapshot(self) -> None:
+        state = {
+            name: {key: value.to("cpu", copy=True) for key, value in tensors.items()}
+            for name, tensors in self.optimizer_state().items()
+        }
+        self._snapshot = (self.steps_done, self.trained.copy_of_trained(), state)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW (decay on matrices alone), as it was after the steps done."""
+        parameters = [*self.trained.trained_parameters().values()]
         optimizer = torch.optim.AdamW(
             [
-                {
-                    "params": [p for _, p in parameters if p.ndim >= 2],
-                    "weight_decay": self.config.weight_decay,
-                },
-                {"params": [p for _, p in parameters if p.ndim < 2], "weight_decay": 0.0},
+                {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.config.weight_decay},
+                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
             ],
             lr=self.config.learning_rate,
             betas=ADAM_BETAS,
             fused=True,
         )
         if self._optimizer_state is not None:
-            for name, parameter in parameters:
-                optimizer.state[parameter] = {
-                    key: value.clone().to(parameter.device)
-                    for key, value in self._optimizer_state[name].items()
-                }
+            self._load_optimizer(self._optimizer_state, optimizer=optimizer)
             self._optimizer_state = None
-        factor = learning_rate_factor(self.config)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(self.start_step + step))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimizer
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
+    def _load_optimizer(
+        self, state: OptimizerState, *, optimizer: torch.optim.Optimizer | None = None
     ) -> None:
-        """Clip by norm. Lightning's own refuses a fused optimizer in mixed precision, for a loss scaler that bf16 lacks."""
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip_norm)
+        optimizer = optimizer or self._optimizer()
+        for name, parameter in self.trained.trained_parameters().items():
+            if name in state:
+                optimizer.state[parameter] = {
+                    key: value.clone().to(parameter.device) for key, value in state[name].items()
+                }
+            else:
+                optimizer.state.pop(parameter, None)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        return optimizer
 
     def optimizer_state(self) -> dict[str, dict[str, Tensor]]:
-        """AdamW's present state, by parameter name."""
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, torch.optim.Optimizer)
-        return {name: {**optimizer.state[parameter]} for name, parameter in self.model.named_parameters()}
+        """AdamW's present state, by parameter name; parameters that had no update yet are left out."""
+        state = self._optimizer().state
+        return {
+            name: {**state[parameter]}
+            for name, parameter in self.trained.trained_parameters().items()
+            if parameter in state
+        }
+
+
+def _diverged(loss: float, step: int) -> TrainingDivergedError:
+    return TrainingDivergedError(
+        f"The loss is {loss:.2f} at step {step}, and earlier weights do not help.",
+        hint="Lower the learning rate or lengthen the warm-up, then train again.",
+    )

@@ -4,7 +4,7 @@ Conversations share a row; `segments` numbers them from 1, with 0 for padding. A
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ class PackedBatch:
         real: bool [B, L]; False at padding.
         target_index: int64 [N]; flat positions (of B * L) whose next token is a target.
         targets: int64 [N]; those next tokens.
+        families: Of each row; None where a row mixes them.
     """
 
     tokens: Tensor
@@ -27,6 +28,7 @@ class PackedBatch:
     real: Tensor
     target_index: Tensor
     targets: Tensor
+    families: tuple[str | None, ...] = ()
 
     @property
     def documents(self) -> Tensor:
@@ -38,11 +40,41 @@ class PackedBatch:
         """float32 [B, 1, L, L], added to the scores: 0 where a query (row) may see a key (column). Made at each use."""
         return segment_attention(self.documents)
 
+    def split(self, rows: int) -> "tuple[Self, ...]":
+        """Micro-batches of at most `rows` rows, in order."""
+        if rows >= self.tokens.size(0):
+            return (self,)
+        length = self.tokens.size(1)
+        parts = []
+        for start in range(0, self.tokens.size(0), rows):
+            inside = slice(start, start + rows)
+            # Positions are ascending.
+            first, last = torch.searchsorted(
+                self.target_index,
+                torch.tensor([start * length, (start + rows) * length], device=self.tokens.device),
+            ).tolist()
+            parts.append(
+                replace(
+                    self,
+                    tokens=self.tokens[inside],
+                    positions=self.positions[inside],
+                    real=self.real[inside],
+                    target_index=self.target_index[first:last] - start * length,
+                    targets=self.targets[first:last],
+                    families=self.families[inside],
+                )
+            )
+        return tuple(parts)
+
     def to(self, device: torch.device) -> Self:
         """The same batch on a device."""
-        return replace(
-            self, **{column.name: getattr(self, column.name).to(device) for column in fields(self)}
-        )
+        moved: dict[str, Any] = {
+            column.name: value.to(device)
+            if isinstance(value := getattr(self, column.name), Tensor)
+            else value
+            for column in fields(self)
+        }
+        return replace(self, **moved)
 
 
 def pack_batch(tokens: Tensor, *, loss_mask: Tensor, segments: Tensor) -> PackedBatch:

@@ -10,6 +10,7 @@ from pixel_pipeline.training.history import History
 
 STATE_FILE = "state.json"
 MODEL_FILE = "model.safetensors"
+ADAPTER_FILE = "adapter.safetensors"
 FORMAT = "pixel-training-state/1"
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import MixtralForCausalLM
 
 from pixel_pipeline.training.data import ShardDataset, collate
 from pixel_pipeline.training.losses import linear_cross_entropy
+from pixel_pipeline.training.model.trained_model import TrainedModel
 from pixel_pipeline.training.packing import PackedBatch
 
 ROWS_PER_BATCH = 8
@@ -47,22 +47,9 @@ class Score:
         return torch.stack([family.expert_counts for family in self.families.values()]).sum(0)
 
 
-def hidden_and_routing(model: MixtralForCausalLM, batch: PackedBatch) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """(hidden states at the target positions [N, H], router logits [B * L, E] of each layer)."""
-    output = model.model(
-        input_ids=batch.tokens,
-        attention_mask=batch.attention,
-        position_ids=batch.positions,
-        use_cache=False,
-        output_router_logits=True,
-    )
-    hidden = output.last_hidden_state.flatten(0, 1).index_select(0, batch.target_index)
-    return hidden, output.router_logits
-
-
 @torch.no_grad()
 def score_families(
-    model: MixtralForCausalLM,
+    model: TrainedModel,
     dataset: ShardDataset,
     *,
     rows: dict[str, list[int]],
@@ -74,7 +61,9 @@ def score_families(
     try:
         score = Score()
         for family, indices in rows.items():
-            total = FamilyScore(rows=len(indices), loss_sum=0.0, targets=0, expert_counts=_zero_counts(model))
+            total = FamilyScore(
+                rows=len(indices), loss_sum=0.0, targets=0, expert_counts=torch.zeros(()).long()
+            )
             for start in range(0, len(indices), ROWS_PER_BATCH):
                 if stop():
                     return None
@@ -86,27 +75,22 @@ def score_families(
         model.train(was_training)
 
 
-def _add(total: FamilyScore, *, model: MixtralForCausalLM, batch: PackedBatch) -> None:
-    hidden, router_logits = hidden_and_routing(model, batch)
-    loss = linear_cross_entropy(hidden, weight_VH=model.lm_head.weight, targets_N=batch.targets)
+def _add(total: FamilyScore, *, model: TrainedModel, batch: PackedBatch) -> None:
+    hidden, router_logits = model.hidden_and_routing(batch)
+    loss = linear_cross_entropy(hidden, weight_VH=model.head_weight, targets_N=batch.targets)
     total.loss_sum += float(loss)
     total.targets += batch.targets.numel()
-    total.expert_counts += expert_counts(
-        router_logits, real=batch.real, top_k=model.config.num_experts_per_tok
+    counts = expert_counts(
+        router_logits, real=batch.real, experts=model.experts, top_k=model.experts_per_token
     )
+    total.expert_counts = total.expert_counts + counts
 
 
-def expert_counts(router_logits: Sequence[Tensor], *, real: Tensor, top_k: int) -> Tensor:
-    """int64 [layers, experts] on the CPU: assignments of real tokens."""
+def expert_counts(router_logits: Sequence[Tensor], *, real: Tensor, experts: int, top_k: int) -> Tensor:
+    """int64 [layers, experts] on the CPU: assignments of real tokens, by layer with a router."""
     kept = real.flatten().nonzero().squeeze(1)
     counts = [
-        torch.bincount(
-            logits.index_select(0, kept).topk(top_k, dim=-1).indices.flatten(), minlength=logits.size(1)
-        )
+        torch.bincount(logits.index_select(0, kept).topk(top_k, dim=-1).indices.flatten(), minlength=experts)
         for logits in router_logits
     ]
-    return torch.stack(counts).cpu()
-
-
-def _zero_counts(model: MixtralForCausalLM) -> Tensor:
-    return torch.zeros(model.config.num_hidden_layers, model.config.num_local_experts, dtype=torch.int64)
+    return torch.stack(counts).cpu() if counts else torch.zeros(0, experts, dtype=torch.int64)

@@ -14,6 +14,7 @@ from typing import Any, cast
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
+from pixel_pipeline.training.base.opening import digest_of_base, open_base
 from pixel_pipeline.training.checkpoints import (
     CheckpointManifest,
     CheckpointRef,
@@ -28,7 +29,7 @@ from pixel_pipeline.training.fingerprint import run_identity, run_name
 from pixel_pipeline.training.history import History
 from pixel_pipeline.training.hosting import Host, run_hosted
 from pixel_pipeline.training.profiles import profile_config
-from pixel_pipeline.training.run_state import MODEL_FILE, STATE_FILE, RunState
+from pixel_pipeline.training.run_state import STATE_FILE, RunState
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class TrainingResult:
         parameters: (total, active for one token).
         reused: The run was complete already; nothing was trained.
         resumed_from: Step that this process went on from; None where it began the run or did nothing.
+        finished: The run is at its end; False where the window ended before it.
     """
 
     checkpoint: CheckpointRef
@@ -53,6 +55,7 @@ class TrainingResult:
     history: History
     reused: bool
     resumed_from: int | None
+    finished: bool
 
     @property
     def validation_ratio(self) -> float:
@@ -67,7 +70,7 @@ class TrainingResult:
             "model_sha256": self.model_sha256,
             "dataset_version": self.dataset_version,
             "git_revision": self.git_revision,
-            "status": "reused" if self.reused else "trained",
+            "status": "reused" if self.reused else "trained" if self.finished else "window over",
             "steps": self.checkpoint.step,
             "tokens_seen": history.tokens,
             "tokens_per_second": round(history.tokens_per_second),
@@ -76,6 +79,8 @@ class TrainingResult:
             "validation_loss_first": history.validations[0].loss,
             "validation_loss_last": history.validations[-1].loss,
             "validation_loss_ratio": self.validation_ratio,
+            "skipped_steps": len(history.skipped),
+            "rewinds": len(history.rewinds),
             "parameters_total": self.parameters[0],
             "parameters_active": self.parameters[1],
         }
@@ -90,26 +95,32 @@ def train(
     report: Callable[[str], None],
     git_revision: str,
     cache: Path | None = None,
+    home: Path | None = None,
+    deadline: float | None = None,
 ) -> TrainingResult:
-    """Bring a run to its last step: from nothing, from its newest checkpoint, or not at all if it is there.
+    """Bring a run to its last step, or as far as the window reaches: from nothing, from its newest checkpoint, or not at all.
 
     Args:
         manifest_key: Of the token shards, in the data bucket.
         run: Name of the run; derived from dataset, configuration and code if not given.
         report: Receives readable progress lines.
         git_revision: Recorded in the checkpoints.
-        cache: Folder for local copies of shards; `<PIXEL_HOME>/cache` if not given.
+        cache: Folder for local copies of shards; `<home>/cache` if not given.
+        home: Folder for logs and the base model's local copy; PIXEL_HOME if not given.
+        deadline: Of `time.monotonic`: when training and the evaluation after it have to be done.
 
     Raises:
         DeviceError: the device that the configuration asks for is not there.
         TrainingInterruptedError: SIGINT or SIGTERM came; a checkpoint of the steps done is durable.
         RunConflictError: `run` names a run of other inputs.
-        TrainingDataError, TrainingDivergedError, CheckpointCorruptError: see their classes.
+        BaseModelError, TrainingDataError, TrainingDivergedError, TrainingMemoryError, CheckpointCorruptError: see their classes.
     """
     device = check_device(config.device)
     manifest = ShardManifest.load(lake.data, manifest_key)
-    identity = run_identity(config, manifest)
-    run = run or run_name(config, manifest)
+    home = home or get_settings().home
+    base_digest = digest_of_base(lake, config.base) if config.base else None
+    identity = run_identity(config, manifest, base_digest=base_digest)
+    run = run or run_name(config, manifest, base_digest=base_digest)
     start = RunState(
         step=0,
         identity=identity,
@@ -142,25 +153,29 @@ def train(
         manifest=manifest,
         run=run,
         start=start,
-        cache=cache or get_settings().home / "cache",
+        base=open_base(lake, config.base, home=home) if config.base else None,
+        home=home,
+        cache=cache or home / "cache",
         device=torch.device(device),
+        deadline=deadline,
         report=report,
     ).run_to_end()
     return _result(lake, final, reused=False, resumed_from=newest.step if newest else None)
 
 
 def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int | None) -> TrainingResult:
-    state = _read_state(lake, ref)
+    state, manifest = _read_state(lake, ref), CheckpointManifest.load(lake, ref)
     return TrainingResult(
         checkpoint=ref,
         uri=ref.uri(lake),
-        model_sha256=CheckpointManifest.load(lake, ref).files[MODEL_FILE].sha256,
+        model_sha256=manifest.weights.sha256,
         dataset_version=state.identity["dataset_version"],
         git_revision=state.git_revision,
         parameters=state.parameters,
         history=state.history,
         reused=reused,
         resumed_from=resumed_from,
+        finished=manifest.final,
     )
 
 

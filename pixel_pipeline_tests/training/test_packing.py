@@ -12,8 +12,8 @@ from pixel_pipeline.tokens.shards import TokenizerRef
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.losses import linear_cross_entropy
 from pixel_pipeline.training.model.from_scratch import build_model, mixtral_config
+from pixel_pipeline.training.model.native_model import NativeModel
 from pixel_pipeline.training.packing import pack_batch, segment_attention, segment_positions
-from pixel_pipeline.training.scoring import hidden_and_routing
 
 LENGTH = 24
 TOKENIZER = TokenizerRef(key="", sha256="", digest="", vocab_size=50, pad_id=0, eos_id=2)
@@ -84,7 +84,7 @@ def test_loss_is_that_of_a_plain_loop(config: TrainingConfig, packed: tuple[Tens
     tokens, loss_mask, segments = packed
     batch = pack_batch(tokens, loss_mask=loss_mask, segments=segments)
     with torch.no_grad():
-        hidden, _ = hidden_and_routing(model, batch)
+        hidden, _ = NativeModel(model).hidden_and_routing(batch)
         total = linear_cross_entropy(hidden, weight_VH=model.lm_head.weight, targets_N=batch.targets)
         expected, count = torch.zeros(()), 0
         for row in range(2):

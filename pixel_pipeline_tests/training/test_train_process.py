@@ -21,7 +21,7 @@ def test_killed_then_terminated_then_finished_equals_an_undisturbed_run(
     lake: Lake, manifest_key: str, config: TrainingConfig, tmp_path: Path
 ) -> None:
     config = config.model_copy(update={"steps": 60, "checkpoint_every_seconds": 0.0})
-    run = run_name(config, ShardManifest.load(lake.data, manifest_key))
+    run = run_name(config, ShardManifest.load(lake.data, manifest_key), base_digest=None)
 
     def reached(step: int) -> bool:
         return any(ref.step >= step for ref in list_checkpoints(lake.checkpoints, run))

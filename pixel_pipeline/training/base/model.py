@@ -31,7 +31,7 @@ class BaseModel:
     """A dense Llama or Mistral in a local folder; `from_pretrained(base.folder)` loads it whole.
 
     Attributes:
-        name: In the lake, or of its folder.
+        name: In the lake, or the absolute path of a folder elsewhere: what `open_base` finds it by.
         digest: Of architecture and weights.
         config: transformers' configuration, complete.
         dtype: Of the stored weights, as safetensors spells it.
@@ -109,7 +109,7 @@ def open_folder(
     digests = file_digests(folder, names) if files is None else files
     return BaseModel(
         folder=folder,
-        name=name or folder.resolve().name,
+        name=name or str(folder.resolve()),
         digest=base_digest(digests),
         config=config,
         dtype=dtype,

@@ -35,6 +35,15 @@ def open_base(lake: Lake, wanted: str, *, home: Path) -> "BaseModel":
     return open_folder(folder, name=manifest.name, files=manifest.files)
 
 
+def digest_of_base(lake: Lake, wanted: str) -> str:
+    """Digest of a base model; of one in the lake without a copy of it. Raises as `open_base`."""
+    if is_path(wanted):
+        from pixel_pipeline.training.base.model import open_folder
+
+        return open_folder(Path(wanted).expanduser()).digest
+    return BaseManifest.load(lake, wanted).digest
+
+
 def is_path(text: str) -> bool:
     """True for what is spelt as the path of a local folder."""
     return text.startswith((".", "/", "~"))

@@ -1,0 +1,96 @@
+"""A frozen base model of which adapters alone are trained. Imports torch."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+from safetensors.torch import load_file, save_file
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from pixel_pipeline.training.base.model import BaseModel
+from pixel_pipeline.training.model.adapter_state import (
+    adapter_description,
+    adapter_parameters,
+    adapter_state,
+    load_adapter_state,
+)
+from pixel_pipeline.training.model.adapters_config import AdaptersConfig
+from pixel_pipeline.training.model.cost import MixtureCost
+from pixel_pipeline.training.model.mixture import Mixture, build_mixture
+from pixel_pipeline.training.model.trained_model import TrainedModel
+from pixel_pipeline.training.packing import PackedBatch
+from pixel_pipeline.training.run_state import ADAPTER_FILE
+
+DESCRIPTION_FILE = "adapter.json"
+
+
+class AdaptedModel(TrainedModel):
+    """LoRA experts, or plain LoRA where `adapters.experts` is 1, on a base model.
+
+    Args:
+        seed: Of the adapters' first weights.
+    """
+
+    def __init__(self, base: BaseModel, adapters: AdaptersConfig, *, seed: int, device: torch.device) -> None:
+        super().__init__()
+        self.base = base
+        self.adapters = adapters
+        self.experts = adapters.experts
+        self.experts_per_token = adapters.experts_per_token
+        # On a GPU in its memory's dtype; a CPU computes in fp32 no slower, and to more digits.
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        dense: Any = AutoModelForCausalLM.from_pretrained(
+            base.folder, dtype=dtype, device_map=device, local_files_only=True, use_safetensors=True
+        )
+        self.mixture: Mixture = build_mixture(dense, adapters, seed=seed)
+        self.model = dense
+
+    def hidden_and_routing(
+        self, batch: PackedBatch, *, pull_TE: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.mixture.hidden_and_routing(batch, pull_TE=pull_TE)
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        return adapter_parameters(self.mixture)
+
+    def write(self, folder: Path) -> None:
+        """Adapters and what they fit; base weights stay where they are."""
+        save_file(adapter_state(self.mixture), folder / ADAPTER_FILE)
+        description = adapter_description(
+            self.adapters, layers=self.base.layers, base=self.base.name, base_digest=self.base.digest
+        )
+        (folder / DESCRIPTION_FILE).write_bytes(
+            orjson.dumps(description, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+        )
+
+    def read(self, folder: Path) -> None:
+        """Take the adapters of a checkpoint.
+
+        Raises:
+            AdapterError: they do not fit.
+        """
+        load_adapter_state(self.mixture, load_file(folder / ADAPTER_FILE))
+
+    @property
+    def cost(self) -> MixtureCost:
+        """What a step costs."""
+        return MixtureCost(self.base.config, self.adapters, bytes_per_value=self.model.dtype.itemsize)
+
+    def parameter_counts(self) -> tuple[int, int]:
+        frozen = self.cost.frozen_parameters
+        idle = self.adapters.experts - self.adapters.experts_per_token
+        parameters = self.trained_parameters()
+        in_experts = sum(p.numel() for name, p in parameters.items() if ".experts." in name)
+        trained = sum(p.numel() for p in parameters.values())
+        return frozen + trained, frozen + trained - in_experts * idle // self.adapters.experts
+
+    def flops_per_token(self, length: int) -> float:
+        return self.cost.flops_per_token(length)
+
+    def checkpoint_activations(self, enabled: bool) -> None:
+        self.mixture.checkpoint_activations(enabled)
+
+    def compile_blocks(self) -> None:
+        self.mixture.compile_blocks()

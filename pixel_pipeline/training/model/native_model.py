@@ -1,0 +1,68 @@
+"""A native mixture of experts, all of whose weights are trained: from scratch, or on from a checkpoint. Imports torch."""
+
+from pathlib import Path
+
+import orjson
+from torch import Tensor, nn
+from transformers import MixtralForCausalLM
+
+from pixel_pipeline.training.model.from_scratch import parameter_counts
+from pixel_pipeline.training.model.trained_model import TrainedModel
+from pixel_pipeline.training.packing import PackedBatch
+
+
+class NativeModel(TrainedModel):
+    """A Mixtral. A router that is pulled by domains is the adapters' alone: here `pull_TE` is refused."""
+
+    def __init__(self, model: MixtralForCausalLM) -> None:
+        super().__init__()
+        self.model = model
+        self.experts = model.config.num_local_experts
+        self.experts_per_token = model.config.num_experts_per_tok
+
+    def hidden_and_routing(
+        self, batch: PackedBatch, *, pull_TE: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        assert pull_TE is None, "a native Mixtral has no domains"
+        output = self.model.model(
+            input_ids=batch.tokens,
+            attention_mask=batch.attention,
+            position_ids=batch.positions,
+            use_cache=False,
+            output_router_logits=True,
+        )
+        hidden = output.last_hidden_state.flatten(0, 1).index_select(0, batch.target_index)
+        return hidden, output.router_logits
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self.model.named_parameters())
+
+    def write(self, folder: Path) -> None:
+        """`config.json` and weights under Mixtral's own names (`block_sparse_moe.experts.E.w1`), as other servers read them."""
+        self.model.save_pretrained(folder)
+        path = folder / "config.json"
+        content = orjson.loads(path.read_bytes())
+        # Readers older than transformers 5 look for it at the top level only.
+        content["rope_theta"] = content["rope_parameters"]["rope_theta"]
+        path.write_bytes(orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+
+    def parameter_counts(self) -> tuple[int, int]:
+        return parameter_counts(self.model)
+
+    def flops_per_token(self, length: int) -> float:
+        """6 operations an active parameter (the embedding, where it is not tied to the head, is looked up), and attention."""
+        config = self.model.config
+        looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
+        queries = config.num_attention_heads * config.head_dim
+        attention = config.num_hidden_layers * 2 * 2 * queries * length / 2
+        return float(6 * (self.parameter_counts()[1] - looked_up) + 3 * attention)
+
+    def checkpoint_activations(self, enabled: bool) -> None:
+        if enabled:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+        else:
+            self.model.activation_checkpointing_disable()
+
+    def compile_blocks(self) -> None:
+        for layer in self.model.model.layers:
+            layer.compile(fullgraph=True)

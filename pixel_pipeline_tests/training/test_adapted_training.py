@@ -1,0 +1,237 @@
+"""Runs that train adapters on a base model: what they leave, and that they end, resume and compare as they should."""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+import orjson
+import pytest
+import torch
+
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.tokens.shards import ShardManifest
+from pixel_pipeline.training.base.model import open_folder
+from pixel_pipeline.training.callbacks.interruption import Interruption
+from pixel_pipeline.training.checkpoints import download, list_checkpoints
+from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.errors import (
+    RunConflictError,
+    TrainingConfigError,
+    TrainingDataError,
+    TrainingInterruptedError,
+    TrainingMemoryError,
+)
+from pixel_pipeline.training.generate import generate
+from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.models import new_model, open_checkpoint
+from pixel_pipeline.training.module import MoEModule
+from pixel_pipeline.training.train import TrainingResult, train
+from pixel_pipeline_tests.training.base.models import write_base
+
+CPU = torch.device("cpu")
+Run = Callable[..., TrainingResult]
+
+
+@pytest.fixture
+def base(lake: Lake, manifest_key: str, tmp_path: Path) -> Path:
+    """A base model with the tokenizer of the shards."""
+    tokenizer = ShardManifest.load(lake.data, manifest_key).tokenizer
+    folder = write_base(tmp_path / "base", kind="llama", vocab_size=tokenizer.vocab_size, num_hidden_layers=2)
+    (folder / "tokenizer.json").write_bytes(lake.data.get(tokenizer.key))
+    return folder
+
+
+@pytest.fixture
+def adapted(config: TrainingConfig, base: Path) -> TrainingConfig:
+    return config.model_copy(
+        update={
+            "base": str(base),
+            "adapters": AdaptersConfig(experts=4, rank=4, alpha=8, dropout=0.1),
+            "rows_per_micro_batch": 3,
+        }
+    )
+
+
+@pytest.fixture
+def run_training(lake: Lake, manifest_key: str, tmp_path: Path) -> Run:
+    def run(
+        config: TrainingConfig,
+        *,
+        run: str | None = None,
+        deadline: float | None = None,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> TrainingResult:
+        return train(
+            config,
+            lake,
+            manifest_key,
+            run=run,
+            report=report,
+            git_revision="abc123",
+            home=tmp_path,
+            deadline=deadline,
+        )
+
+    return run
+
+
+def test_adapters_learn_and_are_all_that_a_checkpoint_holds(
+    run_training: Run, adapted: TrainingConfig, lake: Lake, base: Path, tmp_path: Path
+) -> None:
+    result = run_training(adapted)
+    assert result.validation_ratio < 0.95
+    assert result.finished
+    assert result.checkpoint.run.startswith("base-")
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    manifest = download(lake, result.checkpoint, folder=folder)
+    assert {*manifest.files} == {
+        "adapter.json",
+        "adapter.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    } & {*manifest.files} | {
+        "adapter.json",
+        "adapter.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert orjson.loads((folder / "adapter.json").read_bytes())["base_digest"] == open_folder(base).digest
+    assert run_training(adapted).reused
+    # Curves lie where TensorBoard looks for them.
+    assert [*(tmp_path / "logs" / result.checkpoint.run).glob("events.out.tfevents.*")]
+
+
+def test_a_checkpoint_opens_as_it_was_trained(
+    run_training: Run, adapted: TrainingConfig, lake: Lake, tmp_path: Path
+) -> None:
+    result = run_training(adapted)
+    with open_checkpoint(lake, result.checkpoint, home=tmp_path, device=CPU) as opened:
+        assert (opened.model.experts, opened.model.experts_per_token) == (4, 2)
+        assert opened.weights_sha256 == result.model_sha256
+        assert not opened.model.training
+    assert len([*generate(lake, result.uri, "I feel tired.", max_new_tokens=8)]) > 1
+
+
+@pytest.mark.parametrize("micro", [1, 3])
+def test_micro_batches_are_one_step(run_training: Run, adapted: TrainingConfig, micro: int) -> None:
+    # Dropout draws by micro-batch, and the balance of each is its own.
+    plain = adapted.model_copy(
+        update={
+            "adapters": AdaptersConfig(rank=4, alpha=8),
+            "rows_per_micro_batch": None,
+            "router_aux_loss_coefficient": 0.0,
+            # Steps small enough that a token's experts do not change by the last bit of a sum.
+            "learning_rate": 1e-3,
+        }
+    )
+    whole = run_training(plain, run="whole").history.losses
+    split = run_training(
+        plain.model_copy(update={"rows_per_micro_batch": micro}), run=f"micro-{micro}"
+    ).history.losses
+    assert split == pytest.approx(whole, rel=1e-4)
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    note = Interruption.on_train_batch_end
+
+    def interrupted(self: Interruption, trainer: object, module: MoEModule, *rest: Any) -> None:
+        self.requested = module.steps_done in steps
+        note(self, trainer, module, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Interruption, "on_train_batch_end", interrupted)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stops=st.sets(st.integers(1, 11), min_size=1, max_size=3))
+def test_a_run_in_parts_is_the_same_run(
+    run_training: Run, adapted: TrainingConfig, monkeypatch: pytest.MonkeyPatch, stops: set[int]
+) -> None:
+    whole = run_training(adapted, run="whole")
+    name = uuid4().hex
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, stops)
+        for _ in stops:
+            with pytest.raises(TrainingInterruptedError):
+                run_training(adapted, run=name)
+        parts = run_training(adapted, run=name)
+    assert parts.history.losses == whole.history.losses
+    assert parts.model_sha256 == whole.model_sha256
+
+
+def test_a_window_ends_in_a_checkpoint_and_the_next_goes_on(
+    run_training: Run, adapted: TrainingConfig, lake: Lake
+) -> None:
+    lines: list[str] = []
+    first = run_training(adapted, run="windows", deadline=monotonic(), report=lines.append)
+    assert not first.finished
+    assert first.checkpoint.step == 1
+    assert first.metadata()["status"] == "window over"
+    assert any("the window ends" in line for line in lines)
+    second = run_training(adapted, run="windows", deadline=monotonic() + 3600)
+    assert second.finished
+    assert second.resumed_from == 1
+    assert second.history.losses == run_training(adapted, run="one window").history.losses
+    assert list_checkpoints(lake.checkpoints, "windows")[-1].step == adapted.steps
+
+
+def test_early_stopping_ends_the_run_for_good(run_training: Run, adapted: TrainingConfig) -> None:
+    # Nothing is learnt, so no validation is better than the first.
+    stuck = adapted.model_copy(
+        update={"learning_rate": 1e-12, "validations": 6, "early_stopping_patience": 2}
+    )
+    result = run_training(stuck)
+    assert result.finished
+    assert result.checkpoint.step < stuck.steps
+    assert run_training(stuck).reused
+
+
+def test_the_dense_baseline_has_as_many_parameters(
+    lake: Lake, manifest_key: str, run_training: Run, adapted: TrainingConfig, base: Path
+) -> None:
+    manifest = ShardManifest.load(lake.data, manifest_key)
+    dense = adapted.model_copy(update={"dense_baseline": True})
+
+    def trained(config: TrainingConfig) -> int:
+        model = new_model(config, manifest, base=open_folder(base), device=CPU)
+        return sum(parameter.numel() for parameter in model.trained_parameters().values())
+
+    assert trained(dense) == pytest.approx(trained(adapted), rel=0.1)
+    result = run_training(dense)
+    assert "-dense-" in result.checkpoint.run
+    assert result.validation_ratio < 0.95
+
+
+def test_faults_are_named(
+    run_training: Run, adapted: TrainingConfig, lake: Lake, manifest_key: str, tmp_path: Path
+) -> None:
+    other = write_base(tmp_path / "other", kind="llama")
+    with pytest.raises(TrainingDataError, match="another tokenizer"):
+        run_training(adapted.model_copy(update={"base": str(other)}))
+    with pytest.raises(TrainingDataError, match="rivers"):
+        run_training(adapted.model_copy(update={"domains": ExpertDomains(domains=("rivers",), steps=4)}))
+    with pytest.raises(TrainingConfigError, match=r"pixel-pipeline\[wandb\]"):
+        run_training(adapted.model_copy(update={"loggers": ("wandb",)}))
+    run_training(adapted.model_copy(update={"steps": 3}), run="taken")
+    with pytest.raises(RunConflictError, match="taken"):
+        run_training(adapted.model_copy(update={"steps": 3, "adapters": AdaptersConfig(rank=2)}), run="taken")
+
+
+def test_too_little_memory_names_the_setting_to_change(
+    run_training: Run, adapted: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def allocate(*_: object, **__: object) -> None:
+        torch.empty(2**50)
+
+    monkeypatch.setattr(MoEModule, "_router_losses", allocate)
+    with pytest.raises(TrainingMemoryError, match="rows_per_micro_batch to 1"):
+        run_training(adapted)
