@@ -13,6 +13,7 @@ WEIGHT_MODULES = (
     "pixel_pipeline.training.arithmetic",
     "pixel_pipeline.training.callbacks.loss_history",
     "pixel_pipeline.training.callbacks.validation",
+    "pixel_pipeline.training.curriculum",
     "pixel_pipeline.training.data",
     "pixel_pipeline.training.experts",
     "pixel_pipeline.training.fit",
@@ -21,6 +22,7 @@ WEIGHT_MODULES = (
     "pixel_pipeline.training.model.from_scratch",
     "pixel_pipeline.training.module",
     "pixel_pipeline.training.packing",
+    "pixel_pipeline.training.row_order",
     "pixel_pipeline.training.scoring",
     "pixel_pipeline.training.state",
 )

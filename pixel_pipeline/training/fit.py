@@ -19,7 +19,8 @@ from pixel_pipeline.training.callbacks.progress import Progress
 from pixel_pipeline.training.callbacks.validation import HeldOutLoss
 from pixel_pipeline.training.checkpoints import CheckpointRef, download, prune, publish
 from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.data import ShardDataset, StepSampler, rows_by_family, training_loader
+from pixel_pipeline.training.curriculum import Curriculum
+from pixel_pipeline.training.data import ShardDataset, rows_by_family, training_loader
 from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import CheckpointSpaceError, TrainingInterruptedError
 from pixel_pipeline.training.model.from_scratch import (
@@ -29,6 +30,7 @@ from pixel_pipeline.training.model.from_scratch import (
     parameter_counts,
 )
 from pixel_pipeline.training.module import MoEModule
+from pixel_pipeline.training.row_order import RowOrder
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.shard_cache import cached_object
 from pixel_pipeline.training.state import (
@@ -77,15 +79,17 @@ class Fit:
         }
         module = self._module()
         trainer = self._trainer(validation=data["validation"])
-        sampler = StepSampler(
-            len(data["train"]),
+        order = RowOrder(
+            data["train"].families,
+            categories=data["train"].categories,
+            curriculum=Curriculum(),
+            steps=self.config.steps,
             rows_per_step=self.config.rows_per_step,
             seed=self.config.seed,
-            start_step=self.start.step,
-            end_step=self.config.steps,
         )
+        loader = training_loader(data["train"], order=order, start_step=self.start.step)
         try:
-            trainer.fit(module, train_dataloaders=training_loader(data["train"], sampler=sampler))
+            trainer.fit(module, train_dataloaders=loader)
         except SystemExit:
             # Lightning's answer to a signal that comes before our handlers are in place, ahead of the first step.
             raise KeyboardInterrupt from None

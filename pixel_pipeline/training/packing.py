@@ -4,7 +4,7 @@ Conversations share a row; `segments` numbers them from 1, with 0 for padding. A
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ class PackedBatch:
         real: bool [B, L]; False at padding.
         target_index: int64 [N]; flat positions (of B * L) whose next token is a target.
         targets: int64 [N]; those next tokens.
+        families: Family of each row; None where nobody said.
     """
 
     tokens: Tensor
@@ -27,6 +28,7 @@ class PackedBatch:
     real: Tensor
     target_index: Tensor
     targets: Tensor
+    families: tuple[str | None, ...]
 
     @property
     def documents(self) -> Tensor:
@@ -40,13 +42,17 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> Self:
         """The same batch on a device."""
-        return replace(
-            self, **{column.name: getattr(self, column.name).to(device) for column in fields(self)}
-        )
+        columns = {column.name: getattr(self, column.name) for column in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in columns.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
-def pack_batch(tokens: Tensor, *, loss_mask: Tensor, segments: Tensor) -> PackedBatch:
-    """Prepare a batch; all arguments are [B, L], as the shards hold them."""
+def pack_batch(
+    tokens: Tensor, *, loss_mask: Tensor, segments: Tensor, families: tuple[str | None, ...] | None = None
+) -> PackedBatch:
+    """Prepare a batch; tensors are [B, L], as the shards hold them, and `families` has B names."""
     tokens = tokens.long()
     target_index, targets = next_token_targets(tokens, loss_mask=loss_mask, segments=segments)
     return PackedBatch(
@@ -55,6 +61,7 @@ def pack_batch(tokens: Tensor, *, loss_mask: Tensor, segments: Tensor) -> Packed
         real=segments > 0,
         target_index=target_index,
         targets=targets,
+        families=families or (None,) * len(tokens),
     )
 
 
