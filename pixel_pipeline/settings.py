@@ -93,6 +93,14 @@ class Settings(BaseSettings):
     )
     offline: bool = Field(False, description="Load datasets from the local cache alone, whatever lies in S3.")
     training_steps: int | None = Field(None, ge=1, description="Steps to train in place of the profile's.")
+    base_model: str | None = Field(
+        None,
+        description="Base model in the lake whose tokenizer and chat template make the tokens. Default: a tokenizer of the corpus's own.",
+    )
+    sequence_length: int = Field(512, ge=2, le=32_767, description="Tokens in a packed row.")
+    curriculum_file: Path | None = Field(
+        None, description="Which data is read when in training, as YAML. Default: all of it, all the time."
+    )
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Worker processes of this machine."
     )
@@ -162,7 +170,7 @@ class Settings(BaseSettings):
             problems = "; ".join(f"{_variable(cls, item['loc'])}: {item['msg']}" for item in error.errors())
         raise SettingsError(f"Bad settings: {problems}", hint="Correct them in the environment or in .env.")
 
-    @field_validator("home", "families_file", "ca_bundle")
+    @field_validator("home", "families_file", "ca_bundle", "curriculum_file")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         # Subprocesses have working directories of their own, and nobody expands `~` in a `.env`.

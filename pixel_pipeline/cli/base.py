@@ -60,7 +60,7 @@ def base_list(as_json: Json = False) -> None:
     from rich.table import Table
 
     from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.training.base.manifest import BaseManifest, base_names
+    from pixel_pipeline.registry.base_models import BaseManifest, base_names
 
     lake = Lake.open(get_settings())
     lake.check()

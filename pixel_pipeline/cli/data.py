@@ -82,9 +82,10 @@ def _status() -> dict[str, Any]:
     lake = Lake.open(settings)
     lake.check()
     accounts = read_accounts(lake, FamilyConfig.load(settings.families_file))
-    tokens: dict[str, dict[str, int]] = {}
+    tokens: dict[str, int] = {}
     try:
-        tokens = ShardManifest.load(lake.data, current_manifest_key(lake.data)).families
+        manifest = ShardManifest.load(lake.data, current_manifest_key(lake.data))
+        tokens = {name: family.tokens for name, family in manifest.families.items()}
     except TokenShardsNotFoundError:
         err.print("no token shards yet", style="dim")
     families = [
@@ -97,7 +98,7 @@ def _status() -> dict[str, Any]:
             "quarantined": dict(account.quarantined),
             "dropped": dict(account.skipped + account.dropped),
             "curated": account.curated.total(),
-            "tokens": tokens.get(account.family, {}).get("tokens", 0),
+            "tokens": tokens.get(account.family, 0),
         }
         for account in accounts.values()
     ]

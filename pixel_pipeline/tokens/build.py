@@ -2,29 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-import hashlib
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from tokenizers import Tokenizer
 
 from pixel_pipeline.code_version import code_version
 from pixel_pipeline.curation.splits import SPLITS
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import fingerprint
-from pixel_pipeline.lake.store import Bucket
-from pixel_pipeline.tokens.chat_template import END_ID, PAD_ID, EncodedConversation, encode_conversations
+from pixel_pipeline.lake.store import Bucket, Lake
+from pixel_pipeline.registry.base_models import BaseManifest
+from pixel_pipeline.tokens.base_tokenizer import BaseTokenizer, base_identity
+from pixel_pipeline.tokens.chat_template import EncodedConversation
+from pixel_pipeline.tokens.encoder import Encoder, base_encoder, own_encoder
 from pixel_pipeline.tokens.packing import PackedRows, pack
-from pixel_pipeline.tokens.shards import (
-    ShardManifest,
-    ShardRef,
-    SplitManifest,
-    TokenizerRef,
-    write_shard,
-)
-from pixel_pipeline.tokens.tokenizer import serialize, tokenizer_digest, train_tokenizer
+from pixel_pipeline.tokens.shards import FamilyTokens, ShardManifest, ShardRef, SplitManifest, write_shard
 
 ROWS_PER_SHARD = 16_384
 # More text hardly changes a vocabulary of thousands, and training time grows with it.
@@ -38,22 +33,39 @@ class NothingToTrainOnError(PixelError):
 
 @dataclass(frozen=True)
 class TokenConfig:
-    """How tokens are made. Lengths in tokens."""
+    """How tokens are made. Lengths in tokens.
+
+    Attributes:
+        vocab_size: Of a tokenizer of the corpus's own.
+        base: Name of the base model in the lake whose tokenizer and chat template are used; None trains a tokenizer.
+    """
 
     vocab_size: int = 4096
     sequence_length: int = 512
     seed: int = 7
+    base: str | None = None
+
+    def recipe(self, lake: Lake) -> str:
+        """Digest (32 hex digits) of all that decides what becomes of given conversations: this, code, base model.
+
+        Raises:
+            BaseModelNotFoundError, BaseModelCorruptError: see `BaseManifest.load`.
+        """
+        base = None if self.base is None else base_identity(BaseManifest.load(lake, self.base))
+        return fingerprint(asdict(self), CODE_VERSION, base)
 
 
 def build_shards(
     curated: ds.Dataset,
     *,
-    bucket: Bucket,
+    lake: Lake,
     dataset_version: str,
     config: TokenConfig,
     report: Callable[[str], None] = lambda message: None,
 ) -> str:
     """Write tokenizer, shards and manifest, then point `tokens/current.json` at them.
+
+    Conversations are read a family at a time, so that one family's text and tokens are what memory has to hold.
 
     Args:
         curated: Dataset of CURATED_SCHEMA.
@@ -65,50 +77,57 @@ def build_shards(
 
     Raises:
         NothingToTrainOnError: the training split is empty.
+        BaseModelError, ChatTemplateError: the base model cannot be used.
     """
-    # Sorted by content, as the registry's version is made: neither file layout nor names of raw objects reach the tokens.
-    table = curated.to_table(columns=["content_hash", "family", "split", "messages"]).sort_by("content_hash")
-    train = table.filter(pc.equal(table["split"], "train"))
-    if train.num_rows == 0:
+    bucket = lake.data
+    index = curated.to_table(columns=["family", "split"])
+    if not pc.any(pc.equal(index["split"], "train")).as_py():
         raise NothingToTrainOnError(
             "No curated conversation is in the training split.",
             hint="Look at the quarantine and at the dropped counts of `pixel status`.",
         )
-
-    tokenizer = train_tokenizer(_contents(train), vocab_size=config.vocab_size)
-    reference = _store_tokenizer(bucket, tokenizer)
+    base = None if config.base is None else BaseManifest.load(lake, config.base)
+    if base is None:
+        encoder = own_encoder(bucket, _sample(curated), vocab_size=config.vocab_size)
+    else:
+        encoder = base_encoder(bucket, BaseTokenizer.open(lake, base))
+    reference = encoder.reference
     report(f"tokenizer {reference.digest}: {reference.vocab_size:,} tokens")
 
     # Named by all that determines the content: shards at a key never change under a running trainer.
-    recipe = fingerprint(asdict(config), CODE_VERSION)[:8]
-    folder = f"{keys.TOKENS}/{reference.digest}/{dataset_version}-{recipe}"
-    encoded = _encode(table, tokenizer)
-    splits = {}
-    for split in SPLITS:
-        by_family = {family: members for (name, family), members in sorted(encoded.items()) if name == split}
-        # Held-out rows hold one family each, so that loss by family needs no bookkeeping within a row.
-        groups = (
-            {None: [c for members in by_family.values() for c in members]} if split == "train" else by_family
+    folder = f"{keys.TOKENS}/{reference.digest}/{dataset_version}-{config.recipe(lake)[:8]}"
+    shards: dict[str, list[ShardRef]] = {split: [] for split in SPLITS}
+    families: dict[str, FamilyTokens] = {}
+    for family in sorted(pc.unique(index["family"]).to_pylist()):
+        # Sorted by content, as the registry's version is made: neither file layout nor names of raw objects reach the tokens.
+        table = curated.to_table(
+            columns=["content_hash", "category", "split", "messages"], filter=ds.field("family") == family
+        ).sort_by("content_hash")
+        encoded = _encode(table, encoder)
+        everything = [conversation for members in encoded.values() for conversation in members]
+        families[family] = FamilyTokens(
+            category=table["category"][0].as_py(),
+            conversations=len(everything),
+            tokens=sum(len(conversation.tokens) for conversation in everything),
         )
-        shards = [
-            shard
-            for family, members in groups.items()
-            for shard in _write_group(
-                bucket,
-                f"{folder}/{split if family is None else f'{split}-{family}'}",
-                members,
-                family=family,
-                config=config,
+        # Rows hold one family each: whoever weighs, routes or scores by family needs no bookkeeping within a row.
+        for split, members in sorted(encoded.items()):
+            stem = f"{folder}/{split}-{family}"
+            shards[split] += _write_group(
+                bucket, stem, members, family=family, config=config, pad_id=reference.pad_id
             )
-        ]
-        splits[split] = SplitManifest.of(shards)
-        report(f"{split}: {splits[split].tokens:,} tokens in {splits[split].rows:,} rows")
+    splits = {split: SplitManifest.of(shards[split]) for split in SPLITS}
+    for split, summary in splits.items():
+        report(f"{split}: {summary.tokens:,} tokens in {summary.rows:,} rows")
     manifest = ShardManifest(
         dataset_version=dataset_version,
         sequence_length=config.sequence_length,
         tokenizer=reference,
         splits=splits,
-        families=_count_by_family(encoded),
+        families=families,
+        base=config.base,
+        base_digest=None if base is None else base.digest,
+        chat_template=encoder.chat_template,
     )
     manifest_key = f"{folder}/manifest.json"
     bucket.put_json(manifest_key, asdict(manifest))
@@ -116,61 +135,56 @@ def build_shards(
     return manifest_key
 
 
-def _contents(train: pa.Table) -> Iterator[list[str]]:
-    # The order of hashes is a random order, so the first conversations are a fair sample of all.
-    seen = 0
-    for batch in train.to_batches(max_chunksize=1024):
-        texts = pc.struct_field(pc.list_flatten(batch["messages"]), "content")
-        yield texts.to_pylist()
-        seen += pc.sum(pc.utf8_length(texts)).as_py()
-        if seen > TOKENIZER_CHARACTERS:
-            return
+def _sample(curated: ds.Dataset) -> Iterator[list[str]]:
+    """Contents of the first training conversations by their hashes, which is a random order: a fair sample of all."""
+    training = ds.field("split") == "train"
+    sizes = [
+        pa.table({"content_hash": batch["content_hash"], "characters": _characters(batch["messages"])})
+        for batch in curated.to_batches(columns=["content_hash", "messages"], filter=training)
+    ]
+    order = pa.concat_tables(sizes).sort_by("content_hash")
+    enough = pc.index(pc.greater(pc.cumulative_sum(order["characters"]), TOKENIZER_CHARACTERS), True).as_py()
+    last = order["content_hash"][enough if enough >= 0 else -1]
+    sample = curated.to_table(
+        columns=["content_hash", "messages"], filter=training & (ds.field("content_hash") <= last)
+    ).sort_by("content_hash")
+    for batch in sample.to_batches(max_chunksize=1024):
+        yield pc.struct_field(pc.list_flatten(batch["messages"]), "content").to_pylist()
 
 
-def _encode(table: pa.Table, tokenizer: Tokenizer) -> dict[tuple[str, str], list[EncodedConversation]]:
-    """Conversations by (split, family), in the order of the table."""
-    encoded: dict[tuple[str, str], list[EncodedConversation]] = {}
+def _characters(messages: pa.ListArray) -> pa.Array:
+    """int64: Unicode code points of each conversation."""
+    lengths = pc.utf8_length(pc.struct_field(pc.list_flatten(messages), "content"))
+    sums = np.bincount(pc.list_parent_indices(messages), weights=lengths, minlength=len(messages))
+    return pa.array(sums.astype(np.int64))
+
+
+def _encode(table: pa.Table, encoder: Encoder) -> dict[str, list[EncodedConversation]]:
+    """Conversations by split, in the order of the table."""
+    encoded: dict[str, list[EncodedConversation]] = {}
     for batch in table.to_batches(max_chunksize=1024):
         conversations = [
             [(m["role"], m["content"]) for m in turns] for turns in batch["messages"].to_pylist()
         ]
-        places = zip(batch["split"].to_pylist(), batch["family"].to_pylist(), strict=True)
-        for place, conversation in zip(places, encode_conversations(tokenizer, conversations), strict=True):
-            encoded.setdefault(place, []).append(conversation)
+        splits = batch["split"].to_pylist()
+        for split, conversation in zip(splits, encoder.encode(conversations), strict=True):
+            encoded.setdefault(split, []).append(conversation)
     return encoded
 
 
-def _count_by_family(encoded: dict[tuple[str, str], list[EncodedConversation]]) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for (_, family), members in sorted(encoded.items()):
-        count = counts.setdefault(family, {"conversations": 0, "tokens": 0})
-        count["conversations"] += len(members)
-        count["tokens"] += sum(len(conversation.tokens) for conversation in members)
-    return dict(sorted(counts.items()))
-
-
 def _write_group(
-    bucket: Bucket, stem: str, members: list[EncodedConversation], *, family: str | None, config: TokenConfig
+    bucket: Bucket,
+    stem: str,
+    members: list[EncodedConversation],
+    *,
+    family: str,
+    config: TokenConfig,
+    pad_id: int,
 ) -> Iterator[ShardRef]:
-    packed = pack(members, length=config.sequence_length, seed=config.seed)
+    packed = pack(members, length=config.sequence_length, pad_id=pad_id, seed=config.seed)
     for number, start in enumerate(range(0, len(packed.tokens), ROWS_PER_SHARD)):
         rows = slice(start, start + ROWS_PER_SHARD)
         piece = PackedRows(
             tokens=packed.tokens[rows], loss_mask=packed.loss_mask[rows], segments=packed.segments[rows]
         )
         yield write_shard(bucket, f"{stem}-{number:05}.safetensors", piece, family=family)
-
-
-def _store_tokenizer(bucket: Bucket, tokenizer: Tokenizer) -> TokenizerRef:
-    data = serialize(tokenizer)
-    digest = tokenizer_digest(data)
-    key = f"{keys.TOKENS}/{digest}/tokenizer.json"
-    bucket.put(key, data)
-    return TokenizerRef(
-        key=key,
-        sha256=hashlib.sha256(data).hexdigest(),
-        digest=digest,
-        vocab_size=tokenizer.get_vocab_size(),
-        pad_id=PAD_ID,
-        eos_id=END_ID,
-    )

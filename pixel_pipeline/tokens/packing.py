@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pixel_pipeline.tokens.chat_template import PAD_ID, EncodedConversation
+from pixel_pipeline.tokens.chat_template import EncodedConversation
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class PackedRows:
     """Packed rows of L tokens.
 
     Attributes:
-        tokens: int32 [rows, L], padded at the end with PAD_ID.
+        tokens: int32 [rows, L], padded at the end.
         loss_mask: uint8 [rows, L], 1 where the token is a target. Never the first token of a segment.
         segments: int16 [rows, L], 0 for padding, else 1.. within the row.
     """
@@ -39,7 +39,7 @@ class PackedRows:
         return int(self.loss_mask.sum(dtype=np.int64))
 
 
-def pack(conversations: Sequence[EncodedConversation], *, length: int, seed: int) -> PackedRows:
+def pack(conversations: Sequence[EncodedConversation], *, length: int, pad_id: int, seed: int) -> PackedRows:
     """Pack conversations into rows of `length` tokens.
 
     Rows are shuffled by `seed` at the end: decreasing order would otherwise put the long conversations first.
@@ -61,7 +61,7 @@ def pack(conversations: Sequence[EncodedConversation], *, length: int, seed: int
         if space > size:
             insort(free, (space - size, row))
     np.random.default_rng(seed).shuffle(rows)
-    tokens = np.full((len(rows), length), PAD_ID, np.int32)
+    tokens = np.full((len(rows), length), pad_id, np.int32)
     loss_mask = np.zeros((len(rows), length), np.uint8)
     segments = np.zeros((len(rows), length), np.int16)
     for row, members in enumerate(rows):

@@ -15,7 +15,7 @@ from pixel_pipeline.lake.errors import ObjectNotFoundError
 from pixel_pipeline.lake.store import Bucket
 from pixel_pipeline.tokens.packing import PackedRows
 
-FORMAT = "pixel-token-shards/1"
+FORMAT = "pixel-token-shards/2"
 
 
 class TokenShardsNotFoundError(PixelError):
@@ -28,7 +28,7 @@ class CorruptShardError(PixelError):
 
 @dataclass(frozen=True)
 class TokenizerRef:
-    """The tokenizer of a set of shards. `digest` names it in keys; `eos_id` is <|im_end|>."""
+    """The tokenizer of a set of shards. `digest` names it in keys; `eos_id` ends an answer; `pad_id` may be the same."""
 
     key: str
     sha256: str
@@ -42,11 +42,11 @@ class TokenizerRef:
 class ShardRef:
     """One shard: a safetensors file with `tokens` int32, `loss_mask` uint8 and `segments` int16, each [rows, L].
 
-    `family` is None where families are mixed (training); `bytes` is the object's size.
+    All rows are of one `family`; `bytes` is the object's size.
     """
 
     key: str
-    family: str | None
+    family: str
     rows: int
     tokens: int
     loss_tokens: int
@@ -75,14 +75,31 @@ class SplitManifest:
 
 
 @dataclass(frozen=True)
+class FamilyTokens:
+    """What a family gave, over all splits."""
+
+    category: str
+    conversations: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class ShardManifest:
-    """Everything a trainer needs to know. Written last: shards without a manifest are not there."""
+    """Everything a trainer needs to know. Written last: shards without a manifest are not there.
+
+    Attributes:
+        base: Base model whose tokenizer and template were used; None for a tokenizer of the corpus's own.
+        base_digest: That model's digest.
+        chat_template: `chatml`, or `base` for the base model's own.
+    """
 
     dataset_version: str
     sequence_length: int
     tokenizer: TokenizerRef
     splits: dict[str, SplitManifest]
-    families: dict[str, dict[str, int]]
+    families: dict[str, FamilyTokens]
+    base: str | None = None
+    base_digest: str | None = None
     chat_template: str = "chatml"
     format: str = FORMAT
 
@@ -102,7 +119,9 @@ class ShardManifest:
                 name: SplitManifest(**{**split, "shards": [ShardRef(**shard) for shard in split["shards"]]})
                 for name, split in content["splits"].items()
             },
-            families=content["families"],
+            families={name: FamilyTokens(**family) for name, family in content["families"].items()},
+            base=content["base"],
+            base_digest=content["base_digest"],
             chat_template=content["chat_template"],
         )
 
@@ -118,7 +137,7 @@ def current_manifest_key(bucket: Bucket) -> str:
         ) from None
 
 
-def write_shard(bucket: Bucket, key: str, rows: PackedRows, *, family: str | None) -> ShardRef:
+def write_shard(bucket: Bucket, key: str, rows: PackedRows, *, family: str) -> ShardRef:
     """Store packed rows as one shard."""
     data = save({"tokens": rows.tokens, "loss_mask": rows.loss_mask, "segments": rows.segments})
     bucket.put(key, data)

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pixel_pipeline.training.curriculum import Curriculum
 from pixel_pipeline.training.errors import TrainingConfigError
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.shapes import PRESETS, ModelShape
@@ -49,6 +50,9 @@ class TrainingConfig(BaseModel):
         None,
         description="Families or categories that experts are named after",
         json_schema_extra={"unit": "domains"},
+    )
+    curriculum: Curriculum = Field(
+        Curriculum(), description="Which data is read when", json_schema_extra={"unit": "stages"}
     )
     steps: int = Field(gt=0, description="Optimizer steps", json_schema_extra={"unit": "steps"})
     rows_per_step: int = Field(

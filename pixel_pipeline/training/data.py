@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import safe_open
 import torch
 from torch import Tensor
@@ -15,17 +15,25 @@ from pixel_pipeline.lake.store import Bucket
 from pixel_pipeline.tokens.shards import ShardManifest, ShardRef
 from pixel_pipeline.training.errors import TrainingDataError
 from pixel_pipeline.training.packing import PackedBatch, pack_batch
+from pixel_pipeline.training.row_order import RowOrder
 from pixel_pipeline.training.shard_cache import cached_object
 
-Row = tuple[Tensor, Tensor, Tensor]
-"""tokens int32 [L], loss_mask uint8 [L], segments int16 [L]."""
+
+class Row(NamedTuple):
+    """tokens int32 [L], loss_mask uint8 [L], segments int16 [L], and whose they are."""
+
+    tokens: Tensor
+    loss_mask: Tensor
+    segments: Tensor
+    family: str
 
 
 class ShardDataset(Dataset[Row]):
     """Rows of one split over all its shards, in the manifest's order. Files are memory-mapped and read row by row.
 
     Attributes:
-        families: Family of each row; None where a shard mixes them.
+        families: Family of each row.
+        categories: Category of each family.
     """
 
     def __init__(self, manifest: ShardManifest, *, split: str, bucket: Bucket, cache: Path) -> None:
@@ -33,6 +41,7 @@ class ShardDataset(Dataset[Row]):
         self._shards = [_MappedShard(shard, bucket=bucket, cache=cache) for shard in shards]
         self._ends = np.cumsum([shard.rows for shard in shards], dtype=np.int64)
         self.families = [*chain.from_iterable([shard.family] * shard.rows for shard in shards)]
+        self.categories = {name: family.category for name, family in manifest.families.items()}
         if not self.families:
             raise TrainingDataError(
                 f"Split {split!r} of dataset version {manifest.dataset_version} has no rows.",
@@ -51,6 +60,7 @@ class ShardDataset(Dataset[Row]):
 class _MappedShard:
     def __init__(self, shard: ShardRef, *, bucket: Bucket, cache: Path) -> None:
         path = cached_object(bucket, shard.key, sha256=shard.sha256, folder=cache)
+        self._family = shard.family
         file = safe_open(path, framework="pt")
         self._columns = [
             file.get_slice(name)  # type: ignore[no-untyped-call]
@@ -59,53 +69,47 @@ class _MappedShard:
 
     def row(self, index: int) -> Row:
         tokens, loss_mask, segments = (column[index] for column in self._columns)
-        return tokens, loss_mask, segments
+        return Row(tokens=tokens, loss_mask=loss_mask, segments=segments, family=self._family)
 
 
-class StepSampler:
-    """Row indices of each step's batch: a pure function of (seed, epoch, step), so a resumed run reads the same rows.
+class _StepBatches:
+    """Batch sampler: row indices of each step from `start_step` to the end of the run."""
 
-    Each epoch is a permutation of all rows of its own; a batch may span two epochs, and no row is left out.
-    """
-
-    def __init__(self, rows: int, *, rows_per_step: int, seed: int, start_step: int, end_step: int) -> None:
-        self._rows = rows
-        self._rows_per_step = rows_per_step
-        self._seed = seed
-        self._steps = range(start_step, end_step)
+    def __init__(self, order: RowOrder, *, start_step: int) -> None:
+        self._order = order
+        self._steps = range(start_step, order.steps)
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch = -1
-        order: NDArray[np.int64] = np.empty(0, np.int64)
-        for step in self._steps:
-            batch = []
-            for place in range(step * self._rows_per_step, (step + 1) * self._rows_per_step):
-                if place // self._rows != epoch:
-                    epoch = place // self._rows
-                    order = np.random.default_rng([self._seed, epoch]).permutation(self._rows)
-                batch.append(int(order[place % self._rows]))
-            yield batch
+        return map(self._order.rows, self._steps)
 
 
 def collate(rows: Sequence[Row]) -> PackedBatch:
     """A batch of rows, masks and targets included."""
-    tokens, loss_mask, segments = (torch.stack(column) for column in zip(*rows, strict=True))
-    return pack_batch(tokens, loss_mask=loss_mask, segments=segments)
+    return pack_batch(
+        torch.stack([row.tokens for row in rows]),
+        loss_mask=torch.stack([row.loss_mask for row in rows]),
+        segments=torch.stack([row.segments for row in rows]),
+        families=tuple(row.family for row in rows),
+    )
 
 
-def training_loader(dataset: ShardDataset, *, sampler: StepSampler) -> "DataLoader[PackedBatch]":
-    """Batches in the sampler's order. In this process: rows are read from a mapping, there is nothing to overlap."""
-    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=0)  # type: ignore[arg-type]
+def training_loader(dataset: ShardDataset, *, order: RowOrder, start_step: int) -> "DataLoader[PackedBatch]":
+    """The batches of a run's steps from `start_step` on: a resumed run reads the rows that it would have read.
+
+    In this process: rows are read from a mapping, there is nothing to overlap.
+    """
+    batches = _StepBatches(order, start_step=start_step)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=0)  # type: ignore[arg-type]
 
 
 def rows_by_family(dataset: ShardDataset, *, limit: int) -> dict[str, list[int]]:
     """Row indices by family, at most `limit` in all, dealt out in turn so that small families are heard."""
     members: dict[str, list[int]] = {}
     for index, family in enumerate(dataset.families):
-        members.setdefault(family or "all", []).append(index)
+        members.setdefault(family, []).append(index)
     turns = zip_longest(*([(family, row) for row in rows] for family, rows in sorted(members.items())))
     dealt = [pair for turn in turns for pair in turn if pair is not None][:limit]
     chosen: dict[str, list[int]] = {}

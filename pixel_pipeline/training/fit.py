@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import shutil
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -26,7 +25,7 @@ from pixel_pipeline.training.callbacks.validation import HeldOutLoss
 from pixel_pipeline.training.callbacks.window import Window
 from pixel_pipeline.training.checkpoints import CheckpointRef, download, prune, publish
 from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.data import ShardDataset, StepSampler, rows_by_family, training_loader
+from pixel_pipeline.training.data import ShardDataset, rows_by_family, training_loader
 from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import (
     CheckpointSpaceError,
@@ -39,6 +38,7 @@ from pixel_pipeline.training.loggers import open_loggers
 from pixel_pipeline.training.model.adapters_config import ExpertDomains
 from pixel_pipeline.training.models import new_model, read_model
 from pixel_pipeline.training.module import MoEModule
+from pixel_pipeline.training.row_order import RowOrder
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.shard_cache import cached_object
 from pixel_pipeline.training.state import (
@@ -93,17 +93,19 @@ class Fit:
             split: ShardDataset(self.manifest, split=split, bucket=self.lake.data, cache=self.cache)
             for split in ("train", "validation")
         }
-        module = self._module()
-        trainer = self._trainer(module, data)
-        sampler = StepSampler(
-            len(data["train"]),
+        order = RowOrder(
+            data["train"].families,
+            categories=data["train"].categories,
+            curriculum=self.config.curriculum,
+            steps=self.config.steps,
             rows_per_step=self.config.rows_per_step,
             seed=self.config.seed,
-            start_step=self.start.step,
-            end_step=self.config.steps,
         )
+        module = self._module(order)
+        trainer = self._trainer(module, data)
+        loader = training_loader(data["train"], order=order, start_step=self.start.step)
         try:
-            trainer.fit(module, train_dataloaders=training_loader(data["train"], sampler=sampler))
+            trainer.fit(module, train_dataloaders=loader)
         except SystemExit:
             # Lightning's answer to a signal that comes before our handlers are in place, ahead of the first step.
             raise KeyboardInterrupt from None
@@ -119,7 +121,7 @@ class Fit:
             )
         return done
 
-    def _module(self) -> MoEModule:
+    def _module(self, order: RowOrder) -> MoEModule:
         optimizer: OptimizerState | None = None
         if self.start.step:
             ref = CheckpointRef(run=self.run, step=self.start.step)
@@ -146,6 +148,7 @@ class Fit:
             model,
             config=self.config,
             history=self.start.history,
+            stage_of=order.part,
             domain_of=domains_of_families(self.config.domains, self.manifest),
             optimizer_state=optimizer,
             report=self.report,
@@ -255,18 +258,14 @@ def domains_of_families(domains: ExpertDomains | None, manifest: ShardManifest) 
     """
     if domains is None:
         return {}
-    found: dict[str, str] = {}
-    for family, counts in manifest.families.items():
-        category: Any = counts.get("category")
-        if family in domains.domains:
-            found[family] = family
-        elif category in domains.domains:
-            found[family] = str(category)
+    found = {
+        family: family if family in domains.domains else of.category
+        for family, of in manifest.families.items()
+        if {family, of.category} & {*domains.domains}
+    }
     missing = [name for name in domains.domains if name not in found.values()]
     if missing:
-        there = sorted(
-            {*manifest.families, *(str(c["category"]) for c in manifest.families.values() if "category" in c)}
-        )
+        there = sorted({*manifest.families, *(of.category for of in manifest.families.values())})
         raise TrainingDataError(
             f"Expert domains {', '.join(missing)} are neither families nor categories of the token shards.",
             hint=f"There are: {', '.join(there)}.",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.curriculum import Curriculum, StageSteps
 from pixel_pipeline.training.errors import TrainingDivergedError
 from pixel_pipeline.training.history import History
 from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss, router_z_loss
@@ -67,7 +68,7 @@ class MoEModule(pl.LightningModule):
     Args:
         history: Of the run; the module adds losses, tokens, and what the spike guard did.
         domain_of: Domain of each family, where experts are named after domains.
-        stage_factor: What the learning rate is multiplied by at a step, from 0.
+        stage_of: The curriculum's stage at a step, from 0.
         optimizer_state: AdamW's state after the steps of `history`.
 
     Attributes:
@@ -84,7 +85,7 @@ class MoEModule(pl.LightningModule):
         config: TrainingConfig,
         history: History,
         domain_of: Mapping[str, str] | None = None,
-        stage_factor: Callable[[int], float] = lambda step: 1.0,
+        stage_of: Callable[[int], StageSteps] | None = None,
         optimizer_state: OptimizerState | None = None,
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -94,7 +95,7 @@ class MoEModule(pl.LightningModule):
         self.config = config
         self.history = history
         self._domain_of = domain_of or {}
-        self._stage_factor = stage_factor
+        self._stage_of = stage_of or _whole_run(config)
         self._factor = learning_rate_factor(config)
         self._guard = SpikeGuard(config.spike_threshold) if config.spike_threshold else None
         self._optimizer_state = optimizer_state
@@ -130,8 +131,9 @@ class MoEModule(pl.LightningModule):
             weight = micro.real.sum() / max(tokens, 1)
             self.manual_backward(loss + weight * self._router_losses(router_logits, real=micro.real))
         value = float(total)
-        rate = self.config.learning_rate * self._factor(step) * self._stage_factor(step)
-        norm = self._update(optimizer, loss=value, learning_rate=rate)
+        stage = self._stage_of(step)
+        rate = self.config.learning_rate * self._factor(step) * stage.stage.learning_rate
+        norm = self._update(optimizer, loss=value, learning_rate=rate, stage_start=stage.start)
         self.last = StepRecord(
             loss=value,
             tokens=tokens,
@@ -166,7 +168,9 @@ class MoEModule(pl.LightningModule):
             device=batch.tokens.device,
         )
 
-    def _update(self, optimizer: torch.optim.Optimizer, *, loss: float, learning_rate: float) -> float:
+    def _update(
+        self, optimizer: torch.optim.Optimizer, *, loss: float, learning_rate: float, stage_start: int
+    ) -> float:
         """Norm of the gradient; NaN where the guard had the step left out."""
         history, step = self.history, self.steps_done + 1
         verdict = Verdict.TAKE
@@ -185,6 +189,7 @@ class MoEModule(pl.LightningModule):
                 losses=history.losses,
                 skipped=history.skipped,
                 rewinds=history.rewinds,
+                since=stage_start,
             )
         elif not isfinite(norm):
             raise _diverged(loss, step)
@@ -259,6 +264,11 @@ class MoEModule(pl.LightningModule):
             for name, parameter in self.trained.trained_parameters().items()
             if parameter in state
         }
+
+
+def _whole_run(config: TrainingConfig) -> Callable[[int], StageSteps]:
+    (only,) = Curriculum().resolve(config.steps)
+    return lambda step: only
 
 
 def _diverged(loss: float, step: int) -> TrainingDivergedError:

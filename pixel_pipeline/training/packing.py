@@ -20,7 +20,7 @@ class PackedBatch:
         real: bool [B, L]; False at padding.
         target_index: int64 [N]; flat positions (of B * L) whose next token is a target.
         targets: int64 [N]; those next tokens.
-        families: Of each row; None where a row mixes them.
+        families: Family of each row; None where nobody said.
     """
 
     tokens: Tensor
@@ -28,7 +28,7 @@ class PackedBatch:
     real: Tensor
     target_index: Tensor
     targets: Tensor
-    families: tuple[str | None, ...] = ()
+    families: tuple[str | None, ...]
 
     @property
     def documents(self) -> Tensor:
@@ -77,8 +77,10 @@ class PackedBatch:
         return replace(self, **moved)
 
 
-def pack_batch(tokens: Tensor, *, loss_mask: Tensor, segments: Tensor) -> PackedBatch:
-    """Prepare a batch; all arguments are [B, L], as the shards hold them."""
+def pack_batch(
+    tokens: Tensor, *, loss_mask: Tensor, segments: Tensor, families: tuple[str | None, ...] | None = None
+) -> PackedBatch:
+    """Prepare a batch; tensors are [B, L], as the shards hold them, and `families` has B names."""
     tokens = tokens.long()
     target_index, targets = next_token_targets(tokens, loss_mask=loss_mask, segments=segments)
     return PackedBatch(
@@ -87,6 +89,7 @@ def pack_batch(tokens: Tensor, *, loss_mask: Tensor, segments: Tensor) -> Packed
         real=segments > 0,
         target_index=target_index,
         targets=targets,
+        families=families or (None,) * len(tokens),
     )
 
 

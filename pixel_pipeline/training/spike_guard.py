@@ -38,7 +38,13 @@ class SpikeGuard:
     threshold: float
 
     def verdict(
-        self, loss: float, *, losses: Sequence[float], skipped: Sequence[int], rewinds: Sequence[int]
+        self,
+        loss: float,
+        *,
+        losses: Sequence[float],
+        skipped: Sequence[int],
+        rewinds: Sequence[int],
+        since: int = 0,
     ) -> Verdict:
         """Judge the next step.
 
@@ -47,20 +53,21 @@ class SpikeGuard:
             losses: Of the steps before, by step.
             skipped: Steps that were left out.
             rewinds: Steps after which weights were put back.
+            since: Steps before the curriculum's present stage; another stage is other data.
         """
         step = len(losses) + 1
-        if isfinite(loss) and not self._high(loss, losses=losses, skipped=skipped, rewinds=rewinds):
+        if isfinite(loss) and not self._high(
+            loss, losses=losses, skipped=skipped, since=max([since, *rewinds[-1:]])
+        ):
             return Verdict.TAKE
         in_a_row = 0
         while step - 1 - in_a_row in skipped[-PATIENCE:] and step - 1 - in_a_row not in rewinds:
             in_a_row += 1
         return Verdict.REWIND if in_a_row + 1 >= PATIENCE else Verdict.SKIP
 
-    def _high(
-        self, loss: float, *, losses: Sequence[float], skipped: Sequence[int], rewinds: Sequence[int]
-    ) -> bool:
+    def _high(self, loss: float, *, losses: Sequence[float], skipped: Sequence[int], since: int) -> bool:
         # After a rewind the judgement begins anew: where losses stay high with good weights, the data is harder, not the model worse.
-        first = max(rewinds[-1] if rewinds else 0, len(losses) - WINDOW)
+        first = max(since, len(losses) - WINDOW)
         left_out = {*skipped[-WINDOW:]}
         known = [losses[at] for at in range(first, len(losses)) if at + 1 not in left_out]
         known = [value for value in known if isfinite(value)]

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from tokenizers import Tokenizer
 
 from pixel_pipeline.conversations.families import FamilyRule
 from pixel_pipeline.curation.curate import CURATED_SCHEMA
@@ -21,12 +22,14 @@ from pixel_pipeline.lake.errors import LakeWriteError
 from pixel_pipeline.lake.store import Bucket, Lake
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline.registry import dataset_registry
+from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelNotFoundError
 from pixel_pipeline.tokens import build
 from pixel_pipeline.tokens.build import NothingToTrainOnError, TokenConfig, build_shards
 from pixel_pipeline.tokens.chat_template import END_ID, START_ID
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key, read_shard
 from pixel_pipeline.tokens.tokenizer import deserialize
 from pixel_pipeline_tests.curation.rows import Row, row, words
+from pixel_pipeline_tests.tokens.base_files import base_files, put_base
 
 CONFIG = TokenConfig(vocab_size=320, sequence_length=64)
 FAMILIES = ("calm", "sleep", "work")
@@ -37,7 +40,7 @@ from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.build import TokenConfig, build_shards
 lake = Lake.open(get_settings())
 config = TokenConfig(vocab_size=320, sequence_length=64)
-build_shards(Table(lake, "curated").dataset(), bucket=lake.data, dataset_version="v1", config=config)
+build_shards(Table(lake, "curated").dataset(), lake=lake, dataset_version="v1", config=config)
 """
 
 
@@ -61,7 +64,7 @@ def _write(lake: Lake, rows: list[Row]) -> Table:
 
 def _build(lake: Lake, *, version: str = "v1", config: TokenConfig = CONFIG) -> ShardManifest:
     dataset = Table(lake, keys.CURATED).dataset()
-    key = build_shards(dataset, bucket=lake.data, dataset_version=version, config=config)
+    key = build_shards(dataset, lake=lake, dataset_version=version, config=config)
     assert current_manifest_key(lake.data) == key
     return ShardManifest.load(lake.data, key)
 
@@ -105,7 +108,7 @@ def test_neither_file_layout_nor_names_of_raw_objects_reach_the_tokens(
     third = len(rows) // 3
     parts = [renamed[:third], renamed[third : third + 7], renamed[third + 7 :]]
     table = pa.concat_tables(pa.Table.from_pylist(part, CURATED_SCHEMA) for part in parts)
-    key = build_shards(ds.dataset(table), bucket=lake.data, dataset_version="v1", config=CONFIG)
+    key = build_shards(ds.dataset(table), lake=lake, dataset_version="v1", config=CONFIG)
     assert key == current_manifest_key(lake.data)
     assert _tokens(lake) == expected
 
@@ -139,10 +142,10 @@ def test_the_books_of_the_manifest_are_right(lake: Lake, monkeypatch: pytest.Mon
             conversations[name] += int((arrays["tokens"] == START_ID).sum()) // 2
         assert sums == {"rows": split.rows, "tokens": split.tokens, "loss_tokens": split.loss_tokens}
     assert conversations == Counter(item["split"] for item in rows)
-    assert {family: n["conversations"] for family, n in manifest.families.items()} == Counter(
+    assert {family: n.conversations for family, n in manifest.families.items()} == Counter(
         item["family"] for item in rows
     )
-    assert sum(n["tokens"] for n in manifest.families.values()) == sum(
+    assert sum(n.tokens for n in manifest.families.values()) == sum(
         split.tokens for split in manifest.splits.values()
     )
     tokenizer = lake.data.get(manifest.tokenizer.key)
@@ -150,7 +153,7 @@ def test_the_books_of_the_manifest_are_right(lake: Lake, monkeypatch: pytest.Mon
     assert deserialize(tokenizer).get_vocab_size() == manifest.tokenizer.vocab_size <= 320
 
 
-def _spoken(lake: Lake, manifest: ShardManifest, *, split: str, family: str | None) -> list[str]:
+def _spoken(lake: Lake, manifest: ShardManifest, *, split: str, family: str) -> list[str]:
     """What the shards of a split and family say, a string a segment."""
     tokenizer = deserialize(lake.data.get(manifest.tokenizer.key))
     spoken = []
@@ -173,18 +176,16 @@ def _said(rows: list[Row], **columns: Any) -> list[str]:
     )
 
 
-def test_held_out_shards_hold_one_family_each_and_training_all(lake: Lake) -> None:
+def test_shards_hold_one_family_each(lake: Lake) -> None:
     rows = _rows()
     _write(lake, rows)
     manifest = _build(lake, config=TokenConfig(vocab_size=320, sequence_length=512))
-    for split in ("validation", "test"):
+    for split in ("train", "validation", "test"):
         assert {shard.family for shard in manifest.splits[split].shards} == set(FAMILIES)
         for family in FAMILIES:
             assert _spoken(lake, manifest, split=split, family=family) == _said(
                 rows, split=split, family=family
             )
-    assert {shard.family for shard in manifest.splits["train"].shards} == {None}
-    assert _spoken(lake, manifest, split="train", family=None) == _said(rows, split="train")
 
 
 def test_the_tokenizer_never_sees_what_is_held_out(lake: Lake) -> None:
@@ -290,8 +291,83 @@ def test_every_segment_ends_what_it_begins(lake: Lake) -> None:
     """Each turn of a whole conversation has its <|im_end|>, and that is learned where the assistant speaks."""
     _write(lake, _rows())
     manifest = _build(lake, config=TokenConfig(vocab_size=320, sequence_length=512))
-    (shard,) = manifest.splits["train"].shards
-    arrays = read_shard(lake.data, shard)
-    ends = arrays["tokens"] == END_ID
-    assert ends.sum() == (arrays["tokens"] == START_ID).sum()
-    assert np.count_nonzero(arrays["loss_mask"][ends]) * 2 == ends.sum()
+    for shard in manifest.splits["train"].shards:
+        arrays = read_shard(lake.data, shard)
+        ends = arrays["tokens"] == END_ID
+        assert ends.sum() == (arrays["tokens"] == START_ID).sum() > 0
+        assert np.count_nonzero(arrays["loss_mask"][ends]) * 2 == ends.sum()
+
+
+BASE = TokenConfig(sequence_length=512, base="tiny")
+
+
+def test_shards_for_a_base_model_speak_its_language(lake: Lake) -> None:
+    rows = _rows()
+    _write(lake, rows)
+    base = put_base(lake, name="tiny", kind="llama3")
+    manifest = _build(lake, config=BASE)
+    assert (manifest.base, manifest.base_digest, manifest.chat_template) == ("tiny", base.digest, "base")
+    assert lake.data.get(manifest.tokenizer.key) == base_files("llama3")["tokenizer.json"]
+    assert hashlib.sha256(lake.data.get(manifest.tokenizer.key)).hexdigest() == manifest.tokenizer.sha256
+    tokenizer = Tokenizer.from_str(lake.data.get(manifest.tokenizer.key).decode())
+    assert manifest.tokenizer.eos_id == manifest.tokenizer.pad_id == tokenizer.token_to_id("<|eot_id|>")
+    answers = []
+    for shard in manifest.splits["train"].shards:
+        arrays = read_shard(lake.data, shard)
+        assert (arrays["tokens"][arrays["segments"] == 0] == manifest.tokenizer.pad_id).all()
+        assert not arrays["loss_mask"][arrays["segments"] == 0].any()
+        said = tokenizer.decode(
+            arrays["tokens"][arrays["loss_mask"] == 1].tolist(), skip_special_tokens=False
+        ).split("<|eot_id|>")
+        answers += said[:-1]
+    assert sorted(answers) == sorted(
+        item["messages"][1]["content"] for item in rows if item["split"] == "train"
+    )
+
+
+def test_shards_depend_on_all_that_makes_them_for_a_base_model(lake: Lake) -> None:
+    _write(lake, _rows(24))
+    recipes = {CONFIG.recipe(lake)}
+    for kind, config in [("llama3", b"{}"), ("llama3", b'{"a": 1}'), ("smollm2", b"{}"), ("mistral", b"{}")]:
+        put_base(lake, name="tiny", kind=kind, config=config)
+        recipes.add(BASE.recipe(lake))
+    assert len(recipes) == 5
+    with pytest.raises(BaseModelNotFoundError, match="There are: tiny"):
+        _build(lake, config=TokenConfig(base="other"))
+
+
+def test_a_base_models_file_that_changed_is_refused(lake: Lake) -> None:
+    _write(lake, _rows(24))
+    put_base(lake, name="tiny", kind="llama3")
+    lake.data.put("models/base/tiny/chat_template.jinja", b"{{ messages }}")
+    with pytest.raises(BaseModelCorruptError, match=r"chat_template\.jinja is not what its manifest says"):
+        _build(lake, config=BASE)
+    assert not _tokens(lake)
+
+
+def test_families_have_their_category(lake: Lake) -> None:
+    rows = [{**item, "category": "rest" if item["family"] != "work" else "office"} for item in _rows(24)]
+    _write(lake, rows)
+    assert {name: family.category for name, family in _build(lake).families.items()} == {
+        "calm": "rest",
+        "sleep": "rest",
+        "work": "office",
+    }
+
+
+def test_the_tokenizers_sample_is_the_beginning_in_the_order_of_hashes(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = _rows(400)
+    dataset = _write(lake, rows).dataset()
+    ordered = sorted(
+        (item for item in rows if item["split"] == "train"), key=lambda item: item["content_hash"]
+    )
+    for characters in (0, 1000, 10**9):
+        monkeypatch.setattr(build, "TOKENIZER_CHARACTERS", characters)
+        expected: list[str] = []
+        for item in ordered:
+            if sum(map(len, expected)) > characters:
+                break
+            expected += [message["content"] for message in item["messages"]]
+        assert [text for batch in build._sample(dataset) for text in batch] == expected

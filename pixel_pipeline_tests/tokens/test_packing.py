@@ -53,7 +53,7 @@ def test_every_token_is_kept_once_in_its_piece(
     corpus: tuple[list[EncodedConversation], int], seed: int
 ) -> None:
     conversations, length = corpus
-    rows = pack(conversations, length=length, seed=seed)
+    rows = pack(conversations, length=length, pad_id=PAD_ID, seed=seed)
     assert _segments(rows) == _expected(conversations, length)
     assert rows.token_count == sum(len(conversation.tokens) for conversation in conversations)
     assert rows.loss_token_count == sum(
@@ -65,7 +65,7 @@ def test_every_token_is_kept_once_in_its_piece(
 @settings(deadline=None)
 def test_rows_have_the_shape_that_is_promised(corpus: tuple[list[EncodedConversation], int]) -> None:
     conversations, length = corpus
-    rows = pack(conversations, length=length, seed=1)
+    rows = pack(conversations, length=length, pad_id=PAD_ID, seed=1)
     assert rows.tokens.shape == rows.loss_mask.shape == rows.segments.shape
     assert rows.tokens.shape[1] == length
     assert [a.dtype.name for a in (rows.tokens, rows.loss_mask, rows.segments)] == ["int32", "uint8", "int16"]
@@ -87,7 +87,7 @@ def test_rows_have_the_shape_that_is_promised(corpus: tuple[list[EncodedConversa
 def test_rows_are_well_filled(corpus: tuple[list[EncodedConversation], int]) -> None:
     """Never more rows than pieces; no two rows whose tokens would fit into one."""
     conversations, length = corpus
-    rows = pack(conversations, length=length, seed=0)
+    rows = pack(conversations, length=length, pad_id=PAD_ID, seed=0)
     assert len(rows.tokens) <= sum(_expected(conversations, length).values())
     filled = sorted((rows.segments > 0).sum(axis=1).tolist())
     assert len(filled) < 2 or filled[0] + filled[1] > length
@@ -95,13 +95,15 @@ def test_rows_are_well_filled(corpus: tuple[list[EncodedConversation], int]) -> 
 
 def test_long_ones_are_placed_first_so_that_short_ones_fill_their_gaps() -> None:
     conversations = [_conversation(number, 3 if number < 10 else 7) for number in range(20)]
-    assert len(pack(conversations, length=10, seed=0).tokens) == 10
+    assert len(pack(conversations, length=10, pad_id=PAD_ID, seed=0).tokens) == 10
 
 
 def test_a_mixed_corpus_leaves_next_to_no_padding() -> None:
     generator = np.random.default_rng(4)
     sizes = generator.integers(10, 900, size=400).tolist()
-    rows = pack([_conversation(number, size) for number, size in enumerate(sizes)], length=256, seed=0)
+    rows = pack(
+        [_conversation(number, size) for number, size in enumerate(sizes)], length=256, pad_id=PAD_ID, seed=0
+    )
     assert rows.token_count / rows.tokens.size > 0.98
 
 
@@ -109,24 +111,27 @@ def test_a_mixed_corpus_leaves_next_to_no_padding() -> None:
 @settings(deadline=None)
 def test_the_same_input_gives_the_same_rows(corpus: tuple[list[EncodedConversation], int]) -> None:
     conversations, length = corpus
-    first, second = (pack(conversations, length=length, seed=7) for _ in range(2))
+    first, second = (pack(conversations, length=length, pad_id=PAD_ID, seed=7) for _ in range(2))
     for name in ("tokens", "loss_mask", "segments"):
         assert np.array_equal(getattr(first, name), getattr(second, name))
 
 
 def test_the_seed_shuffles_rows_so_that_long_ones_do_not_come_first() -> None:
     conversations = [_conversation(number, 9 + number // 2) for number in range(80)]
-    orders = {tuple(pack(conversations, length=50, seed=seed).tokens[:, 0].tolist()) for seed in range(4)}
+    orders = {
+        tuple(pack(conversations, length=50, pad_id=PAD_ID, seed=seed).tokens[:, 0].tolist())
+        for seed in range(4)
+    }
     assert len(orders) == 4
     assert len({tuple(sorted(order)) for order in orders}) == 1
 
 
 @pytest.mark.parametrize("length", [8, 9, 10, 27, 28])
 def test_a_long_conversation_is_cut_not_cropped(length: int) -> None:
-    rows = pack([_conversation(1, 27)], length=length, seed=0)
+    rows = pack([_conversation(1, 27)], length=length, pad_id=PAD_ID, seed=0)
     assert len(rows.tokens) == -(-27 // length)
     assert sorted(rows.tokens[rows.segments > 0].tolist()) == _conversation(1, 27).tokens.tolist()
 
 
 def test_nothing_packs_to_no_rows() -> None:
-    assert pack([], length=16, seed=0).tokens.shape == (0, 16)
+    assert pack([], length=16, pad_id=PAD_ID, seed=0).tokens.shape == (0, 16)

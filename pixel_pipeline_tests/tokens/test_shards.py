@@ -12,6 +12,7 @@ from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.tokens.packing import PackedRows
 from pixel_pipeline.tokens.shards import (
     CorruptShardError,
+    FamilyTokens,
     ShardManifest,
     ShardRef,
     SplitManifest,
@@ -36,7 +37,7 @@ def _manifest(*shards: ShardRef) -> ShardManifest:
         sequence_length=4,
         tokenizer=TokenizerRef(key="k", sha256="s", digest="t", vocab_size=300, pad_id=0, eos_id=2),
         splits={"train": SplitManifest.of(list(shards)), "test": SplitManifest.of([])},
-        families={"calm": {"conversations": 3, "tokens": 9}},
+        families={"calm": FamilyTokens(category="support", conversations=3, tokens=9)},
     )
 
 
@@ -53,7 +54,7 @@ def test_a_shard_comes_back_as_it_was(lake: Lake) -> None:
 
 
 def test_a_corrupt_shard_is_refused_by_name(lake: Lake) -> None:
-    shard = write_shard(lake.data, KEY, ROWS, family=None)
+    shard = write_shard(lake.data, KEY, ROWS, family="work")
     whole = lake.data.get(KEY)
     for damaged in (whole[:-1], whole[:-4] + b"\0\0\0\1", b"", b"{}"):
         lake.data.put(KEY, damaged)
@@ -62,7 +63,7 @@ def test_a_corrupt_shard_is_refused_by_name(lake: Lake) -> None:
 
 
 def test_bytes_that_the_manifest_names_but_are_no_shard_are_refused(lake: Lake) -> None:
-    shard = write_shard(lake.data, KEY, ROWS, family=None)
+    shard = write_shard(lake.data, KEY, ROWS, family="work")
     with pytest.raises(CorruptShardError, match="rows"):
         read_shard(lake.data, replace(shard, rows=4))
     text = b"no safetensors at all"
@@ -73,23 +74,23 @@ def test_bytes_that_the_manifest_names_but_are_no_shard_are_refused(lake: Lake) 
 
 def test_a_manifest_comes_back_as_it_was(lake: Lake) -> None:
     manifest = _manifest(
-        write_shard(lake.data, KEY, ROWS, family=None),
+        write_shard(lake.data, KEY, ROWS, family="work"),
         write_shard(lake.data, KEY.replace("0.", "1."), ROWS, family="calm"),
     )
-    manifest = replace(manifest, chat_template="another")
+    manifest = replace(manifest, chat_template="base", base="smollm2", base_digest="0f")
     lake.data.put_json("tokens/manifest.json", asdict(manifest))
     assert ShardManifest.load(lake.data, "tokens/manifest.json") == manifest
 
 
 def test_a_split_sums_up_its_shards(lake: Lake) -> None:
-    shard = write_shard(lake.data, KEY, ROWS, family=None)
+    shard = write_shard(lake.data, KEY, ROWS, family="work")
     split = SplitManifest.of([shard, replace(shard, rows=5, tokens=11, loss_tokens=2)])
     assert (split.rows, split.tokens, split.loss_tokens) == (8, 20, 5)
 
 
 def test_a_manifest_of_another_format_is_refused(lake: Lake) -> None:
     lake.data.put_json("tokens/manifest.json", {**asdict(_manifest()), "format": "pixel-token-shards/0"})
-    with pytest.raises(PixelError, match=r"tokens/manifest\.json is no pixel-token-shards/1 manifest"):
+    with pytest.raises(PixelError, match=r"tokens/manifest\.json is no pixel-token-shards/2 manifest"):
         ShardManifest.load(lake.data, "tokens/manifest.json")
 
 

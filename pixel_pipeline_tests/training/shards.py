@@ -9,6 +9,7 @@ from pixel_pipeline.tokens.chat_template import END_ID, PAD_ID, encode_conversat
 from pixel_pipeline.tokens.packing import pack
 from pixel_pipeline.tokens.shards import (
     FORMAT,
+    FamilyTokens,
     ShardManifest,
     ShardRef,
     SplitManifest,
@@ -18,6 +19,7 @@ from pixel_pipeline.tokens.shards import (
 from pixel_pipeline.tokens.tokenizer import serialize, tokenizer_digest, train_tokenizer
 
 FAMILIES = ("calm", "sleep", "work")
+CATEGORIES = {"calm": "rest", "sleep": "rest", "work": "work"}
 FEELINGS = (
     "tense",
     "tired",
@@ -85,10 +87,9 @@ def write_shards(
     def some(family: str, count: int) -> list[list[tuple[str, str]]]:
         return [conversation(generator, family=family, turns=turns) for _ in range(count)]
 
-    train = [dialogue for family in FAMILIES for dialogue in some(family, conversations // len(FAMILIES))]
-    tokenizer = train_tokenizer(
-        iter([[content for dialogue in train for _, content in dialogue]]), vocab_size=vocab_size
-    )
+    train = {family: some(family, conversations // len(FAMILIES)) for family in FAMILIES}
+    texts = [content for dialogues in train.values() for dialogue in dialogues for _, content in dialogue]
+    tokenizer = train_tokenizer(iter([texts]), vocab_size=vocab_size)
     data = serialize(tokenizer)
     digest = tokenizer_digest(data)
     tokenizer_key = f"tokens/{digest}/tokenizer.json"
@@ -96,13 +97,14 @@ def write_shards(
     version = f"test-{seed}-{sequence_length}-{conversations}"
     prefix = f"tokens/{digest}/{version}"
 
-    def shard(name: str, dialogues: list[list[tuple[str, str]]], family: str | None) -> ShardRef:
-        rows = pack(encode_conversations(tokenizer, dialogues), length=sequence_length, seed=seed)
+    def shard(name: str, dialogues: list[list[tuple[str, str]]], family: str) -> ShardRef:
+        rows = pack(
+            encode_conversations(tokenizer, dialogues), length=sequence_length, pad_id=PAD_ID, seed=seed
+        )
         return write_shard(lake.data, f"{prefix}/{name}.safetensors", rows, family=family)
 
-    half = len(train) // 2
     splits = {
-        "train": [shard("train-00000", train[:half], None), shard("train-00001", train[half:], None)],
+        "train": [shard(f"train-{family}-00000", train[family], family) for family in FAMILIES],
         **{
             split: [shard(f"{split}-{family}-00000", some(family, held_out), family) for family in FAMILIES]
             for split in ("validation", "test")
@@ -120,7 +122,10 @@ def write_shards(
             eos_id=END_ID,
         ),
         splits={name: SplitManifest.of(shards) for name, shards in splits.items()},
-        families={},
+        families={
+            family: FamilyTokens(category=CATEGORIES[family], conversations=len(train[family]), tokens=0)
+            for family in FAMILIES
+        },
     )
     content = asdict(manifest)
     assert content["format"] == FORMAT

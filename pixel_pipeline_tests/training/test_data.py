@@ -3,40 +3,34 @@
 from collections import Counter
 from pathlib import Path
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 import numpy as np
 import pytest
+import torch
 
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.tokens.shards import ShardManifest, read_shard
-from pixel_pipeline.training.data import ShardDataset, StepSampler, rows_by_family
+from pixel_pipeline.training.curriculum import Curriculum
+from pixel_pipeline.training.data import ShardDataset, rows_by_family, training_loader
 from pixel_pipeline.training.errors import TrainingDataError
+from pixel_pipeline.training.row_order import RowOrder
 from pixel_pipeline.training.shard_cache import cached_object
-from pixel_pipeline_tests.training.shards import FAMILIES
+from pixel_pipeline_tests.training.shards import CATEGORIES, FAMILIES
 
 
-def batches(rows: int, rows_per_step: int, start: int, end: int, *, seed: int = 5) -> list[list[int]]:
-    return [*StepSampler(rows, rows_per_step=rows_per_step, seed=seed, start_step=start, end_step=end)]
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    rows=st.integers(1, 40), rows_per_step=st.integers(1, 9), done=st.integers(0, 20), left=st.integers(0, 20)
-)
-def test_a_resumed_run_reads_the_same_rows(rows: int, rows_per_step: int, done: int, left: int) -> None:
-    whole = batches(rows, rows_per_step, 0, done + left)
-    assert batches(rows, rows_per_step, 0, done) + batches(rows, rows_per_step, done, done + left) == whole
-    seen = [row for batch in whole for row in batch]
-    for start in range(0, len(seen) - rows + 1, rows):
-        assert sorted(seen[start : start + rows]) == [*range(rows)]
-    assert all(len(batch) == rows_per_step for batch in whole)
-
-
-def test_each_epoch_and_seed_has_its_own_order() -> None:
-    (first,), (second,) = batches(30, 30, 0, 1), batches(30, 30, 1, 2)
-    assert first != second
-    assert batches(30, 30, 0, 1, seed=6) != [first]
+@pytest.mark.parametrize("done", [0, 3])
+def test_a_loader_goes_on_at_any_step(lake: Lake, manifest_key: str, cache: Path, done: int) -> None:
+    manifest = ShardManifest.load(lake.data, manifest_key)
+    dataset = ShardDataset(manifest, split="train", bucket=lake.data, cache=cache)
+    assert dataset.categories == CATEGORIES
+    order = RowOrder(dataset.families, curriculum=Curriculum(), steps=5, rows_per_step=4, seed=1)
+    loader = training_loader(dataset, order=order, start_step=done)
+    assert len(loader) == 5 - done
+    for step, batch in enumerate(loader, done):
+        rows = [dataset[index] for index in order.rows(step)]
+        assert torch.equal(batch.tokens, torch.stack([row.tokens for row in rows]).long())
+        assert batch.families == tuple(dataset.families[index] for index in order.rows(step))
+        assert batch.to(torch.device("cpu")).families == batch.families
+    assert step == 4
 
 
 def test_rows_are_those_of_the_shards(lake: Lake, manifest_key: str, cache: Path) -> None:
@@ -66,7 +60,7 @@ def test_a_shard_that_changed_under_its_manifest_is_refused(
     manifest = ShardManifest.load(lake.data, manifest_key)
     shard = manifest.splits["train"].shards[0]
     lake.data.put(shard.key, lake.data.get(shard.key)[:-1] + b"\xff")
-    with pytest.raises(TrainingDataError, match=r"train-00000\.safetensors has SHA-256"):
+    with pytest.raises(TrainingDataError, match=r"train-calm-00000\.safetensors has SHA-256"):
         ShardDataset(manifest, split="train", bucket=lake.data, cache=cache)
     assert not any(cache.iterdir())
 

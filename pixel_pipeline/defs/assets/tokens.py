@@ -11,7 +11,7 @@ from pixel_pipeline.defs.assets.registry import dataset_registry
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import Memo, fingerprint
-from pixel_pipeline.tokens.build import CODE_VERSION, TokenConfig, build_shards
+from pixel_pipeline.tokens.build import TokenConfig, build_shards
 from pixel_pipeline.tokens.shards import ShardManifest
 
 
@@ -22,8 +22,8 @@ from pixel_pipeline.tokens.shards import ShardManifest
     group_name="training",
     deps=[dataset_registry],
     description=(
-        "Packed rows of tokens: a byte-level BPE tokenizer trained on the corpus, ChatML, loss on assistant turns only, "
-        "held-out splits by family."
+        "Packed rows of tokens, of one family each: a byte-level BPE tokenizer trained on the corpus and ChatML, or a base model's "
+        "tokenizer and chat template; loss on assistant turns only."
     ),
 )
 def token_shards(
@@ -33,8 +33,11 @@ def token_shards(
     with readable_failure(context):
         store = lake.open()
         dataset_version = store.data.get_json(keys.REGISTRY)["version"]
-        config = TokenConfig(seed=lake.settings().seed)
-        version = fingerprint(CODE_VERSION, dataset_version, asdict(config))
+        settings = lake.settings()
+        config = TokenConfig(
+            seed=settings.seed, sequence_length=settings.sequence_length, base=settings.base_model
+        )
+        version = fingerprint(dataset_version, config.recipe(store))
         memo = Memo(store, "token_shards")
         remembered = memo.recall(version)
         reused = remembered is not None and store.data.exists(remembered["manifest"])
@@ -45,7 +48,7 @@ def token_shards(
         else:
             manifest_key = build_shards(
                 curated,
-                bucket=store.data,
+                lake=store,
                 dataset_version=dataset_version,
                 config=config,
                 report=context.log.info,
@@ -59,6 +62,7 @@ def token_shards(
         metadata={
             "uri": dg.MetadataValue.path(store.data.uri(manifest_key)),
             "tokenizer": dg.MetadataValue.path(store.data.uri(manifest.tokenizer.key)),
+            "base_model": manifest.base or "none: a tokenizer of the corpus's own",
             "vocabulary": manifest.tokenizer.vocab_size,
             "sequence_length": manifest.sequence_length,
             "dataset_version": dataset_version,
@@ -76,7 +80,9 @@ def token_shards(
                     for name, split in manifest.splits.items()
                 ]
             ),
-            "families": metadata.table([{"family": family, **n} for family, n in manifest.families.items()]),
+            "families": metadata.table(
+                [{"family": family, **asdict(n)} for family, n in manifest.families.items()]
+            ),
             "reused": reused,
         },
         data_version=dg.DataVersion(version),

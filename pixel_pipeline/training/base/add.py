@@ -5,8 +5,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.base.errors import BaseModelCorruptError, BaseModelError, BaseModelNotFoundError
-from pixel_pipeline.training.base.manifest import BaseManifest, manifest_key, prefix_of
+from pixel_pipeline.registry.base_models import (
+    BaseManifest,
+    BaseModelCorruptError,
+    BaseModelError,
+    BaseModelNotFoundError,
+    manifest_key,
+    prefix_of,
+)
 from pixel_pipeline.training.base.sources import SMOLLM2, SMOLLM2_SOURCE, obtain
 
 

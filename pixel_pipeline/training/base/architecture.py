@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from pixel_pipeline.training.base.errors import BaseModelError
+from pixel_pipeline.registry.base_models import BaseModelError
 from pixel_pipeline.training.base.files import CONFIG
 from pixel_pipeline.training.environment import prepare_environment
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import orjson
 
-from pixel_pipeline.training.base.errors import BaseModelCorruptError, BaseModelError
-from pixel_pipeline.training.base.manifest import FileDigest
+from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelError, FileDigest
 from pixel_pipeline.training.shard_cache import file_sha256
 
 SINGLE = "model.safetensors"

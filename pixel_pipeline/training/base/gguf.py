@@ -3,8 +3,8 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from pixel_pipeline.registry.base_models import BaseModelError
 from pixel_pipeline.training.base.architecture import tensor_shapes
-from pixel_pipeline.training.base.errors import BaseModelError
 from pixel_pipeline.training.base.safetensors_writer import TensorSpec, plan_shards, write_shards
 from pixel_pipeline.training.environment import prepare_environment, silence_libraries
 

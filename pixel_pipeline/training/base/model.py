@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 import torch
 from torch import Tensor
 
+from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelError, FileDigest, base_digest
 from pixel_pipeline.training.base.architecture import (
     ARCHITECTURES,
     EMBEDDING,
@@ -18,9 +19,7 @@ from pixel_pipeline.training.base.architecture import (
     read_config,
     tensor_shapes,
 )
-from pixel_pipeline.training.base.errors import BaseModelCorruptError, BaseModelError
 from pixel_pipeline.training.base.files import AGAIN, file_digests, model_files, weight_files
-from pixel_pipeline.training.base.manifest import FileDigest, base_digest
 from pixel_pipeline.training.base.tokenizer import check_tokenizer
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

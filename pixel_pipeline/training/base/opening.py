@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.base.errors import BaseModelCorruptError
-from pixel_pipeline.training.base.manifest import BaseManifest, prefix_of
+from pixel_pipeline.registry.base_models import BaseManifest, BaseModelCorruptError, prefix_of
 from pixel_pipeline.training.shard_cache import file_sha256
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import orjson
 import torch
 from torch import Tensor
 
+from pixel_pipeline.registry.base_models import FileDigest
 from pixel_pipeline.training.base.files import INDEX, SINGLE
-from pixel_pipeline.training.base.manifest import FileDigest
 
 Dtype = Literal["bf16", "fp32"]
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}

