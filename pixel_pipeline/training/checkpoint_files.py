@@ -90,7 +90,10 @@ class LocalFiles:
         if etag == wanted.etag:
             return
         with bucket.open(key, etag=etag) as stored:
-            found = hashlib.file_digest(stored, "sha256").hexdigest()
+            sha256 = hashlib.sha256()
+            while chunk := stored.read(_READ_BYTES):
+                sha256.update(chunk)
+        found = sha256.hexdigest()
         if found != wanted.sha256:
             raise ObjectCorruptError(
                 f"{bucket.uri(key)} has SHA-256 {found[:12]}…, {wanted.sha256[:12]}… was sent.",
