@@ -254,12 +254,14 @@ class CheckpointUploads:
         with self._changed:
             self._current = None
             self._supersede()
-            while not self._jobs:
-                if self._closing or self._must_end():
+            while not self._must_end():
+                if self._jobs:
+                    self._current = min(self._jobs)
+                    return self._current
+                if self._closing:
                     return None
                 self._changed.wait(_LOOK_SECONDS)
-            self._current = min(self._jobs)
-            return self._current
+            return None
 
     def _bring(self, step: int) -> None:
         ref = CheckpointRef(run=self._run, step=step)

@@ -1,11 +1,13 @@
 """A run whose checkpoints are a few files of known bytes, and the lake behind a proxy that fails."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
 from pixel_pipeline_tests.lake.conftest import connect, proxy, server  # noqa: F401
@@ -26,9 +28,7 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def start(
-    lake: Lake, tmp_path: Path, lines: list[str]
-) -> Iterator[Callable[..., CheckpointUploads]]:
+def start(lake: Lake, tmp_path: Path, lines: list[str]) -> Iterator[Callable[..., CheckpointUploads]]:
     """Opens the uploads of a run; the threads of all end with the test."""
     started: list[CheckpointUploads] = []
 
@@ -40,4 +40,5 @@ def start(
 
     yield open_uploads
     for uploads in started:
-        uploads.abandon()
+        with suppress(PixelError):
+            uploads.close(timeout=0)

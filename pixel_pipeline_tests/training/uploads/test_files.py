@@ -14,7 +14,13 @@ import pytest
 from pixel_pipeline.lake.embedded import EmbeddedServer
 from pixel_pipeline.lake.errors import ObjectCorruptError
 from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.checkpoint_files import MAX_PARTS, MIN_PART_BYTES, FileDigest, LocalFiles, part_bytes
+from pixel_pipeline.training.checkpoint_files import (
+    MAX_PARTS,
+    MIN_PART_BYTES,
+    FileDigest,
+    LocalFiles,
+    part_bytes,
+)
 from pixel_pipeline_tests.faults import HEAD_END, Fault, FaultProxy
 
 
@@ -68,7 +74,9 @@ def test_what_no_checksum_catches_is_noticed(
     faulty = connect(proxy.endpoint).checkpoints
     # No checksum goes with it, and the signature is right: as if its bytes had changed in the server.
     proxy.rewrite = lambda head, body: (
-        signed_anew(server, head, body, dropped=["x-amz-checksum-sha256"]) if head.startswith(b"PUT") else head
+        signed_anew(server, head, body, dropped=["x-amz-checksum-sha256"])
+        if head.startswith(b"PUT")
+        else head
     )
     # Its last part, or its whole.
     proxy.faults = [Fault("corrupt_request", after=500, on=r"^PUT .*/model($|.*partNumber=2)")]

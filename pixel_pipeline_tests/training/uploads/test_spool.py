@@ -65,9 +65,13 @@ def test_what_is_written_is_whole(spool: Spool) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_writer_that_fails_leaves_nothing(spool: Spool, error: type[BaseException]) -> None:
-    with pytest.raises(error), spool.writing(7, bytes_needed=1) as folder:
-        (folder / "model").write_bytes(b"weights")
-        raise error
+    def fail() -> None:
+        with spool.writing(7, bytes_needed=1) as folder:
+            (folder / "model").write_bytes(b"weights")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert [path.name for path in spool.folder.iterdir()] == ["lock"]
 
 
@@ -109,7 +113,9 @@ def test_any_damage_is_noticed(data: st.DataObject, content: bytes, damage: str)
 
 def test_too_little_space_is_told_before_anything_is_written(spool: Spool) -> None:
     with (
-        pytest.raises(CheckpointSpaceError, match=rf"{spool.folder} needs 1,000,000,000,000\.0 MB, .* are free"),
+        pytest.raises(
+            CheckpointSpaceError, match=rf"{spool.folder} needs 1,000,000,000,000\.0 MB, .* are free"
+        ),
         spool.writing(7, bytes_needed=10**18),
     ):
         raise AssertionError("the block must not be entered")
