@@ -143,8 +143,9 @@ def test_killed_at_random_moments(
             for _ in range(12 if faulty else 0)
         ]
         with trainer(tmp_path / "spool") as process:
-            told = lines_until(process, moments.choice(["opened", "recovered", "recovered"]))
-            sleep(moments.uniform(0, 1.5))
+            # Where the lake fails while the run is taken over, it ends by itself.
+            told = lines_until(process, "opened")
+            sleep(moments.uniform(0, 2))
             durable = max(durable, kill(process, told))
         durable = check(lake, durable=durable)
     assert durable
