@@ -38,6 +38,8 @@ from pixel_pipeline.settings import Settings
 
 # Of a write that collided or arrived damaged, or a request that broke off and that the library does not repeat.
 ATTEMPTS = 3
+# The library's own: what is larger goes up in parts.
+PART_BYTES = 5 * 1024**2
 # Metadata of a created object: who made it.
 WRITER = "pixel-writer"
 
@@ -120,15 +122,18 @@ class Bucket:
             raise
         return True
 
-    def put(self, key: str, data: bytes | Path, *, create_only: bool = False) -> str:
+    def put(
+        self, key: str, data: bytes | Path, *, create_only: bool = False, part_bytes: int = PART_BYTES
+    ) -> str:
         """Store an object atomically; returns its ETag.
 
         Args:
-            data: Bytes, or a local file whose bytes are streamed (multipart above 5 MiB).
+            data: Bytes, or a local file whose bytes are streamed (multipart above `part_bytes`).
             create_only: Refuse to replace: raises ObjectExistsError when the key is taken.
+            part_bytes: Size of the parts of a multipart upload. S3 takes 5 MiB to 5 GiB, and 10,000 parts.
         """
         if not create_only:
-            return self._send(key, data)
+            return self._send(key, data, part_bytes=part_bytes)
         if self.conditional is None or self.conditional.verdict(self) == "honoured":
             return self.create(key, data)
         with self.conditional.alone(self, key):
@@ -167,7 +172,9 @@ class Bucket:
             raise ObjectExistsError(f"{self.uri(key)} exists already.") from None
         return bare_etag(found.meta["e_tag"])
 
-    def _send(self, key: str, data: bytes | Path, *, creator: str | None = None) -> str:
+    def _send(
+        self, key: str, data: bytes | Path, *, creator: str | None = None, part_bytes: int = PART_BYTES
+    ) -> str:
         for attempt in range(ATTEMPTS):
             try:
                 with self.translated("write", checked_key(key, new=True)):
@@ -177,6 +184,7 @@ class Bucket:
                         data,
                         mode="overwrite" if creator is None else "create",
                         attributes=None if creator is None else {WRITER: creator},
+                        chunk_size=part_bytes,
                     )
                 return bare_etag(result["e_tag"])
             except (LakeConflictError, ObjectCorruptError):

@@ -1,16 +1,19 @@
 """Checkpoints in the lake: committed by their manifest, verified by SHA-256. Torch-free.
 
 `s3://<checkpoint bucket>/<run>/step-000200/…`: files first, `manifest.json` last. A folder without a manifest is not a
-checkpoint. `<run>/latest.json` then points at the newest; which checkpoints a run has is read from the manifests themselves.
+checkpoint. `<run>/latest.json` then points at the newest, `<run>/best.json` at the best; which checkpoints a run has is read from
+the manifests themselves.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 import re
 from typing import Self
 
-from pixel_pipeline.lake.store import Bucket, Lake
+from pixel_pipeline.lake.errors import ObjectNotFoundError
+from pixel_pipeline.lake.store import Bucket, Lake, ObjectInfo
+from pixel_pipeline.training.checkpoint_files import LocalFiles
 from pixel_pipeline.training.errors import CheckpointCorruptError, CheckpointNotFoundError
 from pixel_pipeline.training.run_state import ADAPTER_FILE, MODEL_FILE
 from pixel_pipeline.training.shard_cache import file_sha256
@@ -18,8 +21,9 @@ from pixel_pipeline.training.shard_cache import file_sha256
 FORMAT = "pixel-checkpoint/1"
 MANIFEST = "manifest.json"
 POINTER = "latest.json"
+BEST = "best.json"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_MANIFEST_KEY = re.compile(r"(?P<run>[^/]+)/step-(?P<step>\d+)/manifest\.json")
+_FILE_KEY = re.compile(r"(?P<run>[^/]+)/step-(?P<step>\d+)/(?P<name>[^/]+)")
 
 
 @dataclass(frozen=True, order=True)
@@ -43,8 +47,8 @@ class CheckpointRef:
         """Find a checkpoint.
 
         Args:
-            wanted: "latest" (the newest of the run that was trained, or found complete, last), a run's name (its newest), `<run>/step-000200`, or the `s3://` URI
-                of a run or a checkpoint.
+            wanted: "latest" (the newest of the run that was trained, or found complete, last), "best" (that of the run whose best
+                changed last), a run's name (its newest), `<run>/best`, `<run>/step-000200`, or the `s3://` URI of a run or a checkpoint.
 
         Raises:
             CheckpointNotFoundError: nothing matches; the message lists the runs there are.
@@ -56,18 +60,23 @@ class CheckpointRef:
                 f"{wanted} is not in the checkpoint bucket {bucket.uri()}.",
                 hint="Set PIXEL_CHECKPOINT_BUCKET to its bucket.",
             )
-        if path == "latest":
+        run, _, step = path.partition("/")
+        if path in ("latest", "best"):
             # By the pointers: a run that is found complete renews its own, and so is the latest again. A second is all that
             # S3's clock resolves; the greater key breaks the tie.
-            pointers = [item for item in bucket.list("") if item.key.endswith(f"/{POINTER}")]
+            ending = f"/{POINTER}" if path == "latest" else f"/{BEST}"
+            pointers = [item for item in bucket.list("") if item.key.endswith(ending)]
             newest = max(pointers, key=lambda item: (item.last_modified, item.key), default=None)
-            found = list_checkpoints(bucket, newest.key.removesuffix(f"/{POINTER}")) if newest else []
-        else:
-            run, _, step = path.partition("/")
-            found = [ref for ref in list_checkpoints(bucket, run) if not step or ref.prefix == path]
+            run, step = (newest.key.removesuffix(ending), path.removeprefix("latest")) if newest else ("", "")
+        found = list_checkpoints(bucket, run) if run else []
+        if step == "best":
+            best = best_step(bucket, run)
+            found = [ref for ref in found if ref.step == best]
+        elif step:
+            found = [ref for ref in found if ref.prefix == path]
         if found:
             return found[-1]
-        runs = sorted({ref.run for item in bucket.list("") if (ref := _parse(item.key)) is not None})
+        runs = sorted({ref.run for item in bucket.list("") if (ref := _manifest_of(item.key)) is not None})
         raise CheckpointNotFoundError(
             f"There is no complete checkpoint {wanted!r} in {bucket.uri()}.",
             hint=f"Runs there: {', '.join(runs)}."
@@ -130,37 +139,87 @@ class CheckpointManifest:
 
 def list_checkpoints(bucket: Bucket, run: str) -> list[CheckpointRef]:
     """The complete checkpoints of a run, by step."""
-    return sorted(ref for item in bucket.list(run) if (ref := _parse(item.key)) is not None)
+    return sorted(ref for item in bucket.list(run) if (ref := _manifest_of(item.key)) is not None)
 
 
-def publish(lake: Lake, ref: CheckpointRef, *, folder: Path, final: bool) -> CheckpointManifest:
-    """Upload the files of a local folder and commit them by the manifest; then move the run's pointer.
+def best_step(bucket: Bucket, run: str) -> int | None:
+    """Step that a run's `best.json` names; None where there is none."""
+    try:
+        return int(bucket.get_json(f"{run}/{BEST}")["step"])
+    except ObjectNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointCorruptError(
+            f"{bucket.uri(f'{run}/{BEST}')} names no step.",
+            hint="Delete it; the next best checkpoint writes it anew.",
+        ) from None
+
+
+def publish(
+    lake: Lake,
+    ref: CheckpointRef,
+    *,
+    folder: Path,
+    final: bool,
+    best: float | None = None,
+    files: LocalFiles | None = None,
+    permit: Callable[[], None] = lambda: None,
+) -> CheckpointManifest:
+    """Upload the files of a local folder, see that they arrived, and commit them by the manifest; then `mark` it.
+
+    Repeated after a failure it sends what is missing. A checkpoint of the same step that is whole already stays as it is, whatever
+    its bytes: a reader may have its manifest in hand.
+
+    Args:
+        folder: Its files, but hidden ones, are the checkpoint.
+        files: Of a former try, with what that has found out.
+        permit: Called before every write; raises to end the publication there.
 
     Raises:
-        CheckpointCorruptError: the lake does not hold what was uploaded. Nothing is committed then.
+        CheckpointCorruptError, ObjectCorruptError: the lake does not hold what was uploaded. Nothing is committed then.
     """
     bucket = lake.checkpoints
-    paths = {path.name: path for path in sorted(folder.iterdir())}
+    files = files or LocalFiles.scan(folder)
     manifest = CheckpointManifest(
         run=ref.run,
         step=ref.step,
         final=final,
         files={
-            name: CheckpointFile(sha256=file_sha256(path), bytes=path.stat().st_size)
-            for name, path in paths.items()
+            name: CheckpointFile(sha256=file.sha256, bytes=file.bytes) for name, file in files.digests.items()
         },
     )
-    for name, path in paths.items():
-        bucket.put(f"{ref.prefix}/{name}", path)
-    stored = {item.key: item.size for item in bucket.list(ref.prefix)}
-    for name, file in manifest.files.items():
-        size = stored.get(f"{ref.prefix}/{name}")
-        if size != file.bytes:
-            raise _corrupt(lake, ref, f"{name} has {size} bytes in the lake, {file.bytes} were uploaded")
-    bucket.put_json(f"{ref.prefix}/{MANIFEST}", manifest.to_json())
-    if CheckpointManifest.load(lake, ref) != manifest:
-        raise _corrupt(lake, ref, "its manifest reads back otherwise than written")
-    point_to(lake, ref, final=final)
+    stored = {item.key: item for item in bucket.list(ref.prefix)}
+    committed = _committed(lake, ref, stored)
+    if committed is None or committed.files == manifest.files:
+        for name in files.digests:
+            permit()
+            key = f"{ref.prefix}/{name}"
+            files.upload(bucket, key=key, name=name, lies=stored.get(key))
+        missing = _missing(manifest, {item.key: item for item in bucket.list(ref.prefix)})
+        if missing:
+            raise _corrupt(lake, ref, f"{missing[0]} is not in the lake as it was uploaded")
+        if committed is None:
+            permit()
+            _commit(lake, ref, manifest)
+    permit()
+    return mark(lake, ref, final=final, best=best)
+
+
+def mark(lake: Lake, ref: CheckpointRef, *, final: bool, best: float | None) -> CheckpointManifest:
+    """Let the manifest of a checkpoint and the run's pointers tell what it is. A pointer never goes back to an earlier step.
+
+    Args:
+        best: Metric of the run's best checkpoint; None where this is not it.
+    """
+    manifest = CheckpointManifest.load(lake, ref)
+    if final and not manifest.final:
+        manifest = replace(manifest, final=True)
+        _commit(lake, ref, manifest)
+    if best is not None and (best_step(lake.checkpoints, ref.run) or 0) <= ref.step:
+        content = {"checkpoint": ref.uri(lake), "run": ref.run, "step": ref.step, "metric": best}
+        lake.checkpoints.put_json(f"{ref.run}/{BEST}", content)
+    if list_checkpoints(lake.checkpoints, ref.run)[-1] == ref:
+        point_to(lake, ref, final=manifest.final)
     return manifest
 
 
@@ -196,18 +255,62 @@ def download(
     return manifest
 
 
-def prune(lake: Lake, run: str, *, keep: int) -> list[CheckpointRef]:
-    """Delete all but the newest `keep` checkpoints of a run; returns the deleted. Manifests go first."""
-    old = list_checkpoints(lake.checkpoints, run)[:-keep]
+def prune(lake: Lake, run: str, *, keep: int, also: Collection[int] = ()) -> list[CheckpointRef]:
+    """Delete all but the newest `keep` checkpoints of a run, its best, and those of the steps `also`; returns the deleted.
+
+    Manifests go first. What uploads and deletions that were cut off have left below the newest checkpoint goes too.
+    """
+    bucket = lake.checkpoints
+    files: dict[CheckpointRef, list[str]] = {}
+    for item in bucket.list(run):
+        match = _FILE_KEY.fullmatch(item.key)
+        if match:
+            files.setdefault(CheckpointRef(run=match["run"], step=int(match["step"])), []).append(item.key)
+    whole = sorted(ref for ref, keys in files.items() if f"{ref.prefix}/{MANIFEST}" in keys)
+    best = best_step(bucket, run)
+    kept = {*whole[-keep:], *(ref for ref in files if ref.step in also or ref.step == best)}
+    old = sorted(ref for ref in files if ref not in kept and whole and ref < whole[-1])
     for ref in old:
-        lake.checkpoints.delete([f"{ref.prefix}/{MANIFEST}"])
-        lake.checkpoints.delete([item.key for item in lake.checkpoints.list(ref.prefix)])
-    return old
+        bucket.delete([f"{ref.prefix}/{MANIFEST}"])
+        bucket.delete(files[ref])
+    return [ref for ref in old if ref in whole]
 
 
-def _parse(key: str) -> CheckpointRef | None:
-    match = _MANIFEST_KEY.fullmatch(key)
-    return CheckpointRef(run=match["run"], step=int(match["step"])) if match else None
+def _manifest_of(key: str) -> CheckpointRef | None:
+    match = _FILE_KEY.fullmatch(key)
+    return (
+        CheckpointRef(run=match["run"], step=int(match["step"]))
+        if match and match["name"] == MANIFEST
+        else None
+    )
+
+
+def _missing(manifest: CheckpointManifest, stored: Mapping[str, ObjectInfo]) -> list[str]:
+    """Names of the manifest's files that do not lie in the lake in their size."""
+    prefix = CheckpointRef(run=manifest.run, step=manifest.step).prefix
+    lying = {key: item.size for key, item in stored.items()}
+    return [name for name, file in manifest.files.items() if lying.get(f"{prefix}/{name}") != file.bytes]
+
+
+def _committed(lake: Lake, ref: CheckpointRef, stored: Mapping[str, ObjectInfo]) -> CheckpointManifest | None:
+    """The manifest of a whole checkpoint. That of one which is not whole is removed."""
+    key = f"{ref.prefix}/{MANIFEST}"
+    if key not in stored:
+        return None
+    try:
+        manifest = CheckpointManifest.load(lake, ref)
+        if not _missing(manifest, stored):
+            return manifest
+    except CheckpointCorruptError:
+        pass
+    lake.checkpoints.delete([key])
+    return None
+
+
+def _commit(lake: Lake, ref: CheckpointRef, manifest: CheckpointManifest) -> None:
+    lake.checkpoints.put_json(f"{ref.prefix}/{MANIFEST}", manifest.to_json())
+    if CheckpointManifest.load(lake, ref) != manifest:
+        raise _corrupt(lake, ref, "its manifest reads back otherwise than written")
 
 
 def _corrupt(lake: Lake, ref: CheckpointRef, what: str) -> CheckpointCorruptError:

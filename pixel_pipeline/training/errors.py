@@ -15,6 +15,10 @@ class CheckpointSpaceError(PixelError):
     """Too little local disk to write a checkpoint before it is uploaded."""
 
 
+class CheckpointUploadError(PixelError):
+    """Checkpoints on the local disk that are not in the lake; the message tells what is durable."""
+
+
 class CheckpointNotFoundError(PixelError):
     """No complete checkpoint matches what was asked for."""
 
@@ -33,6 +37,10 @@ class TrainingDivergedError(PixelError):
 
 class RunConflictError(PixelError):
     """A run of this name exists and was trained on other data or with another configuration."""
+
+
+class RunBusyError(PixelError):
+    """Another process works on the run."""
 
 
 class TrainingInterruptedError(PixelError):

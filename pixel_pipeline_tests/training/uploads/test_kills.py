@@ -1,0 +1,191 @@
+"""kill -9 at any moment: every checkpoint that is listed is whole, and the newest durable one is there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from time import sleep
+
+import pytest
+
+from pixel_pipeline.lake.embedded import EmbeddedServer
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.training.checkpoints import CheckpointRef, best_step, download, list_checkpoints
+from pixel_pipeline_tests.faults import Fault, FaultProxy
+from pixel_pipeline_tests.training.uploads.conftest import RUN
+
+# Arguments: spool, last step, where to stop for ever. Trains nothing, quickly; every fifth checkpoint is the best so far.
+TRAINER = """
+from pathlib import Path
+import os, sys, time
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.settings import get_settings
+from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
+
+spool, last, stop = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+
+def say(line):
+    print(line, flush=True)
+
+def reached(place):
+    if place == stop:
+        say("stopped")
+        time.sleep(1000)
+
+uploads = CheckpointUploads(
+    Lake.open(get_settings()), run="nano-1", spool=spool, keep=2, report=say, first_pause=0.05
+)
+say("opened")
+begin = uploads.recover(timeout=60) or 0
+say(f"recovered {begin}")
+for step in range(begin + 1, last + 1):
+    with uploads.writing(step, bytes_needed=1) as folder:
+        (folder / "model").write_bytes(os.urandom(9_000_000))
+        reached("writing")
+        (folder / "state.json").write_bytes(b"%d" % step)
+    reached("whole")
+    uploads.submit(step, final=step == last, best=step % 5 == 0, metric=1 / step)
+    time.sleep(0.02)
+say(f"closed {uploads.close(timeout=60)}")
+"""
+
+
+@contextmanager
+def trainer(spool: Path, *, last: int = 10**6, stop: str = "") -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", TRAINER, str(spool), str(last), stop]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def lines_until(process: subprocess.Popen[str], beginning: str) -> list[str]:
+    """What it says, up to a line that begins so."""
+    assert process.stdout is not None
+    told = []
+    for line in process.stdout:
+        told.append(line)
+        if line.startswith(beginning):
+            return told
+    raise AssertionError(f"it ended without {beginning!r}: {told}")
+
+
+def kill(process: subprocess.Popen[str], told: list[str]) -> int:
+    """End it in an instant; the newest step that it told to be durable."""
+    process.kill()
+    assert process.stdout is not None
+    told = [*told, *process.stdout]
+    return max(
+        [int(step) for line in told for step in re.findall(r"^checkpoint .*step-(\d+)$", line)], default=0
+    )
+
+
+def check(lake: Lake, *, durable: int) -> int:
+    """All that is promised of a lake at any time; returns the newest step there."""
+    refs = list_checkpoints(lake.checkpoints, RUN)
+    newest = max((ref.step for ref in refs), default=0)
+    assert newest >= durable
+    for ref in refs:
+        with tempfile.TemporaryDirectory() as folder:
+            download(lake, ref, folder=Path(folder))
+            assert (Path(folder) / "state.json").read_text() == str(ref.step)
+    best = best_step(lake.checkpoints, RUN)
+    assert best is None or CheckpointRef(run=RUN, step=best) in refs
+    if lake.checkpoints.exists(f"{RUN}/latest.json"):
+        assert lake.checkpoints.get_json(f"{RUN}/latest.json")["step"] in [ref.step for ref in refs]
+    return newest
+
+
+def finish(lake: Lake, spool: Path, *, newest: int) -> None:
+    """The run goes on to its end; then nothing is left but what is to be kept."""
+    last = newest + 6
+    with trainer(spool, last=last) as process:
+        lines_until(process, f"closed {last}")
+        assert process.wait() == 0
+    assert check(lake, durable=last) == last
+    assert [path.name for path in spool.iterdir()] == ["lock"]
+    listed = {ref.step for ref in list_checkpoints(lake.checkpoints, RUN)}
+    assert len(listed) <= 3
+    folders = {
+        int(step) for item in lake.checkpoints.list(RUN) for step in re.findall(r"/step-(\d+)/", item.key)
+    }
+    assert folders == listed
+
+
+@pytest.mark.parametrize("faulty", [False, True], ids=["healthy lake", "failing lake"])
+def test_killed_at_random_moments(
+    lake: Lake,
+    server: EmbeddedServer,
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    faulty: bool,
+) -> None:
+    if faulty:
+        monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
+        monkeypatch.setenv("OVH_S3_ACCESS_KEY", server.access_key)
+        monkeypatch.setenv("OVH_S3_SECRET_KEY", server.secret_key)
+    moments = random.Random(7)
+    durable = 0
+    for _ in range(10):
+        proxy.faults = [
+            Fault(
+                moments.choice(["reset", "cut_request", "corrupt_request", "lose_answer", "status", "none"]),
+                status=moments.choice([403, 500]),
+                after=moments.randrange(200),
+                on=moments.choice(["^PUT", "^POST", "^GET", "manifest", "model", "DELETE"]),
+            )
+            for _ in range(12 if faulty else 0)
+        ]
+        with trainer(tmp_path / "spool") as process:
+            # Where the lake fails while the run is taken over, it ends by itself.
+            told = lines_until(process, "opened")
+            sleep(moments.uniform(0, 2))
+            durable = max(durable, kill(process, told))
+        durable = check(lake, durable=durable)
+    assert durable
+    proxy.faults = []
+    finish(lake, tmp_path / "spool", newest=durable)
+
+
+PLACES = {
+    "while it uploads": r"^PUT .*step-000006/model",
+    "before the manifest": r"^PUT .*step-000006/manifest",
+    "between manifest and best": r"^PUT .*best",
+    "between manifest and pointer": r"^PUT .*latest",
+    "before it prunes": r"^(POST|DELETE) (?!.*upload)",
+    "while it prunes": r"^(POST|DELETE) (?!.*upload)",
+}
+
+
+@pytest.mark.parametrize("place", [*PLACES, "writing", "whole"])
+def test_killed_in_a_known_moment(
+    lake: Lake,
+    server: EmbeddedServer,
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    place: str,
+) -> None:
+    with trainer(tmp_path / "spool", last=4) as process:
+        lines_until(process, "closed 4")
+    durable = check(lake, durable=4)
+    monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
+    monkeypatch.setenv("OVH_S3_ACCESS_KEY", server.access_key)
+    monkeypatch.setenv("OVH_S3_SECRET_KEY", server.secret_key)
+    if place in PLACES:
+        passes = [Fault("none", on=PLACES[place])] if place == "while it prunes" else []
+        proxy.faults = [*passes, Fault("hold", on=PLACES[place])]
+        with trainer(tmp_path / "spool", last=6) as process:
+            told = lines_until(process, "recovered")
+            assert proxy.silent.wait(60)
+            durable = max(durable, kill(process, told))
+    else:
+        with trainer(tmp_path / "spool", stop=place) as process:
+            durable = max(durable, kill(process, lines_until(process, "stopped")))
+    finish(lake, tmp_path / "spool", newest=check(lake, durable=durable))
