@@ -10,6 +10,7 @@ from pathlib import Path
 import random
 import threading
 from time import monotonic
+from typing import Self
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.errors import ObjectNotFoundError
@@ -32,6 +33,8 @@ REPORT_SECONDS = 60.0
 # How often the thread looks whether the interpreter wants to end.
 _LOOK_SECONDS = 1.0
 _ENDING_SECONDS = 5.0
+# For what is pending when training ends by an error.
+_LEAVING_SECONDS = 30.0
 
 
 class CheckpointUploads:
@@ -183,6 +186,20 @@ class CheckpointUploads:
             # One that is in the middle of a file ends after it.
             self._thread.join(_ENDING_SECONDS)
         return self.durable
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close, if nobody has. An error on its way out is not replaced by that of an upload; the spool keeps what is whole."""
+        if self._ended:
+            return
+        try:
+            self.close(timeout=_LEAVING_SECONDS)
+        except PixelError as error:
+            if kind is None:
+                raise
+            self._report(error.message)
 
     def _wait(self, timeout: float) -> None:
         """Until nothing is pending."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-import shutil
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
+from time import monotonic
 
 import lightning.pytorch as pl
 import torch
@@ -23,12 +23,12 @@ from pixel_pipeline.training.callbacks.router_watch import RouterWatch
 from pixel_pipeline.training.callbacks.throughput import Throughput
 from pixel_pipeline.training.callbacks.validation import HeldOutLoss
 from pixel_pipeline.training.callbacks.window import Window
-from pixel_pipeline.training.checkpoints import CheckpointRef, download, prune, publish
+from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
+from pixel_pipeline.training.checkpoints import CheckpointRef, download
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.data import ShardDataset, rows_by_family, training_loader
 from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import (
-    CheckpointSpaceError,
     TrainingDataError,
     TrainingInterruptedError,
     TrainingMemoryError,
@@ -47,8 +47,9 @@ from pixel_pipeline.training.state import (
     write_checkpoint_folder,
 )
 
-# The newest may be the one that a crash of the server damages.
-KEPT_CHECKPOINTS = 2
+# Less than what an orchestrator waits after its signal.
+INTERRUPTED_UPLOAD_SECONDS = 90.0
+LAST_UPLOAD_SECONDS = 3600.0
 # fp32 weights and AdamW's two moments.
 CHECKPOINT_BYTES_PER_PARAMETER = 12
 
@@ -59,6 +60,7 @@ class Fit:
 
     Args:
         start: State to go on from; step 0 for a new run.
+        uploads: Of this run, recovered.
         base: Base model of the adapters; None from scratch.
         home: Folder of logs and caches.
         cache: Folder of local copies of lake objects.
@@ -71,6 +73,7 @@ class Fit:
     manifest: ShardManifest
     run: str
     start: RunState
+    uploads: CheckpointUploads
     base: BaseModel | None
     home: Path
     cache: Path
@@ -85,7 +88,8 @@ class Fit:
 
         Raises:
             TrainingInterruptedError: SIGINT or SIGTERM came; a checkpoint of the steps done is durable.
-            TrainingMemoryError: a step needs more memory than the device has.
+            CheckpointUploadError: the last checkpoint waits on this machine's disk, for the lake did not take it in time.
+        TrainingMemoryError: a step needs more memory than the device has.
         """
         use_reproducible_arithmetic(self.device)
         silence_libraries()
@@ -113,13 +117,23 @@ class Fit:
             if not _is_out_of_memory(error):
                 raise
             raise self._out_of_memory() from None
+        interrupted = self._interruption.requested
+        self.uploads.close(timeout=self._upload_seconds(interrupted=interrupted))
         done = CheckpointRef(run=self.run, step=module.steps_done)
-        if self._interruption.requested and done.step < self.config.steps:
+        if interrupted and done.step < self.config.steps:
             raise TrainingInterruptedError(
                 f"Training was interrupted at step {done.step}/{self.config.steps}; checkpoint: {done.uri(self.lake)}.",
                 hint="Run the same command again to go on from there.",
             )
         return done
+
+    def _upload_seconds(self, *, interrupted: bool) -> float:
+        """How long the last checkpoint may take into the lake; after that it waits on this disk for the next process."""
+        if interrupted:
+            return INTERRUPTED_UPLOAD_SECONDS
+        if self.deadline is None:
+            return LAST_UPLOAD_SECONDS
+        return max(self.deadline - monotonic(), INTERRUPTED_UPLOAD_SECONDS)
 
     def _module(self, order: RowOrder) -> MoEModule:
         optimizer: OptimizerState | None = None
@@ -209,22 +223,22 @@ class Fit:
         )
 
     def _save(self, module: MoEModule, *, best: bool) -> None:
-        ref = CheckpointRef(run=self.run, step=module.steps_done)
+        step = module.steps_done
         trained = sum(parameter.numel() for parameter in module.trained.trained_parameters().values())
-        _check_space(bytes_needed=CHECKPOINT_BYTES_PER_PARAMETER * trained)
-        with TemporaryDirectory(prefix="pixel-checkpoint-") as name:
-            folder = Path(name)
+        with self.uploads.writing(step, bytes_needed=CHECKPOINT_BYTES_PER_PARAMETER * trained) as folder:
             write_checkpoint_folder(
                 folder,
                 model=module.trained,
                 optimizer=module.optimizer_state(),
-                state=replace(self.start, step=ref.step),
+                state=replace(self.start, step=step),
                 tokenizer=self._tokenizer_files(),
             )
-            final = ref.step == self.config.steps or self._early_stopping.stopped
-            publish(self.lake, ref, folder=folder, final=final)
-        prune(self.lake, self.run, keep=KEPT_CHECKPOINTS)
-        self.report(f"checkpoint {ref.uri(self.lake)}")
+        self.uploads.submit(
+            step,
+            final=step == self.config.steps or self._early_stopping.stopped,
+            best=best,
+            metric=module.history.validations[-1].loss if best else None,
+        )
 
     def _tokenizer_files(self) -> Path | dict[str, Path]:
         if self.base is not None:
@@ -276,12 +290,3 @@ def domains_of_families(domains: ExpertDomains | None, manifest: ShardManifest) 
 def _is_out_of_memory(error: BaseException) -> bool:
     # The CPU's allocator raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def _check_space(*, bytes_needed: int) -> None:
-    free = shutil.disk_usage(gettempdir()).free
-    if free < bytes_needed:
-        raise CheckpointSpaceError(
-            f"A checkpoint needs {bytes_needed / 1e6:,.0f} MB in {gettempdir()} before it is uploaded; {free / 1e6:,.0f} MB are free.",
-            hint="Free some space or point TMPDIR at a larger disk, then run again; training goes on from the last checkpoint.",
-        )

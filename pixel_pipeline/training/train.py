@@ -15,6 +15,7 @@ from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.base.opening import digest_of_base, open_base
+from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
 from pixel_pipeline.training.checkpoints import (
     CheckpointManifest,
     CheckpointRef,
@@ -30,6 +31,9 @@ from pixel_pipeline.training.history import History
 from pixel_pipeline.training.hosting import Host, run_hosted
 from pixel_pipeline.training.profiles import profile_config
 from pixel_pipeline.training.run_state import STATE_FILE, RunState
+
+# The newest may be the one that a crash of the server damages.
+KEPT_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)
@@ -121,46 +125,64 @@ def train(
     base_digest = digest_of_base(lake, config.base) if config.base else None
     identity = run_identity(config, manifest, base_digest=base_digest)
     run = run or run_name(config, manifest, base_digest=base_digest)
-    start = RunState(
-        step=0,
-        identity=identity,
-        manifest_key=manifest_key,
-        git_revision=git_revision,
-        parameters=(0, 0),
-        history=History(),
-    )
     newest = max(list_checkpoints(lake.checkpoints, run), default=None)
-    if newest is not None:
-        start = _read_state(lake, newest)
-        if start.identity != identity:
-            raise RunConflictError(
-                f"Run {run} was trained on other data, with another configuration or other code.",
-                hint="Leave the run's name out, or choose one that is free.",
+    if newest is not None and CheckpointManifest.load(lake, newest).final:
+        _check_identity(_read_state(lake, newest), identity=identity, run=run)
+        return _reused(lake, newest, report=report)
+    spool = home / "spool" / run
+    with CheckpointUploads(lake, run=run, spool=spool, keep=KEPT_CHECKPOINTS, report=report) as uploads:
+        # A former process may have left a newer checkpoint on this disk.
+        step = uploads.recover()
+        newest = None if step is None else CheckpointRef(run=run, step=step)
+        if newest is None:
+            start = RunState(
+                step=0,
+                identity=identity,
+                manifest_key=manifest_key,
+                git_revision=git_revision,
+                parameters=(0, 0),
+                history=History(),
             )
-        if CheckpointManifest.load(lake, newest).final:
-            point_to(lake, newest, final=True)
-            report(f"run {run} is complete: {newest.uri(lake)}; nothing to train")
-            return _result(lake, newest, reused=True, resumed_from=None)
-    start = replace(start, manifest_key=manifest_key, git_revision=git_revision)
-    report(f"run {run}: {f'going on from step {start.step}' if start.step else 'starting'} on {device}")
-    import torch
+        else:
+            start = _read_state(lake, newest)
+            _check_identity(start, identity=identity, run=run)
+            start = replace(start, manifest_key=manifest_key, git_revision=git_revision)
+            if CheckpointManifest.load(lake, newest).final:
+                return _reused(lake, newest, report=report)
+        report(f"run {run}: {f'going on from step {start.step}' if start.step else 'starting'} on {device}")
+        import torch
 
-    from pixel_pipeline.training.fit import Fit
+        from pixel_pipeline.training.fit import Fit
 
-    final = Fit(
-        config=config,
-        lake=lake,
-        manifest=manifest,
-        run=run,
-        start=start,
-        base=open_base(lake, config.base, home=home) if config.base else None,
-        home=home,
-        cache=cache or home / "cache",
-        device=torch.device(device),
-        deadline=deadline,
-        report=report,
-    ).run_to_end()
+        final = Fit(
+            config=config,
+            lake=lake,
+            manifest=manifest,
+            run=run,
+            start=start,
+            uploads=uploads,
+            base=open_base(lake, config.base, home=home) if config.base else None,
+            home=home,
+            cache=cache or home / "cache",
+            device=torch.device(device),
+            deadline=deadline,
+            report=report,
+        ).run_to_end()
     return _result(lake, final, reused=False, resumed_from=newest.step if newest else None)
+
+
+def _reused(lake: Lake, ref: CheckpointRef, *, report: Callable[[str], None]) -> TrainingResult:
+    point_to(lake, ref, final=True)
+    report(f"run {ref.run} is complete: {ref.uri(lake)}; nothing to train")
+    return _result(lake, ref, reused=True, resumed_from=None)
+
+
+def _check_identity(state: RunState, *, identity: dict[str, object], run: str) -> None:
+    if state.identity != identity:
+        raise RunConflictError(
+            f"Run {run} was trained on other data, with another configuration or other code.",
+            hint="Leave the run's name out, or choose one that is free.",
+        )
 
 
 def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int | None) -> TrainingResult:

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.environment import prepare_environment
+from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.shapes import ModelShape
+from pixel_pipeline_tests.training.base.models import write_base
 from pixel_pipeline_tests.training.shards import write_shards
 
 prepare_environment()
@@ -41,3 +44,23 @@ def manifest_key(lake: Lake) -> str:
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def base(lake: Lake, manifest_key: str, tmp_path: Path) -> Path:
+    """A base model with the tokenizer of the shards."""
+    tokenizer = ShardManifest.load(lake.data, manifest_key).tokenizer
+    folder = write_base(tmp_path / "base", kind="llama", vocab_size=tokenizer.vocab_size, num_hidden_layers=2)
+    (folder / "tokenizer.json").write_bytes(lake.data.get(tokenizer.key))
+    return folder
+
+
+@pytest.fixture
+def adapted(config: TrainingConfig, base: Path) -> TrainingConfig:
+    return config.model_copy(
+        update={
+            "base": str(base),
+            "adapters": AdaptersConfig(experts=4, rank=4, alpha=8, dropout=0.1),
+            "rows_per_micro_batch": 3,
+        }
+    )

@@ -37,26 +37,6 @@ Run = Callable[..., TrainingResult]
 
 
 @pytest.fixture
-def base(lake: Lake, manifest_key: str, tmp_path: Path) -> Path:
-    """A base model with the tokenizer of the shards."""
-    tokenizer = ShardManifest.load(lake.data, manifest_key).tokenizer
-    folder = write_base(tmp_path / "base", kind="llama", vocab_size=tokenizer.vocab_size, num_hidden_layers=2)
-    (folder / "tokenizer.json").write_bytes(lake.data.get(tokenizer.key))
-    return folder
-
-
-@pytest.fixture
-def adapted(config: TrainingConfig, base: Path) -> TrainingConfig:
-    return config.model_copy(
-        update={
-            "base": str(base),
-            "adapters": AdaptersConfig(experts=4, rank=4, alpha=8, dropout=0.1),
-            "rows_per_micro_batch": 3,
-        }
-    )
-
-
-@pytest.fixture
 def run_training(lake: Lake, manifest_key: str, tmp_path: Path) -> Run:
     def run(
         config: TrainingConfig,

@@ -216,7 +216,7 @@ def test_a_full_disk_is_told_before_anything_is_written(
     run_training: Callable[..., Trained], config: TrainingConfig, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(CheckpointSpaceError, match="TMPDIR"):
+    with pytest.raises(CheckpointSpaceError, match="PIXEL_HOME"):
         run_training(config.model_copy(update={"steps": 3}), run="full")
     assert list_checkpoints(lake.checkpoints, "full") == []
 
