@@ -153,8 +153,9 @@ class BaseTokenizer:
         for place in map(int, np.flatnonzero(np.isin(ids, [*self._special]) & (said[ends] > said[starts]))):
             start, end = int(starts[place]), int(ends[place])
             # One that the template wrote may have swallowed white space of the turn beside it.
-            at = rendered.text.find(self._special[int(ids[place])], start, end)
-            if at >= 0 and said[at + len(self._special[int(ids[place])])] == said[at]:
+            at = rendered.text.find(spelling := self._special[int(ids[place])], start, end)
+            if at >= 0 and said[at + len(spelling)] == said[at]:
+                mask[place] = learned[at + len(spelling)] > learned[at]
                 continue
             words = self._text_only.encode(rendered.text[start:end], add_special_tokens=False).ids
             pieces += [ids[done:place], np.array(words, np.int32)]

@@ -211,7 +211,7 @@ def apportion(weights: Sequence[float], n: int) -> list[int]:
     places = range(len(weights))
     counts = [floor(weight * n + 0.5) for weight in weights]
 
-    # Of equal dates the first pool's comes first.
+    # Of equal dates the first pool's comes first. What rounding found may differ from that in the last bit.
     def coming(place: int) -> tuple[float, int]:
         return (counts[place] + 0.5) / weights[place], place
 

@@ -9,7 +9,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelError
@@ -117,6 +117,32 @@ def test_an_answer_of_white_space_and_marks_is_learned_whole(kind: str) -> None:
     """Offsets that the tokenizer trims would leave out what is only white space."""
     content = "One.\n\n\n  Two.\n\n- \U0001f642"
     assert learned(kind, [("user", "Go."), ("assistant", content)]) == content + FAMILIES[kind][2]
+
+
+@pytest.mark.parametrize(("kind", "before"), [("llama2", " "), ("llama3", "")])
+def test_templates_that_trim_contents_are_followed(kind: str, before: str) -> None:
+    turns = [("user", " Hello\n"), ("assistant", "\n Hi  you \n\n")]
+    end = FAMILIES[kind][2]
+    assert learned(kind, turns).removeprefix(before) == f"Hi  you{before}{end}"
+    messages = [{"role": role, "content": content} for role, content in turns]
+    (encoded,) = base(kind).encode([turns])
+    assert encoded.tokens.tolist() == published(kind).apply_chat_template(messages, return_dict=False)
+
+
+def test_special_tokens_that_swallow_white_space_stay_what_they_are() -> None:
+    """As those of Phi do: `<|assistant|>` takes the line break behind it, and white space that the answer begins with."""
+    tokenizer = Tokenizer.from_str(base_files("chatml")["tokenizer.json"].decode())
+    tokenizer.add_special_tokens([AddedToken("<|said|>", special=True, rstrip=True, normalized=False)])
+    files = {
+        "tokenizer.json": tokenizer.to_str().encode(),
+        "tokenizer_config.json": b"{}",
+        "chat_template.jinja": b"{% for m in messages %}{{ '<|said|>' + m['content'] + '<|im_end|>' }}{% endfor %}",
+    }
+    one = BaseTokenizer.of("phi", files)
+    (encoded,) = one.encode([[("user", "a <|said|> b"), ("assistant", "  c")]])
+    said, end, *_ = (one.tokenizer.token_to_id(token) for token in ("<|said|>", "<|im_end|>"))
+    assert (encoded.tokens == said).sum() == (encoded.tokens == end).sum() == 2
+    assert encoded.tokens[encoded.loss_mask == 1].tolist() == [one.tokenizer.token_to_id("c"), end]
 
 
 def test_many_are_encoded_as_each_alone() -> None:
