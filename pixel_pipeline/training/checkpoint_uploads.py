@@ -159,8 +159,10 @@ class CheckpointUploads:
                 for older, its in self._jobs.items():
                     if older < step:
                         self._jobs[older] = Marks(final=its.final)
-            self._supersede()
+            dropped = self._supersede()
             self._changed.notify_all()
+        if dropped:
+            threading.Thread(target=self._spool.sweep, name="checkpoint-spool").start()
 
     def close(self, *, timeout: float) -> int | None:
         """Upload what is pending, for so many seconds at most, and end.
@@ -217,12 +219,17 @@ class CheckpointUploads:
             hint=f"Those that are whole wait in {self._spool.folder}: run the same command again, and they are uploaded first.",
         )
 
-    def _supersede(self) -> None:
-        """Drop pending checkpoints that a newer one replaces."""
+    def _supersede(self) -> bool:
+        """Drop pending checkpoints that a newer one replaces; whether there were any."""
         newest = max(self._jobs, default=0)
-        for step in [step for step, marks in self._jobs.items() if marks.ordinary and step < newest]:
-            if step != self._current:
-                self._forget(step)
+        superseded = [
+            step
+            for step, marks in self._jobs.items()
+            if marks.ordinary and step < newest and step != self._current
+        ]
+        for step in superseded:
+            self._forget(step)
+        return bool(superseded)
 
     def _forget(self, step: int) -> None:
         self._changed.notify_all()
@@ -251,6 +258,7 @@ class CheckpointUploads:
             while (step := self._next()) is not None:
                 try:
                     self._bring(step)
+                    self._spool.sweep()
                     failures = 0
                 except (PixelError, OSError) as error:
                     failures += 1

@@ -61,6 +61,8 @@ def test_what_is_written_is_whole(spool: Spool) -> None:
     spool.drop(7)
     spool.drop(7)
     assert spool.steps() == []
+    spool.sweep()
+    assert [path.name for path in spool.folder.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

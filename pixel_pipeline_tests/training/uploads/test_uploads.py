@@ -36,7 +36,9 @@ def steps(lake: Lake) -> list[int]:
 
 
 def spooled(tmp_path: Path) -> list[str]:
-    return sorted(path.name for path in (tmp_path / "spool").iterdir() if path.is_dir())
+    return sorted(
+        path.name for path in (tmp_path / "spool").iterdir() if re.fullmatch(r"step-\d+", path.name)
+    )
 
 
 def pointer(lake: Lake) -> int:
