@@ -11,6 +11,8 @@ from pathlib import Path
 import re
 from typing import Self
 
+import orjson
+
 from pixel_pipeline.lake.errors import ObjectNotFoundError
 from pixel_pipeline.lake.store import Bucket, Lake, ObjectInfo
 from pixel_pipeline.training.checkpoint_files import LocalFiles
@@ -114,14 +116,16 @@ class CheckpointManifest:
         Raises:
             CheckpointCorruptError: not a manifest of this checkpoint.
         """
-        content = lake.checkpoints.get_json(f"{ref.prefix}/{MANIFEST}")
         try:
+            content = orjson.loads(lake.checkpoints.get(f"{ref.prefix}/{MANIFEST}"))
             manifest = cls(
                 run=content["run"],
                 step=content["step"],
                 final=content["final"],
                 files={name: CheckpointFile(**file) for name, file in content["files"].items()},
             )
+        except orjson.JSONDecodeError:
+            raise _corrupt(lake, ref, "its manifest is not JSON") from None
         except (KeyError, TypeError, AttributeError):
             raise _corrupt(lake, ref, "its manifest lacks fields") from None
         if content.get("format") != FORMAT or (manifest.run, manifest.step) != (ref.run, ref.step):

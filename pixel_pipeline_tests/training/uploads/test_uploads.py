@@ -298,12 +298,28 @@ def test_a_checkpoint_that_is_whole_is_never_replaced(lake: Lake, start: Start, 
     (tmp_path / "copy").mkdir()
     download(lake, ref, folder=tmp_path / "copy")
     assert (tmp_path / "copy" / "model.safetensors").read_bytes() == b"first"
-    # One that is not whole is.
-    lake.checkpoints.delete([f"{ref.prefix}/state.json"])
+
+
+@pytest.mark.parametrize("damage", ["file gone", "manifest cut off", "manifest of another"])
+def test_a_checkpoint_that_is_not_whole_is_written_again(
+    lake: Lake, start: Start, tmp_path: Path, damage: str
+) -> None:
+    ref = CheckpointRef(run=RUN, step=10)
     uploads = start()
+    write(uploads, 10)
+    uploads.submit(10)
+    uploads.recover()
+    match damage:
+        case "file gone":
+            lake.checkpoints.delete([f"{ref.prefix}/state.json"])
+        case "manifest cut off":
+            lake.checkpoints.put(f"{ref.prefix}/manifest.json", b'{"run": ')
+        case "manifest of another":
+            lake.checkpoints.put(f"{ref.prefix}/manifest.json", b'{"run": "nano-2"}')
     write(uploads, 10, content=b"third")
     uploads.submit(10)
     uploads.close(timeout=PATIENCE_SECONDS)
+    (tmp_path / "copy").mkdir()
     download(lake, ref, folder=tmp_path / "copy")
     assert (tmp_path / "copy" / "model.safetensors").read_bytes() == b"third"
 
