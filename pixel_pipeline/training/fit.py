@@ -89,7 +89,7 @@ class Fit:
         Raises:
             TrainingInterruptedError: SIGINT or SIGTERM came; a checkpoint of the steps done is durable.
             CheckpointUploadError: the last checkpoint waits on this machine's disk, for the lake did not take it in time.
-        TrainingMemoryError: a step needs more memory than the device has.
+            TrainingMemoryError: a step needs more memory than the device has.
         """
         use_reproducible_arithmetic(self.device)
         silence_libraries()
@@ -109,7 +109,11 @@ class Fit:
         trainer = self._trainer(module, data)
         loader = training_loader(data["train"], order=order, start_step=self.start.step)
         try:
-            trainer.fit(module, train_dataloaders=loader)
+            if self.start.step == self.config.steps or self._early_stopping.due:
+                # A former process was killed between its last checkpoint and the word that it is the last.
+                self.uploads.submit(self.start.step, final=True)
+            else:
+                trainer.fit(module, train_dataloaders=loader)
         except SystemExit:
             # Lightning's answer to a signal that comes before our handlers are in place, ahead of the first step.
             raise KeyboardInterrupt from None
@@ -235,7 +239,7 @@ class Fit:
             )
         self.uploads.submit(
             step,
-            final=step == self.config.steps or self._early_stopping.stopped,
+            final=step == self.config.steps or self._early_stopping.due,
             best=best,
             metric=module.history.validations[-1].loss if best else None,
         )

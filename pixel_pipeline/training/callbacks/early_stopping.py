@@ -19,16 +19,20 @@ class EarlyStopping(pl.Callback):
         self._history = history
         self._patience = patience
         self._report = report
-        self.stopped = False
+
+    @property
+    def due(self) -> bool:
+        """Whether the validations so far are reason to end."""
+        best = self._history.best
+        if self._patience is None or best is None:
+            return False
+        return len(self._history.validations) - 1 - self._history.validations.index(best) >= self._patience
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        best = self._history.best
-        if self._patience is None or best is None or self.stopped:
-            return
-        since = len(self._history.validations) - 1 - self._history.validations.index(best)
-        if since >= self._patience:
-            self.stopped = True
+        if self.due and not trainer.should_stop:
+            best = self._history.best
+            assert best is not None, "it is due"
             self._report(
-                f"validation loss has not fallen below {best.loss:.3f} (step {best.step}) for {since} validations: ending the run"
+                f"validation loss has not fallen below {best.loss:.3f} (step {best.step}): ending the run"
             )
             trainer.should_stop = True
