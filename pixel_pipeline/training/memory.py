@@ -100,7 +100,9 @@ def available_ram() -> int:
 
 def _named_numbers(path: Path) -> dict[str, int]:
     return {
-        fields[0].rstrip(":"): int(fields[1]) for line in path.read_text().splitlines() if (fields := line.split())
+        fields[0].rstrip(":"): int(fields[1])
+        for line in path.read_text().splitlines()
+        if (fields := line.split())
     }
 
 

@@ -169,9 +169,7 @@ def make_plan(work: Workload, *, step: StepTime, overheads: Overheads, window: f
 
 def reserve_seconds(overheads: Overheads, *, step_seconds: float) -> float:
     """What the trainer keeps free at the end of a window."""
-    return (
-        RESERVED_STEPS * step_seconds + RESERVED_CHECKPOINTS * overheads.checkpoint + overheads.evaluation
-    )
+    return RESERVED_STEPS * step_seconds + RESERVED_CHECKPOINTS * overheads.checkpoint + overheads.evaluation
 
 
 @dataclass(frozen=True)
@@ -194,9 +192,7 @@ class _Window:
         if window is None:
             return self.work.steps
         usable = (
-            window
-            - self.overheads.start_up
-            - reserve_seconds(self.overheads, step_seconds=self.step_seconds)
+            window - self.overheads.start_up - reserve_seconds(self.overheads, step_seconds=self.step_seconds)
         )
         possible = range(start, self.work.steps + 1)
         # The first is no step at all, which always fits.
