@@ -115,7 +115,9 @@ def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path)
     assert plan["assumed"] == []
     assert plan["config"]["rows_per_micro_batch"] == 4
     assert plan["memory"]["peak"] > plan["memory"]["model"] > 0
-    assert plan["step_seconds"]["fastest"] <= plan["step_seconds"]["expected"] <= plan["step_seconds"]["slowest"]
+    assert (
+        plan["step_seconds"]["fastest"] <= plan["step_seconds"]["expected"] <= plan["step_seconds"]["slowest"]
+    )
     # Nothing of what was measured stays in the lake.
     assert runs(lake) == set()
 
@@ -135,29 +137,15 @@ def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path)
     assert "measured just now" in pixel(*arguments, "--measure").stdout
 
 
-def test_priorities_are_other_runs(lake: Lake, base: Path) -> None:
-    plans = {
-        priority: json.loads(
-            pixel("plan", "--base", base, "--priority", priority, "--hours", "1", "--json").stdout
-        )
-        for priority in ("fast", "memory", "quality")
-    }
-    assert plans["quality"]["epochs"] == pytest.approx(4, rel=0.05)
-    assert plans["fast"]["epochs"] == pytest.approx(1, rel=0.05)
-    assert plans["memory"]["config"]["rows_per_micro_batch"] == 1
-    assert plans["memory"]["config"]["checkpoint_activations"]
-    assert plans["quality"]["config"]["early_stopping_patience"] == 5
-    assert plans["fast"]["config"]["learning_rate"] > plans["quality"]["config"]["learning_rate"]
-    assert len({plan["run"] for plan in plans.values()}) == 3
-
-
 def test_files_of_this_machine_are_trained_on(
     lake: Lake, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import random
 
     # A base model in the lake, whose tokenizer makes the tokens.
-    add_base(lake, str(write_base(tmp_path / "tiny", vocab_size=300)), home=tmp_path, report=lambda line: None)
+    add_base(
+        lake, str(write_base(tmp_path / "tiny", vocab_size=300)), home=tmp_path, report=lambda line: None
+    )
     monkeypatch.setenv("PIXEL_SEQUENCE_LENGTH", "64")
     generator = random.Random(3)
     folder = tmp_path / "exports"
@@ -217,7 +205,18 @@ def test_ctrl_c_ends_in_a_checkpoint(lake: Lake, settings: Settings, base: Path,
     content = yaml.safe_load(quick.read_text()) | {"steps": 5000, "checkpoint_every_seconds": 0.0}
     quick.write_text(yaml.safe_dump(content))
     process = subprocess.Popen(
-        [sys.executable, "-m", "pixel_pipeline.cli", "train", "--base", base, "--config", quick, "--run", "it"],
+        [
+            sys.executable,
+            "-m",
+            "pixel_pipeline.cli",
+            "train",
+            "--base",
+            base,
+            "--config",
+            quick,
+            "--run",
+            "it",
+        ],
         env={**os.environ},
         stderr=subprocess.PIPE,
         text=True,

@@ -112,9 +112,7 @@ def plan(
     ] = False,
     measure: Annotated[
         bool,
-        typer.Option(
-            "--measure", help="Measure, even if a last run's speed is known.", rich_help_panel=TIME
-        ),
+        typer.Option("--measure", help="Measure, even if a last run's speed is known.", rich_help_panel=TIME),
     ] = False,
     as_json: Json = False,
 ) -> None:
