@@ -1,7 +1,8 @@
 """Plans as arithmetic: never more than the window, never less for more time."""
 
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
+from itertools import pairwise
 from math import isclose
 
 from hypothesis import given
@@ -40,10 +41,7 @@ def workloads(draw: st.DrawFn) -> Workload:
         validations=tuple(validations),
         tokens_per_step=draw(st.floats(1, 1e5)),
         epochs=1.0,
-        stages=tuple(
-            (f"stage {number}", first, last)
-            for number, (first, last) in enumerate(zip(cuts, cuts[1:], strict=False))
-        ),
+        stages=tuple((f"stage {number}", first, last) for number, (first, last) in enumerate(pairwise(cuts))),
     )
 
 
@@ -152,6 +150,6 @@ def test_times_are_readable() -> None:
         "3 min",
         "5 h 03 min",
     ]
-    now = datetime(2026, 3, 1, 23, 30, tzinfo=timezone.utc)
+    now = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
     assert _clock(now, 600) == "23:40"
     assert _clock(now, 3600) == "Mon 02 Mar 00:30"
