@@ -101,6 +101,13 @@ class Settings(BaseSettings):
     curriculum_file: Path | None = Field(
         None, description="Which data is read when in training, as YAML. Default: all of it, all the time."
     )
+    training_hours: float | None = Field(
+        None, gt=0, description="Hours that a training process has; what is left is done by the next."
+    )
+    priority: Literal["fast", "balanced", "quality", "memory"] | None = Field(
+        None,
+        description="What training is to be best at. Default: balanced for adapters, the profile's own steps from scratch.",
+    )
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Worker processes of this machine."
     )

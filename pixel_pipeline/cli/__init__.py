@@ -17,6 +17,7 @@ from pixel_pipeline.cli.quarantine import quarantine
 from pixel_pipeline.cli.s3 import s3
 from pixel_pipeline.cli.sync import sync
 from pixel_pipeline.cli.tables import vacuum
+from pixel_pipeline.cli.train import plan, train
 from pixel_pipeline.errors import PixelError
 
 app = typer.Typer(
@@ -26,7 +27,7 @@ app = typer.Typer(
     # A traceback with local variables would show conversations and secrets.
     pretty_exceptions_enable=False,
 )
-for command in (demo, doctor, sample, ingest, sync, status, detect, generate, export, vacuum):
+for command in (demo, doctor, sample, ingest, sync, status, detect, plan, train, generate, export, vacuum):
     app.command()(command)
 app.command("verify-export")(verify_export)
 app.add_typer(base, name="base")

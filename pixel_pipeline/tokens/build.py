@@ -61,6 +61,7 @@ def build_shards(
     lake: Lake,
     dataset_version: str,
     config: TokenConfig,
+    current: bool = True,
     report: Callable[[str], None] = lambda message: None,
 ) -> str:
     """Write tokenizer, shards and manifest, then point `tokens/current.json` at them.
@@ -70,6 +71,7 @@ def build_shards(
     Args:
         curated: Dataset of CURATED_SCHEMA.
         dataset_version: Version of the registry that describes it.
+        current: False leaves the pointer as it is.
         report: Gets a line for each step of the work.
 
     Returns:
@@ -131,7 +133,8 @@ def build_shards(
     )
     manifest_key = f"{folder}/manifest.json"
     bucket.put_json(manifest_key, asdict(manifest))
-    bucket.put_json(keys.CURRENT_TOKENS, {"manifest": manifest_key})
+    if current:
+        bucket.put_json(keys.CURRENT_TOKENS, {"manifest": manifest_key})
     return manifest_key
 
 

@@ -1,14 +1,13 @@
 """Same inputs, same bits. Imports torch."""
 
-import os
-
 import torch
+
+from pixel_pipeline.training.device import usable_cores
 
 
 def use_reproducible_arithmetic(device: torch.device) -> None:
     """As many threads as cores we may use, and deterministic kernels on the CPU. Bits differ between counts of threads."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(cores)
+    torch.set_num_threads(usable_cores())
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         # Filling fresh memory with NaN guards against reading it; our kernels do not, and it costs bandwidth.

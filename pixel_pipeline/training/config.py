@@ -119,7 +119,7 @@ class TrainingConfig(BaseModel):
     rows_per_micro_batch: int | None = Field(
         None,
         gt=0,
-        description="Rows that pass the model at a time; none: all rows of a step",
+        description="Rows that pass the model at a time; none: as many as fit with adapters, else all rows of a step",
         json_schema_extra={"unit": "rows"},
     )
     checkpoint_activations: bool = Field(
@@ -135,8 +135,10 @@ class TrainingConfig(BaseModel):
         description="Where curves are logged to besides",
         json_schema_extra={"unit": "names"},
     )
-    device: Literal["cpu", "h100"] = Field(
-        "cpu", description="Device that must be there", json_schema_extra={"unit": "device"}
+    device: Literal["cpu", "h100", "auto"] = Field(
+        "cpu",
+        description="Device that must be there; auto: an H100 or newer if there is one, else the CPU",
+        json_schema_extra={"unit": "device"},
     )
     precision: Literal["fp32", "bf16-mixed"] = Field(
         "fp32",

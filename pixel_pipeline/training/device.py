@@ -1,8 +1,13 @@
 """The device that a profile asks for, checked before anything else is done. Imports torch only to look for a GPU."""
 
 from dataclasses import dataclass
+import os
+from typing import TYPE_CHECKING
 
 from pixel_pipeline.training.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
 
 # Hopper is 9.0; Blackwell is above. An H200 or B200 does all that an H100 does.
 LEAST_CAPABILITY = (9, 0)
@@ -35,7 +40,7 @@ def check_device(requirement: str) -> str:
     """The device to train on, in torch's words: "cpu" or "cuda:0".
 
     Args:
-        requirement: "cpu", or "h100" for an NVIDIA H100 or a newer data-centre GPU.
+        requirement: "cpu", "h100" for an NVIDIA H100 or a newer data-centre GPU, or "auto" for such a GPU if there is one, else the CPU.
 
     Raises:
         DeviceError: no adequate device; says what was found.
@@ -46,8 +51,24 @@ def check_device(requirement: str) -> str:
     for index, gpu in enumerate(gpus):
         if gpu.capability >= LEAST_CAPABILITY:
             return f"cuda:{index}"
+    if requirement == "auto":
+        return "cpu"
     found = ", ".join(str(gpu) for gpu in gpus) or "no CUDA device"
     raise DeviceError(
         f"profile {requirement} needs an NVIDIA H100; found: {found}.",
         hint="Set PIXEL_PROFILE=demo to train the nano model on the CPU, or run on a machine with an H100.",
     )
+
+
+def device_name(device: "str | torch.device") -> str:
+    """What a device is called in plans and checkpoints: a GPU by its model, a CPU by the cores that we may use."""
+    if str(device) == "cpu":
+        return f"CPU, {usable_cores()} cores"
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

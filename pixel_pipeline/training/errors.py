@@ -51,5 +51,9 @@ class AdapterError(PixelError):
     """Adapters and the model that they are to change do not fit each other."""
 
 
+class PlanError(PixelError):
+    """There is nothing to plan by."""
+
+
 class TrainingMemoryError(PixelError):
     """The device has too little memory for a step."""

@@ -118,7 +118,7 @@ class Fit:
             # Lightning's answer to a signal that comes before our handlers are in place, ahead of the first step.
             raise KeyboardInterrupt from None
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise self._out_of_memory() from None
         interrupted = self._interruption.requested
@@ -291,6 +291,6 @@ def domains_of_families(domains: ExpertDomains | None, manifest: ShardManifest) 
     return found
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    # The CPU's allocator raises a plain RuntimeError.
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of the device or of the machine. The CPU's allocator raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

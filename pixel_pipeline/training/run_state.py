@@ -1,6 +1,7 @@
 """What a checkpoint records beside weights and optimizer. Torch-free."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ class RunState:
         manifest_key: Of the token shards, in the data bucket.
         git_revision: Of the process that wrote this checkpoint.
         parameters: (total, active for one token).
+        execution: How the process that wrote this checkpoint computes: its device, and settings that change no weights.
     """
 
     step: int
@@ -32,6 +34,7 @@ class RunState:
     git_revision: str
     parameters: tuple[int, int]
     history: History
+    execution: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain types."""
@@ -43,6 +46,7 @@ class RunState:
             "git_revision": self.git_revision,
             "parameters": {"total": self.parameters[0], "active": self.parameters[1]},
             "history": self.history.to_json(),
+            "execution": {**self.execution},
         }
 
     @classmethod
@@ -56,4 +60,5 @@ class RunState:
             git_revision=content["git_revision"],
             parameters=(content["parameters"]["total"], content["parameters"]["active"]),
             history=History.from_json(content["history"]),
+            execution=content.get("execution", {}),
         )

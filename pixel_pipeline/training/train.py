@@ -1,36 +1,32 @@
 """Trains a model from token shards, or finds that it has been trained. Torch-free until there are steps to do.
 
-`python -m pixel_pipeline.training.train` is the process that Dagster starts through Pipes; by hand it needs no Dagster.
+`python -m pixel_pipeline.training.train` is the process that Dagster starts through Pipes; by hand it needs no Dagster (`session`).
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import sys
-from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
+from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.opening import digest_of_base, open_base
 from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
 from pixel_pipeline.training.checkpoints import (
     CheckpointManifest,
     CheckpointRef,
-    download,
     list_checkpoints,
     point_to,
 )
 from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.device import check_device
-from pixel_pipeline.training.errors import RunConflictError
+from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.fingerprint import run_identity, run_name
 from pixel_pipeline.training.history import History
-from pixel_pipeline.training.hosting import Host, run_hosted
-from pixel_pipeline.training.profiles import profile_config
-from pixel_pipeline.training.run_state import STATE_FILE, RunState
+from pixel_pipeline.training.last_run import read_state
+from pixel_pipeline.training.planning import run_conflict
+from pixel_pipeline.training.run_state import RunState
 
 # The newest may be the one that a crash of the server damages.
 KEPT_CHECKPOINTS = 2
@@ -127,7 +123,7 @@ def train(
     run = run or run_name(config, manifest, base_digest=base_digest)
     newest = max(list_checkpoints(lake.checkpoints, run), default=None)
     if newest is not None and CheckpointManifest.load(lake, newest).final:
-        _check_identity(_read_state(lake, newest), identity=identity, run=run)
+        _check_identity(read_state(lake, newest), identity=identity, run=run)
         return _reused(lake, newest, report=report)
     spool = home / "spool" / run
     with CheckpointUploads(lake, run=run, spool=spool, keep=KEPT_CHECKPOINTS, report=report) as uploads:
@@ -144,7 +140,7 @@ def train(
                 history=History(),
             )
         else:
-            start = _read_state(lake, newest)
+            start = read_state(lake, newest)
             _check_identity(start, identity=identity, run=run)
             start = replace(start, manifest_key=manifest_key, git_revision=git_revision)
             if CheckpointManifest.load(lake, newest).final:
@@ -153,15 +149,26 @@ def train(
         import torch
 
         from pixel_pipeline.training.fit import Fit
+        from pixel_pipeline.training.measure import with_micro_batch
 
+        base = open_base(lake, config.base, home=home) if config.base else None
+        config = with_micro_batch(
+            config, base=base, row_tokens=manifest.sequence_length, device=torch.device(device)
+        )
+        execution = {
+            "device": device_name(device),
+            "rows_per_micro_batch": config.rows_per_micro_batch or config.rows_per_step,
+            "checkpoint_activations": config.checkpoint_activations,
+            "compile": config.compile,
+        }
         final = Fit(
             config=config,
             lake=lake,
             manifest=manifest,
             run=run,
-            start=start,
+            start=replace(start, execution=execution),
             uploads=uploads,
-            base=open_base(lake, config.base, home=home) if config.base else None,
+            base=base,
             home=home,
             cache=cache or home / "cache",
             device=torch.device(device),
@@ -179,14 +186,11 @@ def _reused(lake: Lake, ref: CheckpointRef, *, report: Callable[[str], None]) ->
 
 def _check_identity(state: RunState, *, identity: dict[str, object], run: str) -> None:
     if state.identity != identity:
-        raise RunConflictError(
-            f"Run {run} was trained on other data, with another configuration or other code.",
-            hint="Leave the run's name out, or choose one that is free.",
-        )
+        raise run_conflict(run)
 
 
 def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int | None) -> TrainingResult:
-    state, manifest = _read_state(lake, ref), CheckpointManifest.load(lake, ref)
+    state, manifest = read_state(lake, ref), CheckpointManifest.load(lake, ref)
     return TrainingResult(
         checkpoint=ref,
         uri=ref.uri(lake),
@@ -201,66 +205,7 @@ def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int |
     )
 
 
-def _read_state(lake: Lake, ref: CheckpointRef) -> RunState:
-    with TemporaryDirectory(prefix="pixel-state-") as name:
-        download(lake, ref, folder=Path(name), names=[STATE_FILE])
-        return RunState.read(Path(name))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The training process; returns its exit status."""
-    return run_hosted(lambda host: _body(host, arguments))
-
-
-def _body(host: Host, arguments: list[str] | None) -> None:
-    lake = Lake.open(get_settings())
-    if host.extras is not None:
-        config = TrainingConfig.parse(host.extras["config"])
-        manifest_key, git_revision = host.extras["manifest_key"], host.extras["git_revision"]
-        run = host.extras.get("run")
-    else:
-        options = _parser().parse_args(arguments)
-        settings = get_settings()
-        config = profile_config(
-            options.profile or settings.profile, steps=options.steps or settings.training_steps
-        )
-        manifest_key = options.manifest or current_manifest_key(lake.data)
-        git_revision, run = options.git_revision, None
-    result = train(
-        config,
-        lake,
-        cast(str, manifest_key),
-        run=run,
-        report=host.report,
-        git_revision=cast(str, git_revision),
-    )
-    from pixel_pipeline.training.plots import loss_curve, markdown_image
-
-    host.materialize(
-        metadata={
-            **result.metadata(),
-            "loss_curve": {
-                "raw_value": markdown_image(loss_curve(result.history), title="Loss"),
-                "type": "md",
-            },
-        },
-        data_version=result.model_sha256,
-    )
-    first, last = (result.history.validations[place].loss for place in (0, -1))
-    host.report(
-        f"{'reused' if result.reused else 'trained'}: {result.uri}"
-        f"  validation loss {first:.2f} -> {last:.2f} ({result.validation_ratio:.0%})"
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pixel_pipeline.training.train", description=__doc__)
-    parser.add_argument("--profile", help="demo or h100 (default: PIXEL_PROFILE)")
-    parser.add_argument("--steps", type=int, help="steps to train in place of the profile's")
-    parser.add_argument("--manifest", help="key of a shard manifest (default: the current one)")
-    parser.add_argument("--git-revision", default="unknown", help="recorded in the checkpoints")
-    return parser
-
-
 if __name__ == "__main__":
+    from pixel_pipeline.training.session import main
+
     sys.exit(main())

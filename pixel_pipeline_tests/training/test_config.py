@@ -18,13 +18,21 @@ from pixel_pipeline.training.shapes import ModelShape
 TORCH_FREE = (
     "checkpoints",
     "config",
+    "configuring",
+    "dataset_source",
     "evaluate",
     "evaluation_report",
     "fingerprint",
     "generate",
     "hosting",
+    "last_run",
+    "memory",
+    "plan",
+    "plan_report",
+    "planning",
     "profiles",
     "run_state",
+    "session",
     "train",
 )
 

@@ -244,6 +244,7 @@ def test_state_is_plain_and_complete(
     assert state.identity["config"]["steps"] == 3
     assert {*orjson.loads((tmp_path / "state.json").read_bytes())} == {
         *(
+            "execution",
             "format",
             "git_revision",
             "history",

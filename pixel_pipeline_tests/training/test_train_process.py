@@ -68,6 +68,8 @@ def test_dagster_is_told_what_was_made(
     assert figures["loss_curve"].startswith("![Loss](data:image/png;base64,")
     assert CheckpointRef.resolve(lake, figures["checkpoint"]).step == 3
 
+    assert not any(name.startswith("planned") for name in figures)
+
     evaluation = HostedProcess.start(
         "evaluate",
         extras={"checkpoint": figures["checkpoint"], "manifest_key": manifest_key},
@@ -76,6 +78,20 @@ def test_dagster_is_told_what_was_made(
     assert evaluation.finish() == (0, "")
     (made,) = evaluation.messages("report_asset_materialization")
     assert made["metadata"]["expert_load"]["raw_value"].startswith("![Expert load](data:image/png;base64,")
+
+
+def test_a_window_is_planned_and_compared(
+    lake: Lake, manifest_key: str, config: TrainingConfig, tmp_path: Path
+) -> None:
+    extras = {**training_extras(config.model_copy(update={"steps": 3}), manifest_key), "hours": 1.0}
+    training = HostedProcess.start("train", extras=extras, folder=tmp_path)
+    assert training.finish() == (0, "")
+    (made,) = training.messages("report_asset_materialization")
+    figures = {name: entry["raw_value"] for name, entry in made["metadata"].items()}
+    assert (figures["planned_steps"], figures["planned_windows"], figures["steps"]) == (3, 1, 3)
+    assert figures["planned_by"] == "5 steps measured just now"
+    assert figures["planned_tokens_per_second"] > 0
+    assert any(line.startswith("finish     ") and line.endswith("it fits") for line in training.log())
 
 
 def test_without_an_h100_the_process_refuses(
@@ -109,3 +125,4 @@ def test_device_check(gpus: list[Gpu], found: str | None, monkeypatch: pytest.Mo
     else:
         assert check_device("h100") == found
     assert check_device("cpu") == "cpu"
+    assert check_device("auto") == (found or "cpu")

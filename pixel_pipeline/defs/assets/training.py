@@ -5,7 +5,6 @@ book-keeping with it, and tells its progress line by line.
 """
 
 import os
-import subprocess
 import sys
 from typing import Any
 
@@ -16,9 +15,11 @@ from pixel_pipeline.defs.assets.tokens import token_shards
 from pixel_pipeline.defs.freshness import MOE_CHECKPOINT
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.settings import project_root
-from pixel_pipeline.tokens.shards import current_manifest_key
+from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.checkpoints import CheckpointRef
-from pixel_pipeline.training.profiles import profile_config
+from pixel_pipeline.training.configuring import training_config
+from pixel_pipeline.training.revision import git_revision
+from pixel_pipeline.training.session import Session
 
 # The trainer finishes its step and stores a last checkpoint before it goes.
 TERMINATION_TIMEOUT_SECONDS = 120.0
@@ -34,24 +35,22 @@ EXIT_INTERRUPTED = 130
     freshness_policy=MOE_CHECKPOINT,
     description=(
         "A mixture-of-experts checkpoint, trained with Lightning from the current token shards: safetensors in the "
-        "checkpoint bucket, loadable by plain transformers. Unchanged input trains nothing; an interrupted run goes on."
+        "checkpoint bucket, loadable by plain transformers; or adapters on PIXEL_BASE_MODEL. Unchanged input trains nothing; "
+        "a run that was interrupted, or whose PIXEL_TRAINING_HOURS were over, goes on."
     ),
 )
 def moe_checkpoint(context: dg.AssetExecutionContext, lake: LakeResource) -> Any:
     """Train in a process of its own."""
     with readable_failure(context):
-        manifest_key = current_manifest_key(lake.open().data)
-        settings = lake.settings()
-        config = profile_config(settings.profile, steps=settings.training_steps)
-    return _run(
-        context,
-        module="pixel_pipeline.training.train",
-        extras={
-            "config": config.model_dump(mode="json"),
-            "manifest_key": manifest_key,
-            "git_revision": _git_revision(),
-        },
-    )
+        store, settings = lake.open(), lake.settings()
+        manifest_key = current_manifest_key(store.data)
+        session = Session(
+            config=training_config(settings, ShardManifest.load(store.data, manifest_key)),
+            manifest_key=manifest_key,
+            git_revision=git_revision(),
+            hours=settings.training_hours,
+        )
+    return _run(context, module="pixel_pipeline.training.train", extras=session.to_json())
 
 
 @dg.asset(
@@ -88,18 +87,3 @@ def _run(context: dg.AssetExecutionContext, *, module: str, extras: dict[str, An
         # The process has told its own error as a log line; Pipes adds the exit code alone.
         raise dg.Failure(description=f"{module.rsplit('.', 1)[1]}: {error}", allow_retries=False) from None
     return invocation.get_materialize_result()
-
-
-def _git_revision() -> str:
-    """Commit of the checkout, with `-dirty` where files differ from it; `unknown` outside of one."""
-    try:
-        revision = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=project_root(),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return "unknown"
-    return revision

@@ -1,0 +1,120 @@
+"""How fast a run of the same kind was, as its checkpoint tells. Torch-free."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.tokens.shards import ShardManifest
+from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, download, list_checkpoints
+from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.evaluation_report import MOST_ROWS
+from pixel_pipeline.training.memory import MicroBatch
+from pixel_pipeline.training.plan import Overheads, StepTime
+from pixel_pipeline.training.run_state import STATE_FILE, RunState
+from pixel_pipeline.training.speed import Speed
+
+# What decides how fast a token is, besides sizes of the model and the device.
+LIKE_FIELDS = ("adapters", "dense_baseline", "shape", "precision", "device")
+# A run has a mean alone; single steps, and other days, differ by about so much.
+SPREAD = 0.15
+START_UP_SECONDS = 120.0
+UPLOAD_BYTES_PER_SECOND = 20e6
+# Of three parts of a step's work the forward pass is one.
+FORWARD_SHARE = 1 / 3
+
+
+def last_speed(
+    lake: Lake, config: TrainingConfig, manifest: ShardManifest, *, base_digest: str | None, device: str
+) -> Speed | None:
+    """Speed of the newest run with the same base model, adapters, row length and device; None where there is none.
+
+    Args:
+        device: As `device_name` calls it.
+    """
+    identity = config.identity()
+    wanted = {name: identity.get(name) for name in LIKE_FIELDS} | {
+        "base": base_digest,
+        "sequence_length": manifest.sequence_length,
+        "execution": device,
+    }
+    for run in _runs(lake):
+        ref = list_checkpoints(lake.checkpoints, run)[-1]
+        state = read_state(lake, ref)
+        if state.history.tokens_per_second and _kind(state) == wanted and _executed_so(state, config):
+            return _speed(lake, ref, state, config, manifest)
+    return None
+
+
+def read_state(lake: Lake, ref: CheckpointRef) -> RunState:
+    """The state in a checkpoint, verified."""
+    with TemporaryDirectory(prefix="pixel-state-") as name:
+        download(lake, ref, folder=Path(name), names=[STATE_FILE])
+        return RunState.read(Path(name))
+
+
+def average_step_tokens(config: TrainingConfig, manifest: ShardManifest) -> float:
+    """Real tokens in a step's rows."""
+    train = manifest.splits["train"]
+    return config.rows_per_step * train.tokens / max(train.rows, 1)
+
+
+def _runs(lake: Lake) -> Iterable[str]:
+    """Names of runs with a checkpoint, the latest first."""
+    newest: dict[str, Any] = {}
+    for item in lake.checkpoints.list(""):
+        run, _, rest = item.key.partition("/")
+        if rest.startswith("step-") and rest.endswith("/manifest.json"):
+            newest[run] = max(newest.get(run, item.last_modified), item.last_modified)
+    return sorted(newest, key=lambda run: (newest[run], run), reverse=True)
+
+
+def _kind(state: RunState) -> Mapping[str, Any]:
+    config = state.identity["config"]
+    return {name: config.get(name) for name in LIKE_FIELDS} | {
+        "base": state.identity["base"],
+        "sequence_length": state.identity["sequence_length"],
+        "execution": state.execution.get("device"),
+    }
+
+
+def _executed_so(state: RunState, config: TrainingConfig) -> bool:
+    """It went through the model as this one will, where that is settled."""
+    rows = config.rows_per_micro_batch
+    return (rows is None or state.execution.get("rows_per_micro_batch") == rows) and (
+        not config.checkpoint_activations or bool(state.execution.get("checkpoint_activations"))
+    )
+
+
+def _speed(
+    lake: Lake, ref: CheckpointRef, state: RunState, config: TrainingConfig, manifest: ShardManifest
+) -> Speed:
+    rate = state.history.tokens_per_second
+    seconds = average_step_tokens(config, manifest) / rate
+    row = manifest.sequence_length / rate * FORWARD_SHARE
+    stored = sum(file.bytes for file in CheckpointManifest.load(lake, ref).files.values())
+    test = manifest.splits.get("test")
+    rows = int(state.execution.get("rows_per_micro_batch") or config.rows_per_step)
+    return Speed(
+        device=str(state.execution["device"]),
+        step=StepTime(
+            fastest=seconds * (1 - SPREAD),
+            expected=seconds,
+            slowest=seconds * (1 + SPREAD),
+            source=f"run {ref.run} did {rate:,.0f} tokens/s",
+        ),
+        overheads=Overheads(
+            start_up=START_UP_SECONDS,
+            checkpoint=stored / UPLOAD_BYTES_PER_SECOND,
+            checkpoint_every=config.checkpoint_every_seconds,
+            validation=row * config.validation_rows,
+            evaluation=row * min(test.rows if test else 0, MOST_ROWS),
+        ),
+        micro_batch=MicroBatch(
+            rows=config.rows_per_micro_batch or min(rows, config.rows_per_step),
+            checkpoint_activations=config.checkpoint_activations
+            or bool(state.execution.get("checkpoint_activations")),
+        ),
+        assumed=("start_up", "checkpoint", "validation", "evaluation"),
+    )

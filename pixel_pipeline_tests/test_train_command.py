@@ -1,0 +1,237 @@
+"""`pixel plan` and `pixel train` as they are typed, with a tiny base model and real shards."""
+
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+from time import monotonic, sleep
+
+import orjson
+import pytest
+from typer.testing import CliRunner, Result
+import yaml
+
+from pixel_pipeline.cli import app
+from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.settings import Settings
+from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
+from pixel_pipeline.training.base.add import add_base
+from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, list_checkpoints
+from pixel_pipeline.training.environment import prepare_environment
+from pixel_pipeline.training.last_run import read_state
+from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.training.base.models import write_base
+from pixel_pipeline_tests.training.shards import conversation, write_shards
+
+prepare_environment()
+
+
+def pixel(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.fixture
+def base(lake: Lake, tmp_path: Path) -> Path:
+    """A base model with the tokenizer of the current shards."""
+    tokenizer = ShardManifest.load(lake.data, write_shards(lake)).tokenizer
+    folder = write_base(tmp_path / "base", kind="llama", vocab_size=tokenizer.vocab_size, num_hidden_layers=2)
+    (folder / "tokenizer.json").write_bytes(lake.data.get(tokenizer.key))
+    return folder
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Path:
+    """A configuration file for runs of a second or two."""
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "steps": 12,
+                "rows_per_step": 4,
+                "validations": 2,
+                "validation_rows": 6,
+                "log_every_seconds": 0,
+                "checkpoint_every_seconds": 1e6,
+                "adapters": {"rank": 2},
+            }
+        )
+    )
+    return path
+
+
+def runs(lake: Lake) -> set[str]:
+    return {item.key.split("/")[0] for item in lake.checkpoints.list("")}
+
+
+def test_two_windows_are_one_run(lake: Lake, base: Path, quick: Path) -> None:
+    arguments = ("train", "--base", base, "--config", quick)
+    # Over before it begins: a step is done all the same, and kept.
+    first = pixel(*arguments, "--hours", "0.0001")
+    assert first.exit_code == 0, first.output
+    assert "the window is too short for a single step" in first.stderr
+    assert "window over: s3://" in first.stderr
+    assert "11 of 12 steps are left: the same command goes on with them" in first.stderr
+    (run,) = runs(lake)
+    assert list_checkpoints(lake.checkpoints, run) == [CheckpointRef(run=run, step=1)]
+
+    second = pixel(*arguments, "--hours", "1")
+    assert second.exit_code == 0, second.output
+    assert runs(lake) == {run}
+    assert "going on from step 1 on cpu" in second.stderr
+    assert "12, 1 of them done" in second.stderr
+    assert f"run {run} did" in second.stderr
+    assert "it fits" in second.stderr
+    newest = list_checkpoints(lake.checkpoints, run)[-1]
+    assert newest.step == 12
+    assert CheckpointManifest.load(lake, newest).final
+
+    again = pixel(*arguments, "--hours", "1")
+    assert again.exit_code == 0
+    assert "nothing to train" in again.stderr
+    assert "is complete" in pixel("plan", "--base", base, "--config", quick).stdout
+
+    # Neither what was measured before the run nor its windows have left a trace in it.
+    whole = pixel(*arguments, "--run", "whole")
+    assert whole.exit_code == 0, whole.output
+    losses = [
+        read_state(lake, list_checkpoints(lake.checkpoints, name)[-1]).history.losses
+        for name in (run, "whole")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path) -> None:
+    arguments = ("plan", "--base", base, "--config", quick, "--hours", "12")
+    refused = pixel(*arguments, "--from-last-run")
+    assert refused.exit_code == 2
+    assert "Leave --from-last-run out" in refused.stderr
+    result = pixel(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
+    assert (plan["steps"], plan["steps_done"], plan["fits"]) == (12, 0, True)
+    assert plan["outcomes"]["expected"]["reached"] == 12
+    assert plan["assumed"] == []
+    assert plan["config"]["rows_per_micro_batch"] == 4
+    assert plan["memory"]["peak"] > plan["memory"]["model"] > 0
+    assert (
+        plan["step_seconds"]["fastest"] <= plan["step_seconds"]["expected"] <= plan["step_seconds"]["slowest"]
+    )
+    # Nothing of what was measured stays in the lake.
+    assert runs(lake) == set()
+
+    assert pixel("train", "--base", base, "--config", quick).exit_code == 0
+    (run,) = runs(lake)
+    longer = yaml.safe_load(quick.read_text()) | {"steps": 400}
+    quick.write_text(yaml.safe_dump(longer))
+    remembered = json.loads(pixel(*arguments, "--json").stdout)
+    assert run in remembered["step_seconds"]["source"]
+    assert "checkpoint" in remembered["assumed"]
+    state = read_state(lake, list_checkpoints(lake.checkpoints, run)[-1])
+    assert remembered["tokens_per_second"] == pytest.approx(state.history.tokens_per_second)
+    lines = pixel(*arguments).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("run", "steps", "batch", "device", "speed", "besides", "window", "finish")
+    ]
+    assert "measured just now" in pixel(*arguments, "--measure").stdout
+
+
+def test_files_of_this_machine_are_trained_on(
+    lake: Lake, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import random
+
+    # A base model in the lake, whose tokenizer makes the tokens.
+    add_base(
+        lake, str(write_base(tmp_path / "tiny", vocab_size=300)), home=tmp_path, report=lambda line: None
+    )
+    monkeypatch.setenv("PIXEL_SEQUENCE_LENGTH", "64")
+    generator = random.Random(3)
+    folder = tmp_path / "exports"
+    for family in ("calm", "work"):
+        (folder / family).mkdir(parents=True)
+        records = [
+            sharegpt(*(content for _, content in conversation(generator, family=family, turns=1)))
+            for _ in range(150)
+        ]
+        (folder / family / "a.jsonl").write_bytes(lines(*records, b"{broken"))
+    arguments = ("train", "--dataset-path", folder, "--base", "tiny", "--config", quick)
+    result = pixel(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "300 conversations in 2 files; 2 records cannot be converted" in result.stderr
+    (run,) = runs(lake)
+    state = read_state(lake, list_checkpoints(lake.checkpoints, run)[-1])
+    manifest = ShardManifest.load(lake.data, state.manifest_key)
+    assert manifest.base == "tiny"
+    # What the job trains on is not changed, and equal files are equal data.
+    assert not lake.data.exists("tokens/current.json")
+    assert "nothing to train" in pixel(*arguments).stderr
+    by_key = pixel("train", "--s3-path", lake.data.uri(state.manifest_key), "--config", quick)
+    assert "nothing to train" in by_key.stderr, by_key.output
+    empty = tmp_path / "empty.jsonl"
+    empty.write_bytes(b"{}\n")
+    refused = pixel("train", "--dataset-path", empty)
+    assert refused.exit_code == 2
+    assert "holds no conversations" in refused.stderr
+
+
+def test_what_is_wrong_is_named(lake: Lake, base: Path, quick: Path, tmp_path: Path) -> None:
+    quick.write_text(yaml.safe_dump({"stepz": 3, "learning_rat": 1}))
+    result = pixel("train", "--config", quick)
+    assert result.exit_code == 2
+    assert "learning_rat, stepz" in result.stderr
+    assert "learning_rate" in result.stderr
+    quick.write_text(yaml.safe_dump({"learning_rate": -1, "adapters": {"rnk": 3}}))
+    result = pixel("train", "--base", base, "--config", quick)
+    assert result.exit_code == 2
+    assert "learning_rate" in result.stderr
+    assert "adapters.rnk" in result.stderr
+    for path, told in (
+        ("s3://elsewhere/x", "not in the data bucket"),
+        ("tokens/none/manifest.json", "no shard manifest"),
+        ("curated", "neither a shard manifest"),
+    ):
+        result = pixel("train", "--s3-path", path)
+        assert result.exit_code == 2
+        assert told in result.stderr
+    assert "nothing at" in pixel("train", "--dataset-path", tmp_path / "none").stderr
+    assert pixel("train", "--dataset-path", tmp_path, "--s3-path", "x").exit_code == 2
+    assert pixel("train", "--hours", "0").exit_code == 2
+    assert runs(lake) == set()
+
+
+def test_ctrl_c_ends_in_a_checkpoint(lake: Lake, settings: Settings, base: Path, quick: Path) -> None:
+    content = yaml.safe_load(quick.read_text()) | {"steps": 5000, "checkpoint_every_seconds": 0.0}
+    quick.write_text(yaml.safe_dump(content))
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "pixel_pipeline.cli",
+            "train",
+            "--base",
+            base,
+            "--config",
+            quick,
+            "--run",
+            "it",
+        ],
+        env={**os.environ},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = monotonic() + 120
+    while not list_checkpoints(lake.checkpoints, "it"):
+        assert process.poll() is None, process.communicate()
+        assert monotonic() < deadline
+        sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    newest = list_checkpoints(lake.checkpoints, "it")[-1]
+    assert f"interrupted at step {newest.step}/5000" in told
+    assert "step 1/5000  loss " in told
+    state = orjson.loads(lake.checkpoints.get(f"{newest.prefix}/state.json"))
+    assert state["execution"]["rows_per_micro_batch"] == 4
+    assert current_manifest_key(lake.data) == state["manifest_key"]
