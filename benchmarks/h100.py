@@ -3,7 +3,8 @@
     python -m benchmarks.h100                      # both, on the GPU; a table, or JSON lines with --json
     python -m benchmarks.h100 --shape tiny --device cpu --length 64 --steps 1
 
-MFU is operations a second, as `training/model/cost.py` counts them (4 a frozen parameter, 6 a trained one), over an H100's 989e12.
+MFU is operations a second, as `training/model/cost.py` counts them (4 a frozen parameter, 6 a trained one), over an H100's 989e12, which
+is the peak of bf16 with `--frozen fp8` too.
 Memory is held to the model there. Material is random tokens, packed four conversations to a row.
 """
 
@@ -14,6 +15,7 @@ import time
 from typing import Any
 
 from benchmarks.harness import Figure, report
+from pixel_pipeline.training.model.cost import FrozenPrecision
 
 GIB = 1024**3
 
@@ -49,7 +51,9 @@ class Measured:
     loss: float
 
 
-def build(shape: Shape, *, device: str, length: int, rank: int) -> Any:
+def build(
+    shape: Shape, *, device: str, length: int, rank: int, frozen_precision: FrozenPrecision = "model"
+) -> Any:
     """A mixture of random bf16 weights on the device."""
     import torch
     from transformers import MistralConfig, MistralForCausalLM
@@ -76,7 +80,8 @@ def build(shape: Shape, *, device: str, length: int, rank: int) -> Any:
             base = MistralForCausalLM(config)
     finally:
         torch.set_default_dtype(torch.float32)
-    return build_mixture(base, AdaptersConfig(experts=4, experts_per_token=2, rank=rank), seed=0).train()
+    config_of_adapters = AdaptersConfig(experts=4, experts_per_token=2, rank=rank)
+    return build_mixture(base, config_of_adapters, seed=0, frozen_precision=frozen_precision).train()
 
 
 def measure(mixture: Any, *, rows: int, length: int, steps: int) -> Measured:
@@ -122,7 +127,7 @@ def figures(name: str, mixture: Any, measured: Measured, *, length: int, checkpo
     from pixel_pipeline.training.losses import CHUNK_ROWS
     from pixel_pipeline.training.model.cost import H100_PEAK_FLOPS, MixtureCost
 
-    cost = MixtureCost(mixture.model.config, mixture.config)
+    cost = MixtureCost(mixture.model.config, mixture.config, frozen_precision=mixture.frozen_precision)
     rates = sorted(measured.tokens / second for second in measured.seconds)
     wanted = SHAPES[name].wanted or median(rates)
     percent = 100 * cost.flops_per_token(length) / H100_PEAK_FLOPS
@@ -150,11 +155,20 @@ def main(arguments: list[str] | None = None) -> list[Figure]:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--steps", type=int, default=10, help="measured steps")
     parser.add_argument("--checkpointing", action="store_true", help="compute each layer a second time")
+    parser.add_argument(
+        "--frozen", choices=["model", "fp8"], default="model", help="precision of frozen products"
+    )
     parser.add_argument("--eager", action="store_true", help="do not compile")
     asked = parser.parse_args(arguments)
     found: list[Figure] = []
     for name in asked.shape:
-        mixture = build(SHAPES[name], device=asked.device, length=asked.length, rank=asked.rank)
+        mixture = build(
+            SHAPES[name],
+            device=asked.device,
+            length=asked.length,
+            rank=asked.rank,
+            frozen_precision=asked.frozen,
+        )
         mixture.checkpoint_activations(asked.checkpointing)
         if not asked.eager and asked.device.startswith("cuda"):
             mixture.compile_blocks()

@@ -16,10 +16,9 @@ def test_our_job_counts_its_tokens() -> None:
     assert experts_ours.mixture(**asdict(TINY))() == 2 * 2 * 8
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_h100_runs_at_tiny_sizes(checkpointing: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--shape", "tiny", "--device", "cpu", "--length", "16", "--steps", "2"]
-    found = h100.main([*options, *(["--checkpointing"] if checkpointing else [])])
+@pytest.mark.parametrize("more", [[], ["--checkpointing"], ["--frozen", "fp8"]])
+def test_h100_runs_at_tiny_sizes(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    found = h100.main(["--shape", "tiny", "--device", "cpu", "--length", "16", "--steps", "2", *more])
     assert [figure.figure for figure in found] == ["tiny, training", "tiny, MFU"]
     assert min(figure.value for figure in found) > 0
     assert "tiny, MFU" in capsys.readouterr().out

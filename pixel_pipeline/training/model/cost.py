@@ -7,9 +7,11 @@ Conventions:
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig
+
+FrozenPrecision = Literal["model", "fp8"]
 
 # NVIDIA's data sheet: H100 SXM, bf16 without sparsity.
 H100_PEAK_FLOPS = 989e12
@@ -27,11 +29,13 @@ class MixtureCost:
         base: transformers' configuration of the dense model, Llama or Mistral.
         adapters: Sizes of the adapters.
         bytes_per_value: Of the frozen weights and of activations; 2 for bf16.
+        frozen_precision: Of the matrices of FFN and attention: "model" for `bytes_per_value`, "fp8" for one byte.
     """
 
     base: Any
     adapters: AdaptersConfig
     bytes_per_value: int = 2
+    frozen_precision: FrozenPrecision = "model"
 
     @property
     def _queries(self) -> int:
@@ -93,6 +97,18 @@ class MixtureCost:
     def fixed_bytes(self) -> int:
         """Frozen weights, trained ones, their gradients and the optimizer's state."""
         frozen = self.frozen_parameters * self.bytes_per_value
+        if self.frozen_precision == "fp8":
+            hidden, inner, layers = (
+                int(size)
+                for size in (
+                    self.base.hidden_size,
+                    self.base.intermediate_size,
+                    self.base.num_hidden_layers,
+                )
+            )
+            frozen -= (self.multiplied_parameters - self._embedding) * (self.bytes_per_value - 1)
+            # A scale for each row of each matrix: q, k, v, o; gate, up, down.
+            frozen += 4 * layers * (self._queries + 2 * self._keys + 2 * hidden + 2 * inner)
         return frozen + self.trained_parameters * BYTES_PER_TRAINED_PARAMETER
 
     def kept_bytes_per_token(self, *, checkpointing: bool) -> int:
@@ -129,4 +145,8 @@ class MixtureCost:
         """Memory of a step over `tokens` tokens; `chunk_rows` is how many rows of logits exist at a time."""
         kept = tokens * self.kept_bytes_per_token(checkpointing=checkpointing)
         head = chunk_rows * int(self.base.vocab_size) * HEAD_BYTES_PER_LOGIT
-        return self.fixed_bytes() + kept + max(tokens * self.working_bytes_per_token(), head)
+        layer = tokens * self.working_bytes_per_token()
+        if self.frozen_precision == "fp8":
+            # The widest matrix made wide again for the gradient of its input.
+            layer += int(self.base.hidden_size) * int(self.base.intermediate_size) * self.bytes_per_value
+        return self.fixed_bytes() + kept + max(layer, head)

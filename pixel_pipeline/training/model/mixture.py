@@ -9,13 +9,16 @@ from transformers import LlamaForCausalLM, MistralForCausalLM
 
 from pixel_pipeline.training.errors import AdapterError
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig
-from pixel_pipeline.training.model.cost import MixtureCost
+from pixel_pipeline.training.model.cost import FrozenPrecision, MixtureCost
+from pixel_pipeline.training.model.float8_linear import Float8Linear, check_float8
 from pixel_pipeline.training.model.lora import LoraLinear
 from pixel_pipeline.training.model.lora_experts import DenseFFN, MixtureFFN
 from pixel_pipeline.training.model.packed_attention import attention_implementation, packed_attention
 from pixel_pipeline.training.packing import PackedBatch
 
 PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj"}
+
+FFN_MATRICES = ("gate_proj", "up_proj", "down_proj")
 
 DenseModel = LlamaForCausalLM | MistralForCausalLM
 
@@ -26,12 +29,16 @@ class Mixture(nn.Module):
     Attributes:
         model: The transformers model: `generate` and plain calls work as ever.
         config: Sizes of the adapters.
+        frozen_precision: Of the base model's products; see `build_mixture`.
     """
 
-    def __init__(self, model: DenseModel, config: AdaptersConfig) -> None:
+    def __init__(
+        self, model: DenseModel, config: AdaptersConfig, *, frozen_precision: FrozenPrecision = "model"
+    ) -> None:
         super().__init__()
         self.model = model
         self.config = config
+        self.frozen_precision = frozen_precision
 
     @property
     def head_weight(self) -> Tensor:
@@ -95,16 +102,20 @@ class Mixture(nn.Module):
             layer.compile(fullgraph=True, backend=backend)
 
 
-def build_mixture(base: DenseModel, config: AdaptersConfig, *, seed: int) -> Mixture:
+def build_mixture(
+    base: DenseModel, config: AdaptersConfig, *, seed: int, frozen_precision: FrozenPrecision = "model"
+) -> Mixture:
     """Freeze a dense model, put experts into its layers and changes on its attention, all in place.
 
     With `config.experts == 1` there is no router and the model is plain LoRA.
 
     Args:
         seed: Of the adapters' first weights; equal seeds give equal weights on every device.
+        frozen_precision: Of the frozen products of FFN and attention: "model" for the base model's own, "fp8" for 8 bits
+            (`float8_linear.py`). The head, norms, routers and changes keep theirs.
 
     Raises:
-        AdapterError: of another architecture, or without a layer that `config` names.
+        AdapterError: of another architecture, without a layer that `config` names, or on a device without products in 8 bits.
     """
     if not isinstance(base, LlamaForCausalLM | MistralForCausalLM):
         raise AdapterError(
@@ -115,10 +126,16 @@ def build_mixture(base: DenseModel, config: AdaptersConfig, *, seed: int) -> Mix
         chosen = config.layers_of(len(base.model.layers))
     except ValueError as error:
         raise AdapterError(str(error).capitalize() + ".", hint="Correct `layers` of the adapters.") from None
+    if frozen_precision == "fp8":
+        check_float8(base.model, device=base.device, dtype=base.dtype)
     base.requires_grad_(False)
     base.set_attn_implementation(attention_implementation(base.device))
     generator = torch.Generator().manual_seed(seed)
     for number, layer in enumerate(base.model.layers):
+        if frozen_precision == "fp8":
+            for block, names in ((layer.mlp, FFN_MATRICES), (layer.self_attn, PROJECTIONS.values())):
+                for name in names:
+                    setattr(block, name, Float8Linear(getattr(block, name)))
         if number in chosen:
             ffn = MixtureFFN if config.routed else DenseFFN
             layer.mlp = ffn(layer.mlp, config=config, generator=generator).to(base.device)
@@ -132,12 +149,16 @@ def build_mixture(base: DenseModel, config: AdaptersConfig, *, seed: int) -> Mix
                     generator=generator,
                 )
                 setattr(layer.self_attn, name, changed.to(base.device))
-    return Mixture(base, config)
+    return Mixture(base, config, frozen_precision=frozen_precision)
 
 
-def dense_baseline(base: DenseModel, config: AdaptersConfig, *, seed: int) -> Mixture:
+def dense_baseline(
+    base: DenseModel, config: AdaptersConfig, *, seed: int, frozen_precision: FrozenPrecision = "model"
+) -> Mixture:
     """Plain LoRA with as many parameters as the mixture of `config` has, to the nearest rank."""
-    return build_mixture(base, matched_dense(config, base.config), seed=seed)
+    return build_mixture(
+        base, matched_dense(config, base.config), seed=seed, frozen_precision=frozen_precision
+    )
 
 
 def matched_dense(config: AdaptersConfig, base: Any) -> AdaptersConfig:
