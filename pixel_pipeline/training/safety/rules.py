@@ -58,9 +58,7 @@ class Rule:
 
     def _taken_back(self, text: str, start: int) -> bool:
         before = _SENTENCE_END.split(text[max(start - 80, 0) : start])[-1]
-        return bool(
-            (self.denial and _DENIED.search(before)) or (self.report and _REPORTED.search(before))
-        )
+        return bool((self.denial and _DENIED.search(before)) or (self.report and _REPORTED.search(before)))
 
 
 RULES = (
