@@ -1,31 +1,42 @@
-"""Held-out perplexity by family and expert load of a checkpoint. Torch-free until the checkpoint is found.
+"""Held-out quality, routing and the smoke test of a checkpoint. Torch-free until the checkpoint is found.
 
 `python -m pixel_pipeline.training.evaluate` is the process that Dagster starts through Pipes; by hand it needs no Dagster.
 """
 
 import argparse
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import orjson
 
 from pixel_pipeline.code_version import code_version
-from pixel_pipeline.lake.errors import ObjectNotFoundError
 from pixel_pipeline.lake.memo import fingerprint
 from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.registry.base_models import BaseManifest
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
+from pixel_pipeline.training.base.opening import is_path
 from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef
-from pixel_pipeline.training.errors import TrainingDataError
-from pixel_pipeline.training.evaluation_report import MOST_ROWS, EvaluationReport, FamilyResult
+from pixel_pipeline.training.curriculum import Curriculum
+from pixel_pipeline.training.evaluation_report import MOST_ROWS, TEST, EvaluationReport
+from pixel_pipeline.training.evaluation_store import evaluation_prefix, store_evaluation, stored_evaluation
+from pixel_pipeline.training.evaluation_tables import (
+    category_table,
+    family_table,
+    layer_table,
+    routing_table,
+    stage_table,
+)
 from pixel_pipeline.training.hosting import Host, run_hosted
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pixel_pipeline.training.scoring import Score
-
-SPLIT = "test"
+from pixel_pipeline.training.model_card import ModelCard
+from pixel_pipeline.training.run_state import RunState
+from pixel_pipeline.training.run_states import find_dense_baseline, read_state
+from pixel_pipeline.training.safety.probes import NOTE, load_probes
+from pixel_pipeline.training.safety.smoke_test import SmokeTest
+from pixel_pipeline.training.samples import Samples
 
 
 def evaluate(
@@ -35,129 +46,121 @@ def evaluate(
     report: Callable[[str], None],
     *,
     cache: Path | None = None,
+    home: Path | None = None,
     most_rows: int = MOST_ROWS,
 ) -> EvaluationReport:
-    """Score a checkpoint on the test split; figures and pictures go to `<run>/evaluation/step-000200/`.
+    """Evaluate a checkpoint; figures, pictures, samples and model card go to `<run>/evaluation/step-000200/`.
 
     Args:
         checkpoint: A reference, or what `CheckpointRef.resolve` understands.
         manifest_key: Of token shards made with the checkpoint's tokenizer.
         report: Receives readable progress lines.
-        cache: Folder for local copies of shards; `<PIXEL_HOME>/cache` if not given.
-        most_rows: Rows scored at most.
+        cache: Folder for local copies of shards; `<home>/cache` if not given.
+        home: Folder of the base model's local copy; PIXEL_HOME if not given.
+        most_rows: Rows of each split scored at most; on a CPU large models are given fewer.
 
     Raises:
-        CheckpointNotFoundError, CheckpointCorruptError: see their classes.
-        TrainingDataError: no test rows, or shards of another tokenizer.
+        CheckpointNotFoundError, CheckpointCorruptError, BaseModelError, AdapterError: see their classes.
+        TrainingDataError: a split has no rows, or shards of another tokenizer.
     """
     ref = CheckpointRef.resolve(lake, checkpoint) if isinstance(checkpoint, str) else checkpoint
-    manifest = ShardManifest.load(lake.data, manifest_key)
-    recipe = fingerprint(
-        code_version("pixel_pipeline.training"),
-        manifest_key,
-        most_rows,
-        CheckpointManifest.load(lake, ref).weights.sha256,
-    )
-    # Remembered in the checkpoint bucket, beside what it tells of: the lake may be another one next time.
-    known = _stored(lake, ref, recipe=recipe)
+    shards = ShardManifest.load(lake.data, manifest_key)
+    state = read_state(lake, ref)
+    dense = find_dense_baseline(lake, state)
+    weights = [CheckpointManifest.load(lake, found).weights.sha256 for found in (ref, dense) if found]
+    recipe = fingerprint(code_version("pixel_pipeline.training"), manifest_key, most_rows, weights)
+    known = stored_evaluation(lake, ref, recipe=recipe)
     if known is not None:
-        report(f"{ref.uri(lake)} is evaluated already: {SPLIT} loss {known.loss:.3f} — unchanged")
+        report(f"{ref.uri(lake)} is evaluated already: {TEST} loss {known.loss:.3f} — unchanged")
         return known
-    report(f"evaluating {ref.uri(lake)} on the {SPLIT} split")
+    report(f"evaluating {ref.uri(lake)}")
     import torch
 
     from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
-    from pixel_pipeline.training.data import ShardDataset, rows_by_family
     from pixel_pipeline.training.environment import silence_libraries
-    from pixel_pipeline.training.models import open_checkpoint
-    from pixel_pipeline.training.scoring import score_families
+    from pixel_pipeline.training.measuring import measure
 
     silence_libraries()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     use_reproducible_arithmetic(device)
-    home = get_settings().home
-    dataset = ShardDataset(manifest, split=SPLIT, bucket=lake.data, cache=cache or home / "cache")
-    rows = rows_by_family(dataset, limit=most_rows)
-    with open_checkpoint(lake, ref, home=home, device=device) as opened:
-        if opened.tokenizer_sha256 != manifest.tokenizer.sha256:
-            raise TrainingDataError(
-                f"{ref.uri(lake)} was trained with another tokenizer than that of {lake.data.uri(manifest_key)}.",
-                hint="Evaluate it on its own shards, or train a checkpoint on these.",
-            )
-        score = score_families(opened.model, dataset, rows=rows)
-    assert score is not None
-    result = _report_of(
-        score,
+    home = home or get_settings().home
+    measured = measure(
+        lake,
+        ref,
+        shards,
+        dense=dense,
+        home=home,
+        cache=cache or home / "cache",
+        device=device,
+        most_rows=most_rows,
+        report=report,
+    )
+    result = EvaluationReport(
         checkpoint=ref.uri(lake),
-        model_sha256=opened.weights_sha256,
-        dataset_version=manifest.dataset_version,
+        model_sha256=weights[0],
+        dataset_version=shards.dataset_version,
+        manifest_key=manifest_key,
+        row_limit=measured.row_limit,
+        base=measured.base,
+        dense=dense.uri(lake) if dense else None,
+        splits=measured.splits,
+        experts=measured.experts,
+        layers=measured.layers,
+        router_entropy=measured.router_entropy,
+        category_information=measured.category_information,
+        family_information=measured.family_information,
+        stages=stages_of(state, shards),
+        safety=SmokeTest.of(measured.answers),
+        base_safety=SmokeTest.of(measured.base_answers) if measured.base_answers else None,
     )
-    _store(lake, ref, result=result, recipe=recipe)
-    report(
-        f"{SPLIT} loss {result.loss:.3f}  perplexity {result.perplexity:.1f}  {len(result.families)} families"
-        f"  {sum(item.rows for item in result.families)}/{len(dataset)} rows"
-        f"  largest expert load {result.load_ratio:.2f} of even  dead experts {len(result.dead_experts)}"
-    )
+    samples = Samples(checkpoint=ref.uri(lake), answers=measured.answers, base_answers=measured.base_answers)
+    in_lake = result.base is not None and not is_path(result.base)
+    base = BaseManifest.load(lake, result.base) if in_lake and result.base else None
+    card = ModelCard(uri=ref.uri(lake), report=result, shards=shards, state=state, base=base)
+    files = {
+        **pictures(result),
+        "samples.json": orjson.dumps(samples.to_json(), option=orjson.OPT_INDENT_2),
+        "samples.md": samples.markdown().encode(),
+        "README.md": card.markdown().encode(),
+    }
+    store_evaluation(lake, ref, result, recipe=recipe, files=files)
+    report(_verdict(result))
     return result
 
 
-def evaluation_prefix(ref: CheckpointRef) -> str:
-    """Key prefix of a checkpoint's evaluation, without a slash at the end."""
-    return f"{ref.run}/evaluation/step-{ref.step:06d}"
+def stages_of(state: RunState | None, shards: ShardManifest) -> dict[str, list[str]]:
+    """Families of each stage of the run's curriculum; empty where it has only one."""
+    content = state.identity["config"].get("curriculum") if state else None
+    stages = Curriculum.model_validate(content).stages if content else ()
+    if len(stages) < 2:
+        return {}
+    categories = {name: family.category for name, family in shards.families.items()}
+    matched = {stage.name: stage.matched(shards.families, categories=categories) for stage in stages}
+    return {name: sorted({*chain(*families.values())}) for name, families in matched.items()}
 
 
 def pictures(result: EvaluationReport) -> dict[str, bytes]:
-    """PNG files by name."""
-    from pixel_pipeline.training.plots import expert_load_map, perplexity_bars
+    """PNG files by name; those of the routing where there is some."""
+    from pixel_pipeline.training.plots import expert_load_map, perplexity_bars, routing_map
 
-    return {
-        "perplexity.png": perplexity_bars({item.family: item.perplexity for item in result.families}),
-        "expert-load.png": expert_load_map(result.expert_load),
-    }
-
-
-def _stored(lake: Lake, ref: CheckpointRef, *, recipe: str) -> EvaluationReport | None:
-    try:
-        content = lake.checkpoints.get_json(f"{evaluation_prefix(ref)}/evaluation.json")
-    except ObjectNotFoundError:
-        return None
-    return EvaluationReport.from_json(content) if content.get("recipe") == recipe else None
+    drawn = {"perplexity.png": perplexity_bars(result.test.families)}
+    if result.layers:
+        drawn["expert-load.png"] = expert_load_map(result.expert_load, layers=result.layers)
+        drawn["routing.png"] = routing_map(result)
+    return drawn
 
 
-def _store(lake: Lake, ref: CheckpointRef, *, result: EvaluationReport, recipe: str) -> None:
-    prefix = evaluation_prefix(ref)
-    for name, png in pictures(result).items():
-        lake.checkpoints.put(f"{prefix}/{name}", png)
-    lake.checkpoints.put_json(f"{prefix}/evaluation.json", {**result.to_json(), "recipe": recipe})
-
-
-def _report_of(
-    score: "Score", *, checkpoint: str, model_sha256: str, dataset_version: str
-) -> EvaluationReport:
-    families = [
-        FamilyResult(
-            family=name,
-            rows=family.rows,
-            target_tokens=family.targets,
-            loss=family.loss,
-            routing=_shares(family.expert_counts),
-        )
-        for name, family in sorted(score.families.items())
-    ]
-    return EvaluationReport(
-        checkpoint=checkpoint,
-        model_sha256=model_sha256,
-        dataset_version=dataset_version,
-        split=SPLIT,
-        loss=score.loss,
-        families=families,
-        expert_load=_shares(score.expert_counts),
-    )
-
-
-def _shares(counts: "Tensor") -> list[list[float]]:
-    shares: list[list[float]] = (counts / counts.sum(1, keepdim=True)).tolist()
-    return shares
+def _verdict(result: EvaluationReport) -> str:
+    total = result.test.total
+    rows = f"{total.rows}/{result.test.rows_there} rows"
+    parts = [f"{TEST} loss {result.loss:.3f}", f"perplexity {result.perplexity:.1f}"]
+    parts += [f"base loss {total.base:.3f}"] if total.base is not None else []
+    parts += [f"dense loss {total.dense:.3f}"] if total.dense is not None else []
+    parts += [f"{len(result.test.families)} families", rows]
+    if result.layers:
+        parts.append(f"largest expert load {result.load_ratio:.2f} of even")
+        parts.append(f"dead experts {len(result.dead_experts)}")
+    return "  ".join([*parts, f"safety smoke test: {result.safety.summary()}"])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -185,36 +188,56 @@ def _body(host: Host, arguments: list[str] | None) -> None:
     result = evaluate(lake, ref, manifest_key, host.report)
     host.materialize(
         metadata=_metadata(result, uri=lake.checkpoints.uri(evaluation_prefix(ref))),
-        data_version=_version(result),
+        data_version=f"{result.model_sha256[:16]}-{result.dataset_version}",
     )
 
 
-def _version(result: EvaluationReport) -> str:
-    return f"{result.model_sha256[:16]}-{result.dataset_version}"
-
-
 def _metadata(result: EvaluationReport, *, uri: str) -> dict[str, Any]:
+    """Figures, tables and pictures. Of the answers to the probes, counts and a link alone."""
     from pixel_pipeline.training.plots import markdown_image
 
-    images = pictures(result)
+    def text(content: str) -> dict[str, str]:
+        return {"raw_value": content, "type": "md"}
+
+    total = result.test.total
+    titles = {
+        "perplexity.png": ("perplexity_by_family", "Perplexity by family"),
+        "expert-load.png": ("expert_load", "Expert load"),
+        "routing.png": ("routing", "Routing"),
+    }
+    optional = {
+        "base_loss": total.base,
+        "dense_loss": total.dense,
+        "stages": stage_table(result),
+        "routing_by_family": routing_table(result),
+        "layers": layer_table(result),
+    }
     return {
         "checkpoint": {"raw_value": result.checkpoint, "type": "path"},
         "evaluation": {"raw_value": uri, "type": "path"},
+        "model_card": {"raw_value": f"{uri}/README.md", "type": "path"},
+        "samples": {"raw_value": f"{uri}/samples.md", "type": "path"},
         "model_sha256": result.model_sha256,
         "dataset_version": result.dataset_version,
         "loss": result.loss,
         "perplexity": result.perplexity,
         "dead_experts": len(result.dead_experts),
         "largest_expert_load_over_even": result.load_ratio,
-        "families": {"raw_value": result.family_table(), "type": "md"},
-        "routing_by_family": {"raw_value": result.routing_table(), "type": "md"},
-        "perplexity_by_family": {
-            "raw_value": markdown_image(images["perplexity.png"], title="Perplexity by family"),
-            "type": "md",
+        **{
+            f"{split.split}_{what}": text(table(split))
+            for split in result.splits
+            for what, table in (("families", family_table), ("categories", category_table))
         },
-        "expert_load": {
-            "raw_value": markdown_image(images["expert-load.png"], title="Expert load"),
-            "type": "md",
+        **{
+            name: text(value) if isinstance(value, str) else value
+            for name, value in optional.items()
+            if value is not None
+        },
+        "safety_smoke_test": text(f"{result.safety.rule_table(base=result.base_safety)}\n\n{NOTE}"),
+        "safety_smoke_test_probes": text(result.safety.probe_table(load_probes())),
+        **{
+            titles[name][0]: text(markdown_image(png, title=titles[name][1]))
+            for name, png in pictures(result).items()
         },
     }
 

@@ -1,30 +1,37 @@
 """The figures of an evaluation. Torch-free."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from math import exp
 from typing import Any, Self
 
-# An expert that gets less than this share of its layer's assignments does no work.
-DEAD_SHARE = 0.01
+from pixel_pipeline.training.safety.smoke_test import SmokeTest
+
+FORMAT = "pixel-evaluation/2"
+# Of an even share, as for `RouterHealth`: an expert that gets less does no work.
+DEAD_BELOW = 0.1
 # Bounds the time on a large held-out split; rows are dealt out over families in turn.
 MOST_ROWS = 512
+VALIDATION, TEST = "validation", "test"
 
 
 @dataclass(frozen=True)
-class FamilyResult:
-    """One family's held-out rows.
+class Losses:
+    """Mean losses over the same target tokens, in nats.
 
     Attributes:
-        loss: Mean over target tokens, in nats.
-        routing: [layers, experts] shares of assignments; each layer sums to 1.
+        name: Of the family, category, stage or split.
+        loss: Of the checkpoint.
+        base: Of its base model alone; None where all weights were trained.
+        dense: Of the plain LoRA run that it is compared with; None without one.
     """
 
-    family: str
+    name: str
     rows: int
     target_tokens: int
     loss: float
-    routing: list[list[float]]
+    base: float | None = None
+    dense: float | None = None
 
     @property
     def perplexity(self) -> float:
@@ -33,21 +40,99 @@ class FamilyResult:
 
 
 @dataclass(frozen=True)
-class EvaluationReport:
-    """Held-out quality and routing of one checkpoint.
+class FamilyResult(Losses):
+    """One family's held-out rows.
 
     Attributes:
-        loss: Mean over all target tokens, in nats.
-        expert_load: [layers, experts] shares of assignments; each layer sums to 1.
+        expert_counts: [layers, experts] assignments of the family's tokens; no layers without a router.
+    """
+
+    category: str = ""
+    expert_counts: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """One held-out split.
+
+    Attributes:
+        rows_there: Rows that the split has; those of the families were scored.
+    """
+
+    split: str
+    rows_there: int
+    families: tuple[FamilyResult, ...]
+
+    @property
+    def total(self) -> Losses:
+        """Over all target tokens."""
+        return pooled("all", self.families)
+
+    @property
+    def categories(self) -> list[Losses]:
+        """By category, sorted."""
+        names = sorted({family.category for family in self.families})
+        return [pooled(name, [f for f in self.families if f.category == name]) for name in names]
+
+    def of_families(self, name: str, families: Iterable[str]) -> Losses | None:
+        """Over the rows of the named families together; None where none of them has rows."""
+        wanted = {*families}
+        found = [family for family in self.families if family.name in wanted]
+        return pooled(name, found) if found else None
+
+    @property
+    def expert_load(self) -> list[list[float]]:
+        """[layers, experts] shares of assignments over all families; each layer sums to 1."""
+        layers = zip(*(family.expert_counts for family in self.families), strict=True)
+        return [shares([sum(column) for column in zip(*layer, strict=True)]) for layer in layers]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Held-out quality, routing and the smoke test's counts of one checkpoint.
+
+    Attributes:
+        checkpoint: Its `s3://` URI.
+        manifest_key: Of the token shards that it was scored on.
+        row_limit: Rows of each split that were scored at most: equal limits on equal shards are equal rows.
+        base: Name of the base model; None where all weights were trained.
+        dense: URI of the plain LoRA checkpoint that it is compared with.
+        experts: In each layer that has a router.
+        layers: Numbers of the layers that have a router, from 0.
+        router_entropy: [layers] mean over tokens of the entropy of the router's softmax, in nats: log(experts) without opinion.
+        category_information: [layers] mutual information of a token's category and its expert, in nats: 0 when routing ignores it.
+        family_information: The same of its family.
+        stages: Families of each stage of the curriculum; empty where it has only one.
+        safety: Of a smoke test, no safety assurance.
+        base_safety: The same of the base model alone.
     """
 
     checkpoint: str
     model_sha256: str
     dataset_version: str
-    split: str
-    loss: float
-    families: list[FamilyResult]
-    expert_load: list[list[float]]
+    manifest_key: str
+    row_limit: int
+    base: str | None
+    dense: str | None
+    splits: tuple[SplitResult, ...]
+    experts: int
+    layers: tuple[int, ...]
+    router_entropy: tuple[float, ...]
+    category_information: tuple[float, ...]
+    family_information: tuple[float, ...]
+    stages: dict[str, list[str]]
+    safety: SmokeTest
+    base_safety: SmokeTest | None
+
+    @property
+    def test(self) -> SplitResult:
+        """The split that decides."""
+        return next(split for split in self.splits if split.split == TEST)
+
+    @property
+    def loss(self) -> float:
+        """Mean over all target tokens of the test split, in nats."""
+        return self.test.total.loss
 
     @property
     def perplexity(self) -> float:
@@ -55,76 +140,83 @@ class EvaluationReport:
         return exp(self.loss)
 
     @property
+    def expert_load(self) -> list[list[float]]:
+        """[layers, experts] shares of assignments on the test split; empty without a router."""
+        return self.test.expert_load
+
+    @property
     def dead_experts(self) -> list[tuple[int, int]]:
-        """(layer, expert) of those with less than 1 % of their layer's load."""
+        """(layer of the model, expert) of those with less than a tenth of an even share."""
         return [
             (layer, expert)
-            for layer, shares in enumerate(self.expert_load)
-            for expert, share in enumerate(shares)
-            if share < DEAD_SHARE
+            for layer, load in zip(self.layers, self.expert_load, strict=True)
+            for expert, share in enumerate(load)
+            if share < DEAD_BELOW / len(load)
         ]
 
     @property
     def load_ratio(self) -> float:
-        """Largest load over an even load, in the worst layer; 1 is perfect."""
-        return max(max(shares) * len(shares) for shares in self.expert_load)
+        """Largest load over an even load, in the worst layer; 1 is perfect, and what a model without a router has."""
+        return max((max(load) * len(load) for load in self.expert_load), default=1.0)
 
     def to_json(self) -> dict[str, Any]:
         """Plain types, derived figures included."""
-        content = asdict(self)
-        for family, result in zip(content["families"], self.families, strict=True):
-            family["perplexity"] = result.perplexity
         derived = {
+            "loss": self.loss,
             "perplexity": self.perplexity,
+            "expert_load": self.expert_load,
             "dead_experts": [{"layer": layer, "expert": expert} for layer, expert in self.dead_experts],
             "load_ratio": self.load_ratio,
         }
-        return {"format": "pixel-evaluation/1", **content, **derived}
+        safety = {
+            "safety": self.safety.to_json(),
+            "base_safety": self.base_safety.to_json() if self.base_safety else None,
+        }
+        return {"format": FORMAT, **asdict(self), **derived, **safety}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         """The report that `to_json` wrote; derived figures are derived again."""
         own = {field.name: content[field.name] for field in fields(cls)}
-        names = [field.name for field in fields(FamilyResult)]
-        own["families"] = [
-            FamilyResult(**{name: item[name] for name in names}) for item in content["families"]
-        ]
+        for name in ("layers", "router_entropy", "category_information", "family_information"):
+            own[name] = tuple(own[name])
+        own["safety"] = SmokeTest.from_json(own["safety"])
+        own["base_safety"] = SmokeTest.from_json(own["base_safety"]) if own["base_safety"] else None
+        own["splits"] = tuple(
+            SplitResult(**{**split, "families": tuple(map(_family, split["families"]))})
+            for split in own["splits"]
+        )
         return cls(**own)
 
-    def family_table(self) -> str:
-        """Markdown table by family."""
-        rows = [
-            [
-                item.family,
-                f"{item.rows:,}",
-                f"{item.target_tokens:,}",
-                f"{item.loss:.3f}",
-                f"{item.perplexity:.1f}",
-            ]
-            for item in self.families
-        ]
-        total = [
-            "**all**",
-            f"{sum(item.rows for item in self.families):,}",
-            f"{sum(item.target_tokens for item in self.families):,}",
-            f"{self.loss:.3f}",
-            f"{self.perplexity:.1f}",
-        ]
-        return _markdown(["family", "rows", "target tokens", "loss", "perplexity"], [*rows, total])
 
-    def routing_table(self) -> str:
-        """Markdown table: share of each expert over all layers, by family."""
-        experts = len(self.expert_load[0])
-        rows = [
-            [
-                item.family,
-                *(f"{sum(column) / len(item.routing):.1%}" for column in zip(*item.routing, strict=True)),
-            ]
-            for item in self.families
-        ]
-        return _markdown(["family", *(f"expert {number}" for number in range(experts))], rows)
+def pooled(name: str, parts: Iterable[Losses]) -> Losses:
+    """Means over the target tokens of all parts."""
+    parts = [*parts]
+    tokens = sum(part.target_tokens for part in parts)
+
+    def mean(losses: list[float | None]) -> float | None:
+        known = [loss for loss in losses if loss is not None]
+        if len(known) < len(parts):
+            return None
+        return sum(loss * part.target_tokens for loss, part in zip(known, parts, strict=True)) / max(
+            tokens, 1
+        )
+
+    return Losses(
+        name=name,
+        rows=sum(part.rows for part in parts),
+        target_tokens=tokens,
+        loss=mean([part.loss for part in parts]) or 0.0,
+        base=mean([part.base for part in parts]),
+        dense=mean([part.dense for part in parts]),
+    )
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *rows])
+def shares(counts: list[int]) -> list[float]:
+    """Each count over their sum; even where there is none."""
+    total = sum(counts)
+    return [count / total if total else 1 / len(counts) for count in counts]
+
+
+def _family(content: dict[str, Any]) -> FamilyResult:
+    return FamilyResult(**{**content, "expert_counts": tuple(map(tuple, content["expert_counts"]))})

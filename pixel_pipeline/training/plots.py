@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from io import BytesIO
+from math import exp
 
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
@@ -11,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 import numpy as np
 from numpy.typing import NDArray
 
+from pixel_pipeline.training.evaluation_report import EvaluationReport, Losses, shares
 from pixel_pipeline.training.history import History
 
 WIDTH_INCHES, DPI = 9.0, 100
@@ -48,39 +50,104 @@ def loss_curve(history: History) -> bytes:
     return _png(figure)
 
 
-def perplexity_bars(perplexities: dict[str, float]) -> bytes:
-    """Perplexity by family, worst at the top, with its number."""
-    ranked = sorted(perplexities.items(), key=lambda item: item[1])
-    figure, axes = _canvas(height=1.4 + 0.34 * len(ranked))
-    bars = axes.barh([name for name, _ in ranked], [value for _, value in ranked], color=BLUE, height=0.66)
-    axes.bar_label(bars, fmt="%.1f", padding=4, color=INK)
+def perplexity_bars(results: Sequence[Losses]) -> bytes:
+    """Perplexity by family, worst at the top, with its number; marks for the base and for the dense baseline where there are some."""
+    ranked = sorted(results, key=lambda result: result.loss)
+    figure, axes = _canvas(height=1.6 + 0.34 * len(ranked))
+    names = [result.name for result in ranked]
+    bars = axes.barh(names, [result.perplexity for result in ranked], color=BLUE, height=0.66, label="model")
+    # Inside: marks lie to the right of it.
+    axes.bar_label(bars, fmt="%.1f", label_type="center", color="white", fontweight="bold")
+    for label, color, marker, losses in (
+        ("base alone", ORANGE, "o", [result.base for result in ranked]),
+        ("plain LoRA", INK, "|", [result.dense for result in ranked]),
+    ):
+        known = [(exp(loss), place) for place, loss in enumerate(losses) if loss is not None]
+        if known:
+            axes.plot(
+                *zip(*known, strict=True),
+                linestyle="none",
+                color=color,
+                marker=marker,
+                markersize=9,
+                label=label,
+            )
     axes.set(xlabel="perplexity (lower is better)")
-    _title(axes, "Held-out perplexity by family")
-    axes.margins(x=0.1)
+    _title(axes, "Perplexity by family")
+    axes.margins(x=0.12)
+    axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
+    if len(axes.get_legend_handles_labels()[0]) > 1:
+        _legend_above(axes)
     return _png(figure)
 
 
-def expert_load_map(load: Sequence[Sequence[float]]) -> bytes:
+def expert_load_map(load: Sequence[Sequence[float]], *, layers: Sequence[int]) -> bytes:
     """Heat map of [layers, experts] shares of assignments; an even load is white, too little blue, too much orange."""
-    shares = np.array(load)
-    layers, experts = shares.shape
-    figure, axes = _canvas(height=1.7 + 0.42 * layers)
+    table = np.array(load)
+    experts = table.shape[1]
+    figure, axes = _canvas(height=1.7 + 0.36 * len(layers))
+    _heat_map(
+        axes,
+        table,
+        rows=[f"layer {number}" for number in layers],
+        columns=[f"expert {number}" for number in range(experts)],
+    )
+    _title(axes, f"Expert load (share of assignments; even is {1 / experts:.1%})")
+    return _png(figure)
+
+
+def routing_map(report: EvaluationReport) -> bytes:
+    """How much routing tells families apart, by layer, and who uses which expert in the layer where it tells most."""
+    families = sorted(report.test.families, key=lambda family: (family.category, family.name))
+    figure = Figure(
+        figsize=(WIDTH_INCHES, 4.4 + 0.36 * len(families)),
+        dpi=DPI,
+        facecolor="white",
+        layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12),
+    )
+    above, below = figure.subplots(2, 1, height_ratios=[2.2, 1.2 + 0.36 * len(families)])
+    for axes in (above, below):
+        _dress(axes)
+    for label, color, values in (
+        ("family", BLUE, report.family_information),
+        ("category", ORANGE, report.category_information),
+    ):
+        above.plot(report.layers, values, color=color, marker="o", markersize=4, linewidth=1.5, label=label)
+    above.set(xlabel="layer", ylabel="nats", xticks=report.layers[:: max(len(report.layers) // 16, 1)])
+    above.set_ylim(bottom=0)
+    _title(above, "Mutual information of expert and …")
+    _legend_above(above)
+    place = int(np.argmax(report.family_information))
+    load = np.array([shares([*family.expert_counts[place]]) for family in families])
+    _heat_map(
+        below,
+        load,
+        rows=[f"{family.name} ({family.category})" for family in families],
+        columns=[f"expert {number}" for number in range(report.experts)],
+    )
+    _title(below, f"Experts by family in layer {report.layers[place]}, where they differ most")
+    return _png(figure)
+
+
+def _heat_map(
+    axes: Axes, shares: NDArray[np.float64], *, rows: Sequence[str], columns: Sequence[str]
+) -> None:
     # Beyond twice an even share (or nothing at all) is as bad as it gets.
-    even = 1 / experts
+    even = 1 / len(columns)
     axes.imshow(shares - even, cmap=_diverging(), vmin=-even, vmax=even, aspect="auto")
-    for layer in range(layers):
-        for expert in range(experts):
-            axes.text(expert, layer, f"{shares[layer, expert]:.1%}", ha="center", va="center", color=INK)
-    axes.set_xticks(range(experts), [f"expert {number}" for number in range(experts)])
-    axes.set_yticks(range(layers), [f"layer {number}" for number in range(layers)])
-    _title(axes, f"Expert load (share of assignments; even is {even:.1%})")
+    for row in range(len(rows)):
+        for column in range(len(columns)):
+            axes.text(
+                column, row, f"{shares[row, column]:.1%}", ha="center", va="center", color=INK, fontsize=9
+            )
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
     axes.grid(visible=False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    return _png(figure)
 
 
 def markdown_image(png: bytes, *, title: str) -> str:
@@ -96,7 +163,13 @@ def _canvas(*, height: float) -> tuple[Figure, Axes]:
         facecolor="white",
         layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12),
     )
-    axes = figure.add_subplot(facecolor="white")
+    axes = figure.add_subplot()
+    _dress(axes)
+    return figure, axes
+
+
+def _dress(axes: Axes) -> None:
+    axes.set_facecolor("white")
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=MUTED, labelcolor=INK)
@@ -105,7 +178,10 @@ def _canvas(*, height: float) -> tuple[Figure, Axes]:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GRID)
-    return figure, axes
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(frameon=False, labelcolor=INK, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
 
 
 def _title(axes: Axes, text: str) -> None:

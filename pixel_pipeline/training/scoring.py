@@ -16,12 +16,20 @@ ROWS_PER_BATCH = 8
 
 @dataclass
 class FamilyScore:
-    """Sums over the rows of one family; `expert_counts` int64 [layers, experts] counts assignments of real tokens."""
+    """Sums over the rows of one family, on the CPU.
+
+    Attributes:
+        tokens: Real ones, of which the routers see each.
+        expert_counts: int64 [layers, experts], assignments of real tokens; no layer where there is no router.
+        entropy_sums: fp64 [layers], over real tokens: entropy of the router's softmax, in nats.
+    """
 
     rows: int
     loss_sum: float
     targets: int
+    tokens: int
     expert_counts: Tensor
+    entropy_sums: Tensor
 
     @property
     def loss(self) -> float:
@@ -46,6 +54,12 @@ class Score:
         """int64 [layers, experts], over all families."""
         return torch.stack([family.expert_counts for family in self.families.values()]).sum(0)
 
+    @property
+    def router_entropy(self) -> Tensor:
+        """fp64 [layers], mean over real tokens of all families, in nats."""
+        sums = torch.stack([family.entropy_sums for family in self.families.values()]).sum(0)
+        return sums / max(sum(family.tokens for family in self.families.values()), 1)
+
 
 @torch.no_grad()
 def score_families(
@@ -62,7 +76,12 @@ def score_families(
         score = Score()
         for family, indices in rows.items():
             total = FamilyScore(
-                rows=len(indices), loss_sum=0.0, targets=0, expert_counts=torch.zeros(()).long()
+                rows=len(indices),
+                loss_sum=0.0,
+                targets=0,
+                tokens=0,
+                expert_counts=torch.zeros(()).long(),
+                entropy_sums=torch.zeros(()).double(),
             )
             for start in range(0, len(indices), ROWS_PER_BATCH):
                 if stop():
@@ -80,10 +99,12 @@ def _add(total: FamilyScore, *, model: TrainedModel, batch: PackedBatch) -> None
     loss = linear_cross_entropy(hidden, weight_VH=model.head_weight, targets_N=batch.targets)
     total.loss_sum += float(loss)
     total.targets += batch.targets.numel()
+    total.tokens += int(batch.real.sum())
     counts = expert_counts(
         router_logits, real=batch.real, experts=model.experts, top_k=model.experts_per_token
     )
     total.expert_counts = total.expert_counts + counts
+    total.entropy_sums = total.entropy_sums + entropy_sums(router_logits, real=batch.real)
 
 
 def expert_counts(router_logits: Sequence[Tensor], *, real: Tensor, experts: int, top_k: int) -> Tensor:
@@ -94,3 +115,13 @@ def expert_counts(router_logits: Sequence[Tensor], *, real: Tensor, experts: int
         for logits in router_logits
     ]
     return torch.stack(counts).cpu() if counts else torch.zeros(0, experts, dtype=torch.int64)
+
+
+def entropy_sums(router_logits: Sequence[Tensor], *, real: Tensor) -> Tensor:
+    """fp64 [layers] on the CPU: entropy of each layer's softmax, summed over real tokens."""
+    kept = real.flatten().nonzero().squeeze(1)
+    sums = []
+    for logits in router_logits:
+        log_p = logits.index_select(0, kept).float().log_softmax(-1)
+        sums.append(-(log_p.exp() * log_p).sum().double())
+    return torch.stack(sums).cpu() if sums else torch.zeros(0, dtype=torch.float64)
