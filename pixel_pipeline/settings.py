@@ -61,8 +61,9 @@ class Settings(BaseSettings):
         default_factory=lambda: project_root() / ".pixel",
         description="Folder for everything local: embedded S3, Dagster's storage, caches, the sample Drive.",
     )
-    profile: Literal["demo", "h100"] = Field(
-        "demo", description="demo trains a nano model on the CPU; h100 needs an H100."
+    profile: Literal["demo", "chat", "h100"] = Field(
+        "demo",
+        description="demo trains a nano model on the CPU, chat adapters on SmolLM2; h100 needs an H100.",
     )
     bucket: str = Field("pixel-data", min_length=3, description="Bucket of the data lake.")
     checkpoint_bucket: str = Field(

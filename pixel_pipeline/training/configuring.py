@@ -44,8 +44,10 @@ def training_config(
     """
     asked = dict(overrides or {})
     values = profile_config(settings.profile).model_dump()
+    # A profile that names a base model is complete.
+    complete = values["base"] is not None
     base = asked.get("base", settings.base_model or manifest.base)
-    wanted = priority or settings.priority or (Priority.balanced if base else None)
+    wanted = priority or settings.priority or (Priority.balanced if base and not complete else None)
     preference = PREFERENCES[Priority(wanted)] if wanted else None
     if preference is not None:
         values |= _of_priority(preference, values)
