@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 import orjson
 
+from pixel_pipeline.conversations.columns import places_of
 from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
@@ -16,7 +17,7 @@ NAME = "json_lines"
 POSITION_KIND = "byte"
 IS_TEXT = True
 _MOST_LINES = 50
-_LINE_FEED, _SPACE = 0x0A, 0x20
+_SPACE = 0x20
 
 
 def matches(given: Input) -> Evidence:
@@ -65,7 +66,7 @@ def _blocks(content: PeekableStream, start: int) -> Generator[Item, None, bool]:
 def line_block(offset: int, data: bytes) -> Block:
     """Whole lines, those without blank ones."""
     text = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(text == _LINE_FEED)
+    ends = places_of(text, b"\n")
     if not data.endswith(b"\n"):
         ends = np.append(ends, len(data))
     starts = np.concatenate([[0], ends[:-1] + 1])
