@@ -18,6 +18,7 @@ POSITION_KIND = "byte"
 IS_TEXT = True
 _MOST_LINES = 50
 _SPACE = 0x20
+_SUFFIXES = (".jsonl", ".ndjson")
 
 
 def matches(given: Input) -> Evidence:
@@ -36,6 +37,11 @@ def matches(given: Input) -> Evidence:
         lines = _first_lines(head, complete=complete)
         if len(lines) == 1 and not complete and _begins_object(head.split(b"\n", 1)[1]):
             return Evidence(_is_value(lines[0]), "its second line is larger than a record may be")
+        if not lines and not complete and _begins_object(head) and given.name.endswith(_SUFFIXES):
+            # Whether a document ends here or a line cannot be seen, but its name tells.
+            return Evidence(
+                True, "its first line is larger than a record may be, and its name says JSON lines"
+            )
     if len(lines) < 2:
         return Evidence(False, "it is a single line")
     values = sum(_is_value(line) for line in lines)
