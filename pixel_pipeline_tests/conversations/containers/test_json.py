@@ -416,7 +416,7 @@ def test_a_first_line_of_any_size_is_one_line_where_the_name_says_lines(
     assert [messages[0] for messages in converted.messages] == [("user", "One"), ("user", "Three")]
     assert converted.error_classes == ["too_large"]
     assert converted.bad[0]["raw_size"] == len(huge)
-    # A document may be as large, whatever it is called, as long as it is not one of lines.
+    # Neither a document by another name nor an array is taken for lines.
     document = orjson.dumps({"data": [sharegpt(f"Question {n}", "long " * 100) for n in range(3000)]})
     assert convert(document, "gdrive/raw/Folder/file.json").ledger.records_out == 3000
     array = orjson.dumps([sharegpt(f"Question {n}", "long " * 100) for n in range(3000)])
