@@ -4,7 +4,7 @@ The texts of many turns lie one after another in one Arrow buffer. A handful of 
 look at each turn, and most turns need no second one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -13,13 +13,67 @@ import pyarrow as pa
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
 
-# First bytes of characters that NFC never changes: ASCII, continuation bytes, Latin-1 letters, general punctuation, ideographs.
-# General punctuation (E2) holds a few that it does; what follows tells.
-_NFC_SETTLED = np.zeros(256, np.bool_)
-_NFC_SETTLED[:0xC0] = True
-_NFC_SETTLED[[0xC2, 0xC3, 0xE2, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9]] = True
 _NONE = np.zeros(1, np.int32)
+_NOWHERE = np.empty(0, np.int64)
+_PIECE = 1 << 17
+WHITE_SPACE = [chr(n) for n in range(0x3001) if chr(n).isspace()]
+# What cleaning may change besides control characters: delete, markup, U+0080 to U+00BF, and what mojibake and invisible
+# characters begin with (`text._clean_beyond_ascii`).
+_DIRT: tuple[tuple[int, ...], ...] = (
+    (0x7F,),
+    (ord("&"),),
+    (ord("<"),),
+    (0xC2,),
+    (0xC3, 0x83),
+    (0xEF, 0xBB),
+    (0xE2, 0x80, 0x8B),
+    (0xE2, 0x81, 0xA0),
+    (0xE2, 0x82, 0xAC),
+)
+
+
+def places_of(data: Bytes, wanted: bytes) -> Ints:
+    """Where any of some bytes stands."""
+
+    def mark(piece: Bytes, marks: Flags, more: Flags) -> None:
+        np.equal(piece, wanted[0], out=marks)
+        for byte in wanted[1:]:
+            np.equal(piece, byte, out=more)
+            np.logical_or(marks, more, out=marks)
+
+    return _marked(data, mark)
+
+
+def _marked(data: Bytes, mark: Callable[[Bytes, Flags, Flags], None]) -> Ints:
+    """Where bytes stand that `mark` marks, which gets a piece of them, the marks to be set, and as much room besides.
+
+    A piece stays in a core's cache, and its marks in memory that is taken once: fresh memory costs more than to compare.
+    """
+    size = min(len(data), _PIECE)
+    marks, more = np.empty(size, np.bool_), np.empty(size, np.bool_)
+    found = [_NOWHERE]
+    for start in range(0, len(data), _PIECE):
+        piece = data[start : start + _PIECE]
+        marks, more = marks[: len(piece)], more[: len(piece)]
+        mark(piece, marks, more)
+        places = np.flatnonzero(marks)
+        places += start
+        found.append(places)
+    return np.concatenate(found)
+
+
+def _mark_controls(piece: Bytes, marks: Flags, more: Flags) -> None:
+    np.less(piece, 0x20, out=marks)
+    np.equal(piece, 0x0A, out=more)
+    np.logical_xor(marks, more, out=marks)
+
+
+def _mark_c4_to_e1(piece: Bytes, marks: Flags, more: Flags) -> None:
+    # What is smaller wraps around.
+    np.subtract(piece, 0xC4, out=more.view(np.uint8))
+    np.less_equal(more.view(np.uint8), 0xE1 - 0xC4, out=marks)
 
 
 class Texts:
@@ -44,18 +98,40 @@ class Texts:
         self.array = array
         self.data = np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
         self.offsets: Ints = bounds.astype(np.int64) - bounds[0]
+        self._found: dict[int, Ints] = {}
 
     def rows(self, positions: Ints) -> Ints:
         """The texts in which bytes stand."""
         return np.searchsorted(self.offsets, positions, side="right") - 1
 
     @cached_property
-    def leads(self) -> Ints:
-        """Where characters beyond ASCII begin that are no ideographs: in these there is never anything the matter."""
-        beyond = self.data >= 0xC2
-        if not beyond.any():
-            return np.empty(0, np.int64)
-        return np.flatnonzero(beyond & ((self.data < 0xE4) | (self.data > 0xE9)))
+    def highest(self) -> int:
+        """The highest of all bytes; 0 where there are none."""
+        return int(self.data.max(initial=0))
+
+    def where(self, *sequence: int) -> Ints:
+        """Where a sequence of bytes begins: one byte, or the first ones of a character."""
+        first, *behind = sequence
+        found = self._where(first)
+        for distance, byte in enumerate(behind, 1):
+            if not len(found):
+                break
+            found = found[self.data[found + distance] == byte]
+        return found
+
+    def _where(self, byte: int) -> Ints:
+        if byte not in self._found:
+            # Looked for first, for most are not there: that costs a fraction of one comparison with all bytes.
+            self._found[byte] = (
+                _NOWHERE
+                if byte > self.highest or self._bytes.find(byte) < 0
+                else places_of(self.data, bytes([byte]))
+            )
+        return self._found[byte]
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return self.data.tobytes()
 
 
 def texts_of(values: Sequence[str]) -> Texts:
@@ -65,39 +141,19 @@ def texts_of(values: Sequence[str]) -> Texts:
 
 def dirty(texts: Texts) -> Flags:
     """Texts that `text.clean` may change: all that it would, and some others."""
-    data = texts.data
     flags = np.zeros(len(texts.array), np.bool_)
-    odd = data < 0x20
-    # Tab and line feed are 9 and 10; bytes below them wrap around.
-    odd &= data - np.uint8(9) > 1
-    for byte in (0x7F, ord("&"), ord("<")):
-        odd |= data == byte
-    if odd.any():
-        flags[texts.rows(np.flatnonzero(odd))] = True
-    leads = texts.leads
-    if len(leads):
-        first, second = data[leads], data[leads + 1]
-        # U+0080 to U+00BF, and what mojibake and invisible characters begin with (`text._clean_beyond_ascii`).
-        odd = (first == 0xC2) | (first == 0xC3) & (second == 0x83)
-        odd |= (first == 0xEF) & (second == 0xBB)
-        general = np.flatnonzero((first == 0xE2) & (second <= 0x82))
-        third = data[leads[general] + 2]
-        second = second[general]
-        odd[general] |= (
-            (second == 0x80) & (third == 0x8B)
-            | (second == 0x81) & (third == 0xA0)
-            | (second == 0x82) & (third == 0xAC)
-        )
-        flags[texts.rows(leads[odd])] = True
+    controls = _marked(texts.data, _mark_controls)
+    flags[texts.rows(controls[texts.data[controls] != 0x09])] = True
+    for sequence in _DIRT:
+        flags[texts.rows(texts.where(*sequence))] = True
     return flags
 
 
 def tagged(texts: Texts) -> Flags:
     """Texts within which the other side may go on to speak: `者：` or `师：` (`formats.turn_list`)."""
     flags = np.zeros(len(texts.array), np.bool_)
-    data, leads = texts.data, texts.leads
-    colons = leads[(data[leads] == 0xEF) & (leads >= 3)]
-    colons = colons[(data[colons + 1] == 0xBC) & (data[colons + 2] == 0x9A)]
+    data, colons = texts.data, texts.where(*"：".encode())
+    colons = colons[colons >= 3]
     for letter in ("者".encode(), "师".encode()):
         is_behind = np.logical_and.reduce([data[colons - 3 + n] == byte for n, byte in enumerate(letter)])
         flags[texts.rows(colons[is_behind])] = True
@@ -119,27 +175,57 @@ def blank(texts: Texts) -> Flags:
     return flags
 
 
+class Endings:
+    """Characters of at most three bytes that a text may end with."""
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self._last_bytes = np.zeros(256, np.bool_)
+        self._codes: dict[int, list[int]] = {1: [], 2: [], 3: []}
+        for character in characters:
+            encoded = character.encode()
+            self._last_bytes[encoded[-1]] = True
+            self._codes[len(encoded)].append(int.from_bytes(encoded))
+
+    def of(self, texts: Texts) -> Ints:
+        """The texts that end with one of them."""
+        rows = np.flatnonzero(np.diff(texts.offsets))
+        ends = texts.offsets[1:][rows]
+        near = self._last_bytes[texts.data[ends - 1]]
+        rows, ends = rows[near], ends[near]
+        found = np.zeros(len(rows), np.bool_)
+        # The last bytes as one number. Bytes of the text before may be among them: no character lies in two texts.
+        code = np.zeros(len(rows), np.int64)
+        for size, codes in self._codes.items():
+            code |= texts.data[np.maximum(ends - size, 0)].astype(np.int64) << 8 * (size - 1)
+            found |= np.isin(code, codes)
+        return rows[found]
+
+
 def unsettled(texts: Texts) -> Flags:
-    """Texts that are perhaps not in NFC."""
+    """Texts that are perhaps not in NFC: with characters other than those that it never changes, which are ASCII, Latin-1
+    letters, general punctuation, ideographs and their punctuation, and full-width forms."""
     data = texts.data
     flags = np.zeros(len(texts.array), np.bool_)
-    leads = texts.leads
-    if len(leads):
-        first, second = data[leads], data[leads + 1]
-        odd = ~_NFC_SETTLED[first]
-        # Full-width forms; of the ideographs' punctuation all but the tone marks.
-        odd &= ~((first == 0xEF) & ((second == 0xBC) | (second == 0xBD)))
-        punctuation = np.flatnonzero((first == 0xE3) & (second == 0x80))
-        third = data[leads[punctuation] + 2]
-        odd[punctuation] = third >= 0xAA
-        # U+2000 and U+2001; U+2126, U+212A and U+212B; U+2329 and U+232A; U+2ADC.
-        general = np.flatnonzero(first == 0xE2)
-        second, third = second[general], data[leads[general] + 2]
-        odd[general] = (
+    if texts.highest < 0xC4:
+        return flags
+    odd = [_marked(data, _mark_c4_to_e1)]
+    if texts.highest >= 0xEA:
+        odd.append(np.flatnonzero((data >= 0xEA) & (data != 0xEF)))
+    forms = texts.where(0xEF)
+    odd.append(forms[(data[forms + 1] != 0xBC) & (data[forms + 1] != 0xBD)])
+    # Of the ideographs' punctuation the tone marks.
+    punctuation = texts.where(0xE3)
+    odd.append(punctuation[(data[punctuation + 1] != 0x80) | (data[punctuation + 2] >= 0xAA)])
+    # U+2000 and U+2001; U+2126, U+212A and U+212B; U+2329 and U+232A; U+2ADC.
+    general = texts.where(0xE2)
+    second, third = data[general + 1], data[general + 2]
+    odd.append(
+        general[
             (second == 0x80) & (third <= 0x81)
             | (second == 0x84) & (third >= 0xA6)
             | (second == 0x8C)
             | (second == 0xAB)
-        )
-        flags[texts.rows(leads[odd])] = True
+        ]
+    )
+    flags[texts.rows(np.concatenate(odd))] = True
     return flags

@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 from deltalake.transaction import AddAction
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -298,7 +299,10 @@ def _value_bytes(array: pa.Array) -> int:
     if t.is_struct(kind):
         return sum(_value_bytes(child) for child in array.flatten())
     if t.is_string(kind) or t.is_binary(kind):
-        return 4 * len(array) + (pc.sum(pc.binary_length(array)).as_py() or 0)
+        if array.null_count or not len(array):
+            return 4 * len(array) + (pc.sum(pc.binary_length(array)).as_py() or 0)
+        offsets = np.frombuffer(array.buffers()[1], np.int32)
+        return 4 * len(array) + int(offsets[array.offset + len(array)] - offsets[array.offset])
     width: int = kind.bit_width
     return len(array) * max(width // 8, 1)
 

@@ -234,14 +234,15 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_tasks")
-def test_workers_make_the_same_bytes_whether_one_or_two(raw: Lake) -> None:
+def test_workers_make_the_same_bytes_whether_one_two_or_eight(raw: Lake) -> None:
     _big(raw)
     alone = _convert(raw)
     expected = _canonical(raw)
-    _undo(raw)
-    assert _convert(raw, workers=2) == alone
-    assert _canonical(raw) == expected
     assert len(expected) > 20
+    for workers in (2, 8):
+        _undo(raw)
+        assert _convert(raw, workers=workers) == alone
+        assert _canonical(raw) == expected
 
 
 def _big(lake: Lake, kind: str = "lines") -> None:

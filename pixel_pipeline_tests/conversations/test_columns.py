@@ -1,9 +1,15 @@
 """Whole columns looked at at once find what one look at each text finds."""
 
+from unittest import mock
+
 from hypothesis import given
 from hypothesis import strategies as st
+import numpy as np
 
+from pixel_pipeline.conversations import columns
 from pixel_pipeline.conversations.columns import (
+    WHITE_SPACE,
+    Endings,
     blank,
     dirty,
     tagged,
@@ -19,7 +25,7 @@ odd = st.sampled_from(
         *"ab \n\t\r\x00\x0b\x1f\x7f\x80\x85\x9f\xa0\xad&<>;#",
         *"\u200b\u200d\u2000\u2028\u3000\ufeff\u2060\u20ac\u2026",
         *"\u00e9\u0301\u00c3\u00a9\u00e2\u0080\u0099\u2126\u212b\u1100\u1161\uf900\u4e2d\u3042\u3099",
-        "&amp;", "<br>", "<p>", "</p>", "\u00c3\u00a9", "\u00e2\u20ac\u2122", "\U0001f600",
+        "&amp;", "<br>", "<p>", "</p>", ":", "：", "]", "\u00c3\u00a9", "\u00e2\u20ac\u2122", "\U0001f600",
     ]
 )  # fmt: skip
 texts = st.lists(
@@ -43,6 +49,26 @@ def test_blank_texts_are_those_that_are_empty_or_white_space(values: list[str]) 
 def test_what_is_hashed_as_it_stands_is_settled(values: list[str]) -> None:
     for value, flag in zip(values, unsettled(texts_of(values)), strict=True):
         assert flag or composed(value) == value.encode()
+
+
+@given(texts)
+def test_endings_are_whole_characters(values: list[str]) -> None:
+    wanted = (*":：>]", *WHITE_SPACE)
+    found = Endings(wanted).of(texts_of(values)).tolist()
+    assert found == [row for row, value in enumerate(values) if value.endswith(wanted)]
+
+
+@given(
+    st.lists(st.integers(0, 255), max_size=40),
+    st.lists(st.integers(0, 255), min_size=1, max_size=4),
+    st.data(),
+)
+def test_places_are_found_whatever_the_pieces(
+    values: list[int], wanted: list[int], data: st.DataObject
+) -> None:
+    with mock.patch.object(columns, "_PIECE", data.draw(st.integers(1, 50))):
+        found = columns.places_of(np.array(values, np.uint8), bytes(wanted)).tolist()
+    assert found == [place for place, value in enumerate(values) if value in wanted]
 
 
 def test_plain_texts_are_not_looked_at_again() -> None:

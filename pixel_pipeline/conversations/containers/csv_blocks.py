@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pixel_pipeline.conversations.columns import Flags, Ints
+from pixel_pipeline.conversations.columns import Flags, Ints, places_of
 from pixel_pipeline.conversations.containers import streams
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream
 from pixel_pipeline.conversations.records import MAX_RECORD_BYTES
@@ -100,14 +100,16 @@ def row_bounds(text: bytes, delimiter: str, *, ended: bool) -> RowBounds:
     """
     data = np.frombuffer(text, np.uint8)
     separator = ord(delimiter)
-    quotes = np.flatnonzero(data == _QUOTE)
-    feeds = np.flatnonzero(data == _FEED)
-    returns = np.flatnonzero(data == _RETURN)
+    places = places_of(data, b'"\n' + delimiter.encode() + (b"\r" if b"\r" in text else b""))
+    kinds = data[places]
+    is_quote = kinds == _QUOTE
+    quotes, returns = places[is_quote], places[kinds == _RETURN]
+    within = np.logical_xor.accumulate(is_quote)
+    ends = places[(kinds == _FEED) & ~within]
     wrong = _first_wrong_quote(data, quotes, separator)
-    bare = returns[np.searchsorted(quotes, returns) % 2 == 0]
+    bare = places[(kinds == _RETURN) & ~within]
     before_other = bare[data[np.minimum(bare + 1, len(data) - 1)] != _FEED]
     wrong = min(wrong, int(before_other[0]) if len(before_other) else len(data))
-    ends = feeds[np.searchsorted(quotes, feeds) % 2 == 0]
     if ended and text and not text.endswith(b"\n") and len(quotes) % 2 == 0:
         ends = np.append(ends, len(data))
     ends = ends[: np.searchsorted(ends, wrong, side="left" if wrong < len(data) else "right")]
@@ -117,7 +119,7 @@ def row_bounds(text: bytes, delimiter: str, *, ended: bool) -> RowBounds:
     rows = np.searchsorted(starts, in_rows, side="right") - 1
     held = np.zeros(len(starts), np.bool_)
     held[rows[in_rows != ends[rows] - 1]] = True
-    separators = np.searchsorted(np.flatnonzero(data[:size] == separator), np.append(starts, size))
+    separators = np.searchsorted(places[kinds == separator], np.append(starts, size))
     return RowBounds(starts, ends, size, wrong == len(data), held, np.diff(separators))
 
 

@@ -226,7 +226,9 @@ class _Rows:
         kept = np.ones(len(bounds.starts), np.bool_)
         for index in np.flatnonzero(bounds.delimiters == 0).tolist():
             lines = text[bounds.starts[index] : bounds.ends[index]].split(b"\n")
-            kept[index] = not _is_blank(_row_of(lines, self._delimiter))
+            if _is_blank(_row_of(lines, self._delimiter)):
+                kept[index] = False
+                _count_returns(lines, self._repaired)
         if not kept.any():
             return end, None
         starts, ends, returns = bounds.starts[kept], bounds.ends[kept], bounds.returns[kept]

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 import orjson
 
+from pixel_pipeline.conversations.columns import places_of
 from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
@@ -16,7 +17,8 @@ NAME = "json_lines"
 POSITION_KIND = "byte"
 IS_TEXT = True
 _MOST_LINES = 50
-_LINE_FEED, _SPACE = 0x0A, 0x20
+_SPACE = 0x20
+_SUFFIXES = (".jsonl", ".ndjson")
 
 
 def matches(given: Input) -> Evidence:
@@ -35,6 +37,11 @@ def matches(given: Input) -> Evidence:
         lines = _first_lines(head, complete=complete)
         if len(lines) == 1 and not complete and _begins_object(head.split(b"\n", 1)[1]):
             return Evidence(_is_value(lines[0]), "its second line is larger than a record may be")
+        if not lines and not complete and _begins_object(head) and given.name.endswith(_SUFFIXES):
+            # Whether a document ends here or a line cannot be seen, but its name tells.
+            return Evidence(
+                True, "its first line is larger than a record may be, and its name says JSON lines"
+            )
     if len(lines) < 2:
         return Evidence(False, "it is a single line")
     values = sum(_is_value(line) for line in lines)
@@ -65,7 +72,7 @@ def _blocks(content: PeekableStream, start: int) -> Generator[Item, None, bool]:
 def line_block(offset: int, data: bytes) -> Block:
     """Whole lines, those without blank ones."""
     text = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(text == _LINE_FEED)
+    ends = places_of(text, b"\n")
     if not data.endswith(b"\n"):
         ends = np.append(ends, len(data))
     starts = np.concatenate([[0], ends[:-1] + 1])

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.columns import Flags, Texts, blank, dirty
+from pixel_pipeline.conversations.columns import WHITE_SPACE, Endings, Flags, Texts, blank, dirty
 from pixel_pipeline.conversations.formats import (
     alpaca,
     chain_of_thought,
@@ -21,7 +21,7 @@ from pixel_pipeline.conversations.lanes.besides import Besides, PlainBesides, be
 from pixel_pipeline.conversations.lanes.shape import Columns, Lane, Said, bounds_of, nulls_of
 from pixel_pipeline.conversations.options import ConversionOptions
 
-_TAIL = 16
+_ENDS = Endings([*prompts.OPEN_ENDS, *WHITE_SPACE])
 _ROLES = np.array([ROLE_CODES["system"], ROLE_CODES["user"], ROLE_CODES["assistant"]], np.uint8)
 
 
@@ -85,15 +85,21 @@ class FieldLane(Lane):
             flags |= blank(Texts(question))
             is_given = pa.array(~blank(Texts(context)))
             question = pc.if_else(is_given, pc.binary_join_element_wise(question, context, "\n\n"), question)
-        flags |= _may_be_dialogues(question)
+        question, answer = _without_nulls(question), _without_nulls(answer)
+        flags |= _may_be_dialogues(Texts(question))
         reasonings = pa.nulls(n, pa.string())
         if thought is not None:
             texts = Texts(thought)
             flags |= nulls_of(thought) | dirty(texts)
-            reasonings = pc.if_else(pa.array(blank(texts)), pa.scalar(None, pa.string()), thought)
-        parts, present = [question.fill_null(""), answer.fill_null("")], np.ones((n, 2), np.bool_)
+            absent = blank(texts)
+            reasonings = (
+                pc.if_else(pa.array(absent), pa.scalar(None, pa.string()), thought)
+                if absent.any()
+                else thought
+            )
+        parts, present = [question, answer], np.ones((n, 2), np.bool_)
         if system is not None:
-            parts = [system.fill_null(""), *parts]
+            parts = [_without_nulls(system), *parts]
             present = np.column_stack([~blank(Texts(parts[0])), present])
         places = np.arange(n)[:, None] + n * np.arange(len(parts))
         roles = np.broadcast_to(_ROLES[-len(parts) :], places.shape)
@@ -101,11 +107,13 @@ class FieldLane(Lane):
         return Said(roles[present], Texts(contents), bounds_of(present.sum(1)), reasonings, flags)
 
 
-def _may_be_dialogues(questions: pa.Array) -> Flags:
+def _may_be_dialogues(questions: Texts) -> Flags:
     """Which questions may leave a dialogue open (`prompts`): few texts end so."""
-    tails = pc.utf8_rtrim_whitespace(pc.utf8_slice_codeunits(questions.fill_null(""), -_TAIL))
-    found = pc.equal(tails, "")
-    for end in prompts.OPEN_ENDS:
-        found = pc.or_(found, pc.ends_with(tails, end))
-    flags: Flags = found.to_numpy(zero_copy_only=False)
+    flags = np.zeros(len(questions.array), np.bool_)
+    for row in _ENDS.of(questions).tolist():
+        flags[row] = questions.array[row].as_py().rstrip().endswith(prompts.OPEN_ENDS)
     return flags
+
+
+def _without_nulls(array: pa.Array) -> pa.Array:
+    return array.fill_null("") if array.null_count else array

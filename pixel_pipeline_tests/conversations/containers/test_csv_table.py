@@ -3,7 +3,7 @@ import io
 from itertools import accumulate
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -129,6 +129,7 @@ pieces = st.sampled_from(
 @given(
     st.lists(pieces, max_size=30).map("".join), st.sampled_from([1, 5, 20, 1 << 20]), st.sampled_from(",;")
 )
+@example('"\r\n"', 5, ",")
 def test_rows_found_many_at_a_time_are_those_found_one_by_one(text: str, block: int, delimiter: str) -> None:
     data = (
         ("prompt,response\n" if delimiter == "," else "prompt;response\n").encode()

@@ -404,3 +404,20 @@ def test_a_second_line_of_any_size_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     converted = convert(lines(sharegpt("One", "Two"), huge, sharegpt("Three", "Four")))
     assert [messages[0] for messages in converted.messages] == [("user", "One"), ("user", "Three")]
     assert converted.error_classes == ["too_large"]
+
+
+def test_a_first_line_of_any_size_is_one_line_where_the_name_says_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_lines, "MAX_RECORD_BYTES", 1 << 20)
+    huge = orjson.dumps(sharegpt("A question", "very long " * 200_000))
+    data = lines(huge, sharegpt("One", "Two"), sharegpt("Three", "Four"))
+    converted = convert(data, "gdrive/raw/Folder/file.jsonl")
+    assert [messages[0] for messages in converted.messages] == [("user", "One"), ("user", "Three")]
+    assert converted.error_classes == ["too_large"]
+    assert converted.bad[0]["raw_size"] == len(huge)
+    # Neither a document by another name nor an array is taken for lines.
+    document = orjson.dumps({"data": [sharegpt(f"Question {n}", "long " * 100) for n in range(3000)]})
+    assert convert(document, "gdrive/raw/Folder/file.json").ledger.records_out == 3000
+    array = orjson.dumps([sharegpt(f"Question {n}", "long " * 100) for n in range(3000)])
+    assert convert(array, "gdrive/raw/Folder/file.jsonl").ledger.records_out == 3000
