@@ -195,10 +195,12 @@ class Fit:
             evaluation = held_out.slowest * rows / max(config.validation_rows, 1)
             return 2 * throughput.slowest_step + 2 * checkpointing.slowest + evaluation
 
+        # Adapters choose their precisions themselves.
+        mixed = config.precision == "bf16-mixed" and (self.base is None or self.base.native)
         return pl.Trainer(
             accelerator="gpu" if self.device.type == "cuda" else "cpu",
             devices=[self.device.index] if self.device.type == "cuda" else 1,
-            precision="bf16-mixed" if config.precision == "bf16-mixed" and self.base is None else "32-true",
+            precision="bf16-mixed" if mixed else "32-true",
             # The sampler has the steps that are missing.
             max_epochs=1,
             # In this order they hear of a step: a checkpoint holds the step's validation, and what ended the run.

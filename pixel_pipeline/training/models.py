@@ -16,7 +16,7 @@ from pixel_pipeline.training.base.model import BaseModel
 from pixel_pipeline.training.base.opening import open_base
 from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, download
 from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.errors import AdapterError, TrainingDataError
+from pixel_pipeline.training.errors import AdapterError, TrainingConfigError, TrainingDataError
 from pixel_pipeline.training.model.adapted_model import DESCRIPTION_FILE, AdaptedModel
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.from_scratch import build_model, load_model, mixtral_config
@@ -34,6 +34,7 @@ def new_model(
     """The model of a run that begins.
 
     Raises:
+        TrainingConfigError: adapters' settings for a base model that is a mixture.
         TrainingDataError: the shards are not of the base's tokenizer, or their rows are longer than its context.
     """
     if base is None:
@@ -42,6 +43,13 @@ def new_model(
         )
         return NativeModel(build_model(sizes, seed=config.seed, device=device))
     _check_shards(manifest, base)
+    if base.native:
+        if config.domains is not None or config.dense_baseline:
+            raise TrainingConfigError(
+                f"The base model {base.name} is a mixture already, and is trained as a whole: no adapters, domains or dense baseline.",
+                hint="Leave domains and dense_baseline out, or choose a dense base model.",
+            )
+        return NativeModel(load_model(base.folder, device=device))
     adapters = config.adapters
     if config.dense_baseline:
         adapters = matched_dense(adapters, base.config)
@@ -54,7 +62,7 @@ def read_model(folder: Path, *, base: BaseModel | None, device: torch.device) ->
     Raises:
         AdapterError: it is another base, or the adapters do not fit.
     """
-    if base is None:
+    if base is None or base.native:
         return NativeModel(load_model(folder, device=device))
     description = orjson.loads((folder / DESCRIPTION_FILE).read_bytes())
     if description["base_digest"] != base.digest:

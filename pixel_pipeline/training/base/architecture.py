@@ -1,4 +1,4 @@
-"""The dense architectures that adapters are trained on, and every tensor that they consist of. Imports transformers."""
+"""The architectures of base models, and every tensor that a dense one consists of. Imports transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,13 @@ from pixel_pipeline.training.base.files import CONFIG
 from pixel_pipeline.training.environment import prepare_environment
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
+# Mixtures of experts, all of whose weights are trained.
+NATIVE = {
+    "mixtral": "MixtralForCausalLM",
+    "olmoe": "OlmoeForCausalLM",
+    "qwen2_moe": "Qwen2MoeForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+}
 EMBEDDING = "model.embed_tokens.weight"
 NORM = "model.norm.weight"
 HEAD = "lm_head.weight"
@@ -20,10 +27,10 @@ def read_config(folder: Path) -> Any:
     """transformers' configuration of a model folder, with every default filled in.
 
     Raises:
-        BaseModelError: not a plain Llama or Mistral; the message says in what.
+        BaseModelError: neither a plain Llama or Mistral nor one of the mixtures; the message says in what.
     """
     prepare_environment()
-    from transformers import LlamaConfig, MistralConfig
+    from transformers import AutoConfig
 
     path = folder / CONFIG
     try:
@@ -33,22 +40,24 @@ def read_config(folder: Path) -> Any:
         raise BaseModelError(
             f"{path} is no configuration of a model.", hint="Take it from the model's source."
         ) from None
-    if kind not in ARCHITECTURES:
+    if kind not in ARCHITECTURES and kind not in NATIVE:
         raise BaseModelError(
-            f"{path} is of a {kind!r} model; adapters are trained on dense {' and '.join(ARCHITECTURES)} models.",
+            f"{path} is of a {kind!r} model; adapters are trained on dense {' and '.join(ARCHITECTURES)} models, "
+            f"and mixtures as a whole: {', '.join(NATIVE)}.",
             hint="Choose a base model of one of these architectures.",
         )
     if content.get("quantization_config"):
         raise BaseModelError(
-            f"{path} is of a quantized model: adapters cannot be merged into its weights.",
+            f"{path} is of a quantized model: it can neither be trained nor take adapters.",
             hint="Take the model in bf16, fp16 or fp32.",
         )
     try:
-        config = (LlamaConfig if kind == "llama" else MistralConfig).from_dict(content)
+        # By its kind alone: code that a folder brings along is never run.
+        config: Any = type(AutoConfig.for_model(kind)).from_dict(content)
     except (TypeError, ValueError) as error:
         raise BaseModelError(f"{path} is refused by transformers: {error}", hint="Correct it.") from None
     biased = [name for name in ("attention_bias", "mlp_bias") if getattr(config, name, False)]
-    if biased:
+    if biased and kind in ARCHITECTURES:
         raise BaseModelError(
             f"{path} has {' and '.join(biased)}; a Mixtral has no such biases, so nothing trained on it could be exported.",
             hint="Choose a base model without biases.",

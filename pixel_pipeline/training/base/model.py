@@ -14,6 +14,7 @@ from pixel_pipeline.training.base.architecture import (
     ARCHITECTURES,
     EMBEDDING,
     HEAD,
+    NATIVE,
     layer_shapes,
     outer_shapes,
     read_config,
@@ -27,7 +28,7 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A dense Llama or Mistral in a local folder; `from_pretrained(base.folder)` loads it whole.
+    """A dense Llama or Mistral, or a native mixture of experts, in a local folder; `from_pretrained(base.folder)` loads it whole.
 
     Attributes:
         name: In the lake, or the absolute path of a folder elsewhere: what `open_base` finds it by.
@@ -36,6 +37,7 @@ class BaseModel:
         dtype: Of the stored weights, as safetensors spells it.
         files: Digests of the model's files.
         shards: File of each tensor.
+        parameters: Count; a tied output head is not counted twice.
     """
 
     folder: Path
@@ -45,6 +47,12 @@ class BaseModel:
     dtype: str
     files: Mapping[str, FileDigest]
     shards: Mapping[str, str]
+    parameters: int
+
+    @property
+    def native(self) -> bool:
+        """A mixture of experts, which is trained as a whole."""
+        return self.config.model_type in NATIVE
 
     @property
     def layers(self) -> int:
@@ -54,12 +62,7 @@ class BaseModel:
     @property
     def architecture(self) -> str:
         """Class of transformers."""
-        return ARCHITECTURES[self.config.model_type]
-
-    @property
-    def parameters(self) -> int:
-        """Count; a tied output head is not counted twice."""
-        return sum(torch.Size(shape).numel() for shape in tensor_shapes(self.config).values())
+        return {**ARCHITECTURES, **NATIVE}[str(self.config.model_type)]
 
     def layer_tensors(self, layer: int) -> dict[str, Tensor]:
         """Tensors of one decoder layer by their names in it (`self_attn.q_proj.weight`), in the stored dtype.
@@ -103,7 +106,7 @@ def open_folder(
         )
     names = model_files(folder)
     config = read_config(folder)
-    shards, dtype = _check_tensors(folder, config)
+    shards, dtype, parameters = _check_tensors(folder, config)
     check_tokenizer(folder, config)
     digests = file_digests(folder, names) if files is None else files
     return BaseModel(
@@ -114,12 +117,17 @@ def open_folder(
         dtype=dtype,
         files=digests,
         shards=shards,
+        parameters=parameters,
     )
 
 
-def _check_tensors(folder: Path, config: Any) -> tuple[dict[str, str], str]:
-    """File of each tensor and their dtype, from the headers alone."""
-    wanted = tensor_shapes(config)
+def _check_tensors(folder: Path, config: Any) -> tuple[dict[str, str], str, int]:
+    """File of each tensor, their dtype and their size, from the headers alone.
+
+    Which tensors a mixture needs is checked where it is loaded: on disk each of them has names of its own.
+    """
+    wanted = None if config.model_type in NATIVE else tensor_shapes(config)
+    parameters = 0
     shards: dict[str, str] = {}
     dtypes: dict[str, int] = {}
     unknown: list[str] = []
@@ -128,7 +136,7 @@ def _check_tensors(folder: Path, config: Any) -> tuple[dict[str, str], str]:
             with safe_open(folder / shard, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118  not a mapping
                     part = file.get_slice(name)
-                    if name not in wanted:
+                    if wanted is not None and name not in wanted:
                         # Old checkpoints carry rotary frequencies, which are computed; a tied head may be there twice.
                         if not name.endswith("rotary_emb.inv_freq") and name != HEAD:
                             unknown.append(name)
@@ -139,16 +147,17 @@ def _check_tensors(folder: Path, config: Any) -> tuple[dict[str, str], str]:
                             )
                         continue
                     shape = tuple(part.get_shape())
-                    if shape != wanted[name]:
+                    if wanted is not None and shape != wanted[name]:
                         raise BaseModelCorruptError(
                             f"{name} in {shard} is {list(shape)}; config.json asks for {list(wanted[name])}.",
                             hint="Weights and config.json are of different models: take both from one source.",
                         )
                     shards[name] = shard
+                    parameters += torch.Size(shape).numel()
                     dtypes[part.get_dtype()] = dtypes.get(part.get_dtype(), 0) + 1
         except (SafetensorError, OSError):
             raise _damaged(folder / shard) from None
-    missing = sorted(wanted.keys() - shards.keys())
+    missing = sorted(wanted.keys() - shards.keys()) if wanted is not None else []
     if missing or unknown:
         what = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which its architecture has not"
         count = len(missing or unknown)
@@ -161,7 +170,7 @@ def _check_tensors(folder: Path, config: Any) -> tuple[dict[str, str], str]:
             f"{folder} has weights of type {', '.join(strange)}.",
             hint="Take the model in bf16, fp16 or fp32.",
         )
-    return shards, max(dtypes, key=lambda dtype: dtypes[dtype])
+    return shards, max(dtypes, key=lambda dtype: dtypes[dtype]), parameters
 
 
 def _equals_embedding(folder: Path, shard: str) -> bool:

@@ -1,29 +1,29 @@
 """A native mixture of experts, all of whose weights are trained: from scratch, or on from a checkpoint. Imports torch."""
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 from torch import Tensor, nn
-from transformers import MixtralForCausalLM
 
-from pixel_pipeline.training.model.from_scratch import parameter_counts
+from pixel_pipeline.training.model.from_scratch import expert_count, parameter_counts
 from pixel_pipeline.training.model.trained_model import TrainedModel
 from pixel_pipeline.training.packing import PackedBatch
 
 
 class NativeModel(TrainedModel):
-    """A Mixtral. A router that is pulled by domains is the adapters' alone: here `pull_TE` is refused."""
+    """A Mixtral, or another mixture of transformers. A router that is pulled by domains is the adapters' alone: here `pull_TE` is refused."""
 
-    def __init__(self, model: MixtralForCausalLM) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.experts = model.config.num_local_experts
+        self.experts = expert_count(model.config)
         self.experts_per_token = model.config.num_experts_per_tok
 
     def hidden_and_routing(
         self, batch: PackedBatch, *, pull_TE: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        assert pull_TE is None, "a native Mixtral has no domains"
+        assert pull_TE is None, "a native mixture has no domains"
         output = self.model.model(
             input_ids=batch.tokens,
             attention_mask=batch.attention,
@@ -52,8 +52,9 @@ class NativeModel(TrainedModel):
     def flops_per_token(self, length: int) -> float:
         """6 operations an active parameter (the embedding, where it is not tied to the head, is looked up), and attention."""
         config = self.model.config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
-        queries = config.num_attention_heads * config.head_dim
+        queries = config.num_attention_heads * head_dim
         attention = config.num_hidden_layers * 2 * 2 * queries * length / 2
         return float(6 * (self.parameter_counts()[1] - looked_up) + 3 * attention)
 
