@@ -1,6 +1,6 @@
 """Does a mixture learn what plain LoRA of as many parameters does not, and do its routers find the domains that are there?
 
-    python -m benchmarks.learning                       # five seeds, 25 minutes on two cores; a table, or JSON lines with --json
+    python -m benchmarks.learning                       # five seeds, 7 minutes of CPU time; a table, or JSON lines with --json
     python -m benchmarks.learning --seeds 1 --learning-rates 1e-2
 
 Imports torch. A tiny Llama learns one language; then mixture and plain LoRA learn two that contradict each other (`languages.py`), from the
