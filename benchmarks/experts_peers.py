@@ -98,12 +98,12 @@ def dense_lora(steps: int, **sizes: Any) -> Work:
 
 
 def expert_loop(steps: int, **sizes: Any) -> Work:
-    """As MoE-PEFT's mixlora does it for any model: each expert is a full FFN pass over its tokens, with its own LoRA."""
+    """As MoE-PEFT's `_mixlora_compatible_forward`: each expert is a full FFN pass over its tokens, with its own LoRA."""
     return _loop(steps, sizes, shared=False)
 
 
 def shared_expert_loop(steps: int, **sizes: Any) -> Work:
-    """As it does it for Llama: gate and up once for each token, then sliced by indexing."""
+    """As its `LlamaMLP._mixlora_forward`, by default what trains a Llama: gate and up once for each token, then sliced by indexing."""
     return _loop(steps, sizes, shared=True)
 
 
@@ -123,9 +123,11 @@ def _loop(steps: int, sizes: dict[str, Any], *, shared: bool) -> Work:
             super().__init__()
             self.a = nn.Linear(inputs, rank, bias=False)
             self.b = nn.Linear(rank, outputs, bias=False)
+            # It refuses a LoRA without dropout; 0.05 is what all its templates have.
+            self.dropout = nn.Dropout(0.05)
 
         def forward(self, result: Tensor, x: Tensor) -> Tensor:
-            return result + self.b(self.a(x)) * 2.0
+            return result + self.b(self.a(self.dropout(x))) * 2.0
 
     class Mixture(nn.Module):
         def __init__(self, base: Any) -> None:
