@@ -101,6 +101,12 @@ class Settings(BaseSettings):
     curriculum_file: Path | None = Field(
         None, description="Which data is read when in training, as YAML. Default: all of it, all the time."
     )
+    promotion_tolerance: float = Field(
+        0.005,
+        ge=0,
+        lt=1,
+        description="Share by which the test loss of what is promoted may be worse than that of what was promoted before.",
+    )
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Worker processes of this machine."
     )

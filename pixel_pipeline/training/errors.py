@@ -53,3 +53,7 @@ class AdapterError(PixelError):
 
 class TrainingMemoryError(PixelError):
     """The device has too little memory for a step."""
+
+
+class PromotionError(PixelError):
+    """A checkpoint is not promoted: a gate does not hold, or another was promoted meanwhile."""
