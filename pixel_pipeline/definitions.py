@@ -23,7 +23,13 @@ from pixel_pipeline.defs.checks.conservation import conservation  # noqa: E402
 from pixel_pipeline.defs.checks.sync import complete  # noqa: E402
 from pixel_pipeline.defs.console import console_logger  # noqa: E402
 from pixel_pipeline.defs.io_manager import S3ParquetIOManager  # noqa: E402
-from pixel_pipeline.defs.jobs import prepare_data, refresh_inventory, sync_raw, train_moe  # noqa: E402
+from pixel_pipeline.defs.jobs import (  # noqa: E402
+    prepare_data,
+    promote_model,
+    refresh_inventory,
+    sync_raw,
+    train_moe,
+)
 from pixel_pipeline.defs.resources import LakeResource  # noqa: E402
 from pixel_pipeline.defs.schedules import schedules  # noqa: E402
 from pixel_pipeline.defs.sensors import raw_changes  # noqa: E402
@@ -45,9 +51,10 @@ defs = dg.Definitions(
         tokens.token_shards,
         training.moe_checkpoint,
         training.evaluation,
+        training.promoted_model,
     ],
     asset_checks=[complete, error_budget, conservation],
-    jobs=[sync_raw, refresh_inventory, prepare_data, train_moe],
+    jobs=[sync_raw, refresh_inventory, prepare_data, train_moe, promote_model],
     schedules=schedules(_settings),
     sensors=[raw_changes(running=_has_drive), automation(running=_has_drive)],
     resources={"lake": _lake, "io_manager": S3ParquetIOManager(lake=_lake)},

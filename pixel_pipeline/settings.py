@@ -109,6 +109,12 @@ class Settings(BaseSettings):
         None,
         description="What training is to be best at. Default: balanced for adapters, the profile's own steps from scratch.",
     )
+    promotion_tolerance: float = Field(
+        0.005,
+        ge=0,
+        lt=1,
+        description="Share by which the test loss of what is promoted may be worse than that of what was promoted before.",
+    )
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Worker processes of this machine."
     )

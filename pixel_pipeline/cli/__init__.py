@@ -5,6 +5,7 @@ import sys
 import typer
 
 from pixel_pipeline.cli.base import base
+from pixel_pipeline.cli.chat import chat
 from pixel_pipeline.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, err
 from pixel_pipeline.cli.data import ingest, sample, status
 from pixel_pipeline.cli.demo import demo
@@ -27,7 +28,21 @@ app = typer.Typer(
     # A traceback with local variables would show conversations and secrets.
     pretty_exceptions_enable=False,
 )
-for command in (demo, doctor, sample, ingest, sync, status, detect, plan, train, generate, export, vacuum):
+for command in (
+    demo,
+    doctor,
+    sample,
+    ingest,
+    sync,
+    status,
+    detect,
+    plan,
+    train,
+    generate,
+    chat,
+    export,
+    vacuum,
+):
     app.command()(command)
 app.command("verify-export")(verify_export)
 app.add_typer(base, name="base")

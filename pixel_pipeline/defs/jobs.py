@@ -33,3 +33,9 @@ train_moe = dg.define_asset_job(
     selection=dg.AssetSelection.assets(training.moe_checkpoint, training.evaluation),
     description="Train on the current token shards and evaluate the checkpoint.",
 )
+
+promote_model = dg.define_asset_job(
+    "promote_model",
+    selection=dg.AssetSelection.assets(training.promoted_model),
+    description="Let a checkpoint, by default the newest, be the one that is used, if all gates hold.",
+)

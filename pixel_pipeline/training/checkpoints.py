@@ -17,6 +17,7 @@ from pixel_pipeline.lake.errors import ObjectNotFoundError
 from pixel_pipeline.lake.store import Bucket, Lake, ObjectInfo
 from pixel_pipeline.training.checkpoint_files import LocalFiles
 from pixel_pipeline.training.errors import CheckpointCorruptError, CheckpointNotFoundError
+from pixel_pipeline.training.promotion.history import promoted_step
 from pixel_pipeline.training.run_state import ADAPTER_FILE, MODEL_FILE
 from pixel_pipeline.training.shard_cache import file_sha256
 
@@ -50,7 +51,7 @@ class CheckpointRef:
 
         Args:
             wanted: "latest" (the newest of the run that was trained, or found complete, last), "best" (that of the run whose best
-                changed last), a run's name (its newest), `<run>/best`, `<run>/step-000200`, or the `s3://` URI of a run or a checkpoint.
+                changed last), "promoted", a run's name (its newest), `<run>/best`, `<run>/step-000200`, or the `s3://` URI of a run or a checkpoint.
 
         Raises:
             CheckpointNotFoundError: nothing matches; the message lists the runs there are.
@@ -70,6 +71,10 @@ class CheckpointRef:
             pointers = [item for item in bucket.list("") if item.key.endswith(ending)]
             newest = max(pointers, key=lambda item: (item.last_modified, item.key), default=None)
             run, step = (newest.key.removesuffix(ending), path.removeprefix("latest")) if newest else ("", "")
+        elif path == "promoted":
+            run, number = promoted_step(bucket) or ("", 0)
+            step = f"step-{number:06d}"
+            path = f"{run}/{step}"
         found = list_checkpoints(bucket, run) if run else []
         if step == "best":
             best = best_step(bucket, run)
@@ -260,7 +265,7 @@ def download(
 
 
 def prune(lake: Lake, run: str, *, keep: int, also: Collection[int] = ()) -> list[CheckpointRef]:
-    """Delete all but the newest `keep` checkpoints of a run, its best, and those of the steps `also`; returns the deleted.
+    """Delete all but the newest `keep` checkpoints of a run, its best, the promoted, and those of the steps `also`; returns the deleted.
 
     Manifests go first. What uploads and deletions that were cut off have left below the newest checkpoint goes too.
     """
@@ -272,7 +277,9 @@ def prune(lake: Lake, run: str, *, keep: int, also: Collection[int] = ()) -> lis
             files.setdefault(CheckpointRef(run=match["run"], step=int(match["step"])), []).append(item.key)
     whole = sorted(ref for ref, keys in files.items() if f"{ref.prefix}/{MANIFEST}" in keys)
     best = best_step(bucket, run)
+    promoted = promoted_step(bucket)
     kept = {*whole[-keep:], *(ref for ref in files if ref.step in also or ref.step == best)}
+    kept |= {ref for ref in files if (ref.run, ref.step) == promoted}
     old = sorted(ref for ref in files if ref not in kept and whole and ref < whole[-1])
     for ref in old:
         bucket.delete([f"{ref.prefix}/{MANIFEST}"])

@@ -41,6 +41,11 @@ class TrainingConfig(BaseModel):
     adapters: AdaptersConfig = Field(
         AdaptersConfig(), description="Sizes of the adapters on `base`", json_schema_extra={"unit": "sizes"}
     )
+    frozen_precision: Literal["model", "fp8"] = Field(
+        "model",
+        description="Arithmetic of the products with the base's matrices; fp8 needs a GPU of Ada's generation or newer",
+        json_schema_extra={"unit": "format"},
+    )
     dense_baseline: bool = Field(
         False,
         description="Train plain LoRA with as many parameters as `adapters` has, for comparison",
@@ -171,6 +176,11 @@ class TrainingConfig(BaseModel):
             raise ValueError("preset becomes part of the run's name: letters, digits and underscores only")
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
+        if self.base is not None and self.adapters.routed and self.adapters.experts_per_token == 1:
+            # Mixtral's rule weights the only expert of a token by 1, whatever the router says of it.
+            raise ValueError(
+                "with one of several experts for each token the loss gives the router no gradient; take 2 or more"
+            )
         if self.domains is not None and (self.base is None or not self.adapters.routed):
             raise ValueError("domains need a base model with more than one expert")
         return self
@@ -190,7 +200,7 @@ class TrainingConfig(BaseModel):
         values = self.model_dump(mode="json", exclude=set(OPERATIONAL_FIELDS))
         if self.base is None:
             values["shape"] = self.model_shape.model_dump(mode="json")
-            del values["adapters"], values["dense_baseline"]
+            del values["adapters"], values["dense_baseline"], values["frozen_precision"]
         else:
             # Not by its name or place: the run's identity has the digest of the base model.
             del values["shape"], values["base"]

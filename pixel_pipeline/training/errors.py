@@ -57,3 +57,7 @@ class PlanError(PixelError):
 
 class TrainingMemoryError(PixelError):
     """The device has too little memory for a step."""
+
+
+class PromotionError(PixelError):
+    """A checkpoint is not promoted: a gate does not hold, or another was promoted meanwhile."""

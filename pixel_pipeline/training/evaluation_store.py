@@ -13,13 +13,15 @@ def evaluation_prefix(ref: CheckpointRef) -> str:
     return f"{ref.run}/evaluation/step-{ref.step:06d}"
 
 
-def stored_evaluation(lake: Lake, ref: CheckpointRef, *, recipe: str) -> EvaluationReport | None:
-    """The evaluation made of the same checkpoint, data and code; None where there is none."""
+def stored_evaluation(
+    lake: Lake, ref: CheckpointRef, *, recipe: str | None = None
+) -> EvaluationReport | None:
+    """The last evaluation of a checkpoint; None where there is none, or none made of the same checkpoint, data and code (`recipe`)."""
     try:
         content = lake.checkpoints.get_json(f"{evaluation_prefix(ref)}/{REPORT}")
     except ObjectNotFoundError:
         return None
-    if content.get("format") != FORMAT or content.get("recipe") != recipe:
+    if content.get("format") != FORMAT or (recipe is not None and content.get("recipe") != recipe):
         return None
     return EvaluationReport.from_json(content)
 

@@ -146,7 +146,12 @@ class Fit:
             with TemporaryDirectory(prefix="pixel-resume-") as name:
                 folder = Path(name)
                 download(self.lake, ref, folder=folder)
-                model = read_model(folder, base=self.base, device=self.device)
+                model = read_model(
+                    folder,
+                    base=self.base,
+                    device=self.device,
+                    frozen_precision=self.config.frozen_precision,
+                )
                 optimizer = read_optimizer(folder)
         else:
             model = new_model(self.config, self.manifest, base=self.base, device=self.device)

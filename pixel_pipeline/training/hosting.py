@@ -32,6 +32,9 @@ class Host:
     def materialize(self, *, metadata: Mapping[str, Any], data_version: str) -> None:
         """Tell what was made. In a terminal the lines have said it."""
 
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Pass plain types on to whoever started the process. In a terminal the lines have said it."""
+
 
 class DagsterHost(Host):
     """A Dagster run: lines become log events, `extras` hold the configuration."""
@@ -48,6 +51,9 @@ class DagsterHost(Host):
 
     def materialize(self, *, metadata: Mapping[str, Any], data_version: str) -> None:
         self._context.report_asset_materialization(metadata=metadata, data_version=data_version)
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        self._context.report_custom_message({**message})
 
 
 def run_hosted(body: Callable[[Host], None]) -> int:

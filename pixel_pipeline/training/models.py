@@ -19,6 +19,7 @@ from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.errors import AdapterError, TrainingConfigError, TrainingDataError
 from pixel_pipeline.training.model.adapted_model import DESCRIPTION_FILE, AdaptedModel
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig
+from pixel_pipeline.training.model.cost import FrozenPrecision
 from pixel_pipeline.training.model.from_scratch import build_model, load_model, mixtral_config
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.model.native_model import NativeModel
@@ -53,11 +54,22 @@ def new_model(
     adapters = config.adapters
     if config.dense_baseline:
         adapters = matched_dense(adapters, base.config)
-    return AdaptedModel(base, adapters, seed=config.seed, device=device)
+    return AdaptedModel(
+        base, adapters, seed=config.seed, device=device, frozen_precision=config.frozen_precision
+    )
 
 
-def read_model(folder: Path, *, base: BaseModel | None, device: torch.device) -> TrainedModel:
+def read_model(
+    folder: Path,
+    *,
+    base: BaseModel | None,
+    device: torch.device,
+    frozen_precision: FrozenPrecision = "model",
+) -> TrainedModel:
     """The model of a checkpoint's folder; `base` is the one that its adapters name.
+
+    Args:
+        frozen_precision: See `build_mixture`. Adapters that were trained beside products in 8 bits serve those in full.
 
     Raises:
         AdapterError: it is another base, or the adapters do not fit.
@@ -72,7 +84,9 @@ def read_model(folder: Path, *, base: BaseModel | None, device: torch.device) ->
             hint="Name the base model that they were trained on.",
         )
     sizes = {name: description[name] for name in AdaptersConfig.model_fields}
-    model = AdaptedModel(base, AdaptersConfig.model_validate(sizes), seed=0, device=device)
+    model = AdaptedModel(
+        base, AdaptersConfig.model_validate(sizes), seed=0, device=device, frozen_precision=frozen_precision
+    )
     model.read(folder)
     return model
 

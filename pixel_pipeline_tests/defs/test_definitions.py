@@ -28,12 +28,14 @@ GRAPH = {
     "token_shards": {"curated", "dataset_registry"},
     "moe_checkpoint": {"token_shards"},
     "evaluation": {"moe_checkpoint"},
+    "promoted_model": {"evaluation"},
 }
 JOBS = {
     "sync_raw": {"gdrive_sync", "sync_report", "raw_inventory"},
     "refresh_inventory": {"raw_inventory"},
     "prepare_data": {"raw_inventory", "conversations", "curated", "dataset_registry", "token_shards"},
     "train_moe": {"moe_checkpoint", "evaluation"},
+    "promote_model": {"promoted_model"},
 }
 
 
@@ -66,13 +68,17 @@ def test_jobs_select_the_documented_assets() -> None:
         assert selected == assets, name
 
 
-def test_conservation_blocks_and_other_checks_tell(asset_graph) -> None:
+def test_conservation_and_the_gates_of_promotion_block_and_other_checks_tell(asset_graph) -> None:
     checks = {key.to_user_string(): asset_graph.get(key).blocking for key in asset_graph.asset_check_keys}
     assert checks == {
         "gdrive_sync:complete": False,
         "raw_inventory:raw_keys": False,
         "conversations:error_budget": False,
         "curated:conservation": True,
+        "promoted_model:no_regression": True,
+        "promoted_model:no_dead_expert": True,
+        "promoted_model:safety_smoke_test": True,
+        "promoted_model:export_verified": True,
     }
 
 
@@ -155,5 +161,6 @@ def test_the_webserver_and_daemon_come_up_in_the_activated_environment(tmp_path:
 def test_runs_that_must_not_meet_share_a_pool(asset_graph) -> None:
     """In production several runs go at once: one changes the lake, one trains."""
     pools = {key.to_user_string(): asset_graph.get(key).pools for key in asset_graph.get_all_asset_keys()}
-    assert {name for name, pool in pools.items() if pool == {"gpu"}} == {"moe_checkpoint", "evaluation"}
-    assert all(pool == {"lake-writer"} for name, pool in pools.items() if name not in JOBS["train_moe"])
+    heavy = JOBS["train_moe"] | JOBS["promote_model"]
+    assert {name for name, pool in pools.items() if pool == {"gpu"}} == heavy
+    assert all(pool == {"lake-writer"} for name, pool in pools.items() if name not in heavy)

@@ -23,7 +23,7 @@ from pixel_pipeline.training.errors import (
     TrainingInterruptedError,
 )
 from pixel_pipeline.training.fit import Fit
-from pixel_pipeline.training.generate import encode_prompt, generate
+from pixel_pipeline.training.generate import encode_messages, generate
 from pixel_pipeline.training.model.from_scratch import load_model, parameter_counts
 from pixel_pipeline.training.module import MoEModule, learning_rate_factor
 from pixel_pipeline.training.plots import loss_curve
@@ -107,7 +107,7 @@ def test_a_checkpoint_is_plain_files_that_transformers_loads(
     tokens = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)[
         "input_ids"
     ]
-    assert tokens == encode_prompt(tokenizer, "I feel tired at night.")
+    assert tokens == encode_messages(tokenizer, [{"role": "user", "content": "I feel tired at night."}])
     with torch.no_grad():
         torch.testing.assert_close(
             plain(torch.tensor([tokens])).logits, ours(torch.tensor([tokens])).logits, atol=1e-5, rtol=1e-5

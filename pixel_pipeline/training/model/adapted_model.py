@@ -17,7 +17,7 @@ from pixel_pipeline.training.model.adapter_state import (
     load_adapter_state,
 )
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig
-from pixel_pipeline.training.model.cost import MixtureCost
+from pixel_pipeline.training.model.cost import FrozenPrecision, MixtureCost
 from pixel_pipeline.training.model.mixture import Mixture, build_mixture
 from pixel_pipeline.training.model.trained_model import TrainedModel
 from pixel_pipeline.training.packing import PackedBatch
@@ -31,9 +31,18 @@ class AdaptedModel(TrainedModel):
 
     Args:
         seed: Of the adapters' first weights.
+        frozen_precision: See `build_mixture`.
     """
 
-    def __init__(self, base: BaseModel, adapters: AdaptersConfig, *, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        adapters: AdaptersConfig,
+        *,
+        seed: int,
+        device: torch.device,
+        frozen_precision: FrozenPrecision = "model",
+    ) -> None:
         super().__init__()
         self.base = base
         self.adapters = adapters
@@ -44,7 +53,7 @@ class AdaptedModel(TrainedModel):
         dense: Any = AutoModelForCausalLM.from_pretrained(
             base.folder, dtype=dtype, device_map=device, local_files_only=True, use_safetensors=True
         )
-        self.mixture: Mixture = build_mixture(dense, adapters, seed=seed)
+        self.mixture: Mixture = build_mixture(dense, adapters, seed=seed, frozen_precision=frozen_precision)
         self.model = dense
 
     def hidden_and_routing(
@@ -76,7 +85,12 @@ class AdaptedModel(TrainedModel):
     @property
     def cost(self) -> MixtureCost:
         """What a step costs."""
-        return MixtureCost(self.base.config, self.adapters, bytes_per_value=self.model.dtype.itemsize)
+        return MixtureCost(
+            self.base.config,
+            self.adapters,
+            bytes_per_value=self.model.dtype.itemsize,
+            frozen_precision=self.mixture.frozen_precision,
+        )
 
     def parameter_counts(self) -> tuple[int, int]:
         frozen = self.cost.frozen_parameters

@@ -43,9 +43,8 @@ def build_model(config: Any, *, seed: int, device: torch.device) -> Any:
     """A freshly initialised fp32 model on `device`; equal seeds give equal weights."""
     torch.manual_seed(seed)
     # The config object is shared by all its models; each gets a copy, as the implementations are written into it.
-    model: Any = AutoModelForCausalLM.from_config(
-        type(config).from_dict(config.to_dict()), dtype=torch.float32
-    )
+    own = type(config).from_dict(config.to_dict())
+    model: Any = AutoModelForCausalLM.from_config(own, dtype=torch.float32)  # type: ignore[no-untyped-call]
     model.set_attn_implementation("sdpa")
     model.set_experts_implementation(experts.IMPLEMENTATION if device.type == "cpu" else "grouped_mm")
     return model.to(device)

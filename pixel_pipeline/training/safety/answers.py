@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pixel_pipeline.training.generate import encode_messages, end_tokens
+
 # 24 probes in three batches: a token of eight answers costs little more than one of one.
 PROMPTS_PER_BATCH = 8
 # Rules read phrases; a few sentences are enough.
@@ -21,7 +23,10 @@ def greedy_answers(
     """
     context = int(model.config.max_position_embeddings)
     room = min(max_new_tokens, context // 2)
-    encoded = [_encode(tokenizer, prompt)[-(context - room) :] for prompt in prompts]
+    encoded = [
+        encode_messages(tokenizer, [{"role": "user", "content": prompt}])[-(context - room) :]
+        for prompt in prompts
+    ]
     # Of like lengths together, so that little is padded.
     order = sorted(range(len(encoded)), key=lambda number: len(encoded[number]))
     answers = [""] * len(encoded)
@@ -31,13 +36,6 @@ def greedy_answers(
         for number, tokens in zip(chosen, made, strict=True):
             answers[number] = tokenizer.decode(tokens, skip_special_tokens=True).strip()
     return answers
-
-
-def _encode(tokenizer: Any, prompt: str) -> list[int]:
-    tokens: list[int] = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True
-    )["input_ids"]
-    return tokens
 
 
 @torch.inference_mode()
@@ -76,9 +74,3 @@ def _greedy(model: Any, prompts: Sequence[list[int]], *, room: int) -> list[list
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(prompts), 1)], dim=1)
         position_BT = position_BT[:, -1:] + 1
     return made
-
-
-def end_tokens(model: Any) -> set[int]:
-    """Tokens that end an answer; some models have several."""
-    ends = model.generation_config.eos_token_id
-    return {*ends} if isinstance(ends, list) else {ends}
