@@ -20,6 +20,7 @@ LIKE_FIELDS = ("adapters", "dense_baseline", "shape", "precision", "device")
 # A run has a mean alone; single steps, and other days, differ by about so much.
 SPREAD = 0.15
 START_UP_SECONDS = 120.0
+WRITTEN_BYTES_PER_SECOND = 500e6
 UPLOAD_BYTES_PER_SECOND = 20e6
 # Of three parts of a step's work the forward pass is one.
 FORWARD_SHARE = 1 / 3
@@ -106,9 +107,10 @@ def _speed(
         ),
         overheads=Overheads(
             start_up=START_UP_SECONDS,
-            checkpoint=stored / UPLOAD_BYTES_PER_SECOND,
+            checkpoint=stored / WRITTEN_BYTES_PER_SECOND,
             checkpoint_every=config.checkpoint_every_seconds,
             validation=row * config.validation_rows,
+            upload=stored / UPLOAD_BYTES_PER_SECOND,
             evaluation=row * min(test.rows if test else 0, MOST_ROWS),
         ),
         micro_batch=MicroBatch(
@@ -116,5 +118,5 @@ def _speed(
             checkpoint_activations=config.checkpoint_activations
             or bool(state.execution.get("checkpoint_activations")),
         ),
-        assumed=("start_up", "checkpoint", "validation", "evaluation"),
+        assumed=("start_up", "checkpoint", "validation", "upload", "evaluation"),
     )

@@ -125,11 +125,13 @@ def measure(
     peak = _peak_bytes(device)
     validation = _row_seconds(module, data["validation"])
     test = manifest.splits.get("test")
+    written, uploaded = _checkpoint_seconds(module, lake)
     overheads = Overheads(
         start_up=start_up,
-        checkpoint=_checkpoint_seconds(module, lake),
+        checkpoint=written,
         checkpoint_every=config.checkpoint_every_seconds,
         validation=validation * min(config.validation_rows, len(data["validation"])),
+        upload=uploaded,
         evaluation=validation * min(test.rows if test else 0, MOST_ROWS),
     )
     return Speed(
@@ -249,25 +251,26 @@ def _row_seconds(module: MoEModule, validation: ShardDataset) -> float:
     return (perf_counter() - started) / sum(map(len, rows.values()))
 
 
-def _checkpoint_seconds(module: MoEModule, lake: Lake) -> float:
-    """Seconds to write a checkpoint and to put it into the lake, where it does not stay."""
+def _checkpoint_seconds(module: MoEModule, lake: Lake) -> tuple[float, float]:
+    """Seconds to write a checkpoint, and to put it into the lake, where it does not stay."""
     bucket, prefix = lake.checkpoints, f"_plan/{uuid4().hex}"
     state = RunState(
         step=0, identity={}, manifest_key="", git_revision="", parameters=(0, 0), history=History()
     )
     started = perf_counter()
-    with TemporaryDirectory(prefix="pixel-plan-") as name:
-        folder = Path(name)
+    with TemporaryDirectory(prefix="pixel-plan-") as folder_name:
+        folder = Path(folder_name)
         write_checkpoint_folder(
             folder, model=module.trained, optimizer=module.optimizer_state(), state=state, tokenizer={}
         )
-        names = [path.name for path in folder.iterdir()]
+        written = perf_counter()
+        paths = {f"{prefix}/{path.name}": path for path in folder.iterdir()}
         try:
-            for name in names:
-                bucket.put(f"{prefix}/{name}", folder / name)
+            for key, path in paths.items():
+                bucket.put(key, path)
         finally:
-            bucket.delete([f"{prefix}/{name}" for name in names])
-    return perf_counter() - started
+            bucket.delete(paths)
+    return written - started, perf_counter() - written
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Self
 
-# The trainer ends a window when the time left is less than this many steps and checkpoints, and the evaluation.
+# Besides the last upload and the evaluation, the end of a window is kept free for so many steps and checkpoints.
 RESERVED_STEPS = 2
 RESERVED_CHECKPOINTS = 2
 
@@ -47,9 +47,10 @@ class Overheads:
 
     Attributes:
         start_up: From the start of the process to the first step, without the validation ahead of it. Once a window.
-        checkpoint: Of one that is written.
+        checkpoint: That training waits for one to be written.
         checkpoint_every: Between two that are written by the clock.
         validation: Of one.
+        upload: Of the last checkpoint, which the end of a window waits for. Once a window.
         evaluation: What comes after training. Once a window.
     """
 
@@ -57,6 +58,7 @@ class Overheads:
     checkpoint: float
     checkpoint_every: float
     validation: float
+    upload: float
     evaluation: float
 
 
@@ -152,6 +154,7 @@ def make_plan(work: Workload, *, step: StepTime, overheads: Overheads, window: f
             seconds=overheads.start_up
             + ahead.seconds(work.done, reached)
             + overheads.checkpoint
+            + overheads.upload
             + overheads.evaluation,
             windows=ahead.count(window),
         )
@@ -168,8 +171,9 @@ def make_plan(work: Workload, *, step: StepTime, overheads: Overheads, window: f
 
 
 def reserve_seconds(overheads: Overheads, *, step_seconds: float) -> float:
-    """What the trainer keeps free at the end of a window."""
-    return RESERVED_STEPS * step_seconds + RESERVED_CHECKPOINTS * overheads.checkpoint + overheads.evaluation
+    """What is kept free at the end of a window."""
+    after = overheads.upload + overheads.evaluation
+    return RESERVED_STEPS * step_seconds + RESERVED_CHECKPOINTS * overheads.checkpoint + after
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def plan_lines(planned: PlannedRun, *, now: datetime) -> Iterator[str]:
     over = plan.overheads
     yield (
         f"besides    start-up {_seconds(over.start_up)}, a validation {_seconds(over.validation)} ({config.validations + 1} times), "
-        f"a checkpoint {_seconds(over.checkpoint)} (every {_seconds(over.checkpoint_every)}), evaluation {_seconds(over.evaluation)}"
+        f"a checkpoint {_seconds(over.checkpoint)} (every {_seconds(over.checkpoint_every)}), the last upload {_seconds(over.upload)}, evaluation {_seconds(over.evaluation)}"
         f"{'; assumed, not measured' if speed.assumed else ''}"
     )
     yield from _window_lines(plan, now=now)

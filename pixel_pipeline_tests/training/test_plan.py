@@ -25,7 +25,13 @@ step_times = st.lists(st.floats(0.05, 50), min_size=1, max_size=8).map(
     lambda seconds: StepTime.of(seconds, source="test")
 )
 overheads = st.builds(
-    Overheads, start_up=short, checkpoint=short, checkpoint_every=short, validation=short, evaluation=short
+    Overheads,
+    start_up=short,
+    checkpoint=short,
+    checkpoint_every=short,
+    validation=short,
+    upload=short,
+    evaluation=short,
 )
 
 
@@ -131,7 +137,7 @@ def test_without_a_window_the_run_ends(work: Workload, step: StepTime, over: Ove
 
 def test_a_window_by_hand() -> None:
     work = Workload(steps=100, done=0, validations=(0, 50, 100), tokens_per_step=1000, epochs=2)
-    over = Overheads(start_up=10, checkpoint=2, checkpoint_every=1e9, validation=3, evaluation=5)
+    over = Overheads(start_up=10, checkpoint=2, checkpoint_every=1e9, validation=3, upload=1, evaluation=4)
     step = StepTime(fastest=1, expected=1, slowest=1, source="by hand")
     # 10 to start, 3 to validate, n steps, 5 after the 50th; 2 steps, 2 checkpoints and the evaluation are kept free.
     plan = make_plan(work, step=step, overheads=over, window=10 + 3 + 60 + 5 + 11 + 0.5)
