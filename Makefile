@@ -11,7 +11,7 @@ SECONDS ?= 60
 KIND ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint ui bench bench-peers fuzz s3-down clean constraints
+.PHONY: help setup demo demo-chat test lint ui bench bench-peers fuzz s3-down clean constraints
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ $(STAMP): pyproject.toml constraints.txt scripts/setup.sh scripts/environment.sh
 
 demo: $(STAMP) ## Raw sample files to a trained checkpoint on S3.
 	@$(RUN) pixel demo
+
+demo-chat: $(STAMP) ## LoRA experts on SmolLM2-135M, exported as a Mixtral, and a conversation with it (15 minutes).
+	@$(RUN) pixel demo --chat
 
 test: $(STAMP) lint ## Lint, type check and test.
 	@echo "==> tests"
