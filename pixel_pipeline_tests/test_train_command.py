@@ -18,9 +18,10 @@ from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.base.add import add_base
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, list_checkpoints
+from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, list_checkpoints, publish
 from pixel_pipeline.training.environment import prepare_environment
-from pixel_pipeline.training.last_run import read_state
+from pixel_pipeline.training.run_state import RunState
+from pixel_pipeline.training.run_states import read_state
 from pixel_pipeline_tests.conversations.convert import lines, sharegpt
 from pixel_pipeline_tests.training.base.models import write_base
 from pixel_pipeline_tests.training.shards import conversation, write_shards
@@ -65,6 +66,12 @@ def runs(lake: Lake) -> set[str]:
     return {item.key.split("/")[0] for item in lake.checkpoints.list("")}
 
 
+def newest_state(lake: Lake, run: str) -> RunState:
+    state = read_state(lake, list_checkpoints(lake.checkpoints, run)[-1])
+    assert state is not None
+    return state
+
+
 def test_two_windows_are_one_run(lake: Lake, base: Path, quick: Path) -> None:
     arguments = ("train", "--base", base, "--config", quick)
     # Over before it begins: a step is done all the same, and kept.
@@ -95,14 +102,14 @@ def test_two_windows_are_one_run(lake: Lake, base: Path, quick: Path) -> None:
     # Neither what was measured before the run nor its windows have left a trace in it.
     whole = pixel(*arguments, "--run", "whole")
     assert whole.exit_code == 0, whole.output
-    losses = [
-        read_state(lake, list_checkpoints(lake.checkpoints, name)[-1]).history.losses
-        for name in (run, "whole")
-    ]
+    losses = [newest_state(lake, name).history.losses for name in (run, "whole")]
     assert losses[0] == losses[1]
 
 
-def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path) -> None:
+def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path, tmp_path: Path) -> None:
+    (tmp_path / "by hand").mkdir()
+    (tmp_path / "by hand" / "adapter.safetensors").write_bytes(b"of somebody")
+    publish(lake, CheckpointRef(run="by-hand", step=1), folder=tmp_path / "by hand", final=True)
     arguments = ("plan", "--base", base, "--config", quick, "--hours", "12")
     refused = pixel(*arguments, "--from-last-run")
     assert refused.exit_code == 2
@@ -119,16 +126,16 @@ def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path)
         plan["step_seconds"]["fastest"] <= plan["step_seconds"]["expected"] <= plan["step_seconds"]["slowest"]
     )
     # Nothing of what was measured stays in the lake.
-    assert runs(lake) == set()
+    assert runs(lake) == {"by-hand"}
 
     assert pixel("train", "--base", base, "--config", quick).exit_code == 0
-    (run,) = runs(lake)
+    (run,) = runs(lake) - {"by-hand"}
     longer = yaml.safe_load(quick.read_text()) | {"steps": 400}
     quick.write_text(yaml.safe_dump(longer))
     remembered = json.loads(pixel(*arguments, "--json").stdout)
     assert run in remembered["step_seconds"]["source"]
     assert "checkpoint" in remembered["assumed"]
-    state = read_state(lake, list_checkpoints(lake.checkpoints, run)[-1])
+    state = newest_state(lake, run)
     assert remembered["tokens_per_second"] == pytest.approx(state.history.tokens_per_second)
     lines = pixel(*arguments).stdout.splitlines()
     assert [line.split()[0] for line in lines] == [
@@ -161,7 +168,7 @@ def test_files_of_this_machine_are_trained_on(
     assert result.exit_code == 0, result.output
     assert "300 conversations in 2 files; 2 records cannot be converted" in result.stderr
     (run,) = runs(lake)
-    state = read_state(lake, list_checkpoints(lake.checkpoints, run)[-1])
+    state = newest_state(lake, run)
     manifest = ShardManifest.load(lake.data, state.manifest_key)
     assert manifest.base == "tiny"
     # What the job trains on is not changed, and equal files are equal data.

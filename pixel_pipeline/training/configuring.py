@@ -21,6 +21,7 @@ from pixel_pipeline.training.profiles import profile_config
 
 # alpha / rank. How far a step of adapters reaches is then the same for all ranks.
 ADAPTER_SCALE = 2
+ADAPTER_CHECKPOINT_SECONDS = 600.0
 
 
 def training_config(
@@ -115,6 +116,8 @@ def _of_adapters(
         "device": "auto" if values["device"] == "cpu" else values["device"],
         # The base's own format decides.
         "precision": "fp32",
+        # Steps take long; a killed process loses ten minutes at most.
+        "checkpoint_every_seconds": ADAPTER_CHECKPOINT_SECONDS,
     }
 
 

@@ -1,18 +1,17 @@
 """How fast a run of the same kind was, as its checkpoint tells. Torch-free."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Mapping
 from typing import Any
 
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, download, list_checkpoints
+from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, list_checkpoints
 from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.evaluation_report import MOST_ROWS
+from pixel_pipeline.training.evaluation_report import MOST_ROWS, TEST, VALIDATION
 from pixel_pipeline.training.memory import MicroBatch
 from pixel_pipeline.training.plan import Overheads, StepTime
-from pixel_pipeline.training.run_state import STATE_FILE, RunState
+from pixel_pipeline.training.run_state import RunState
+from pixel_pipeline.training.run_states import read_state, runs_by_age
 from pixel_pipeline.training.speed import Speed
 
 # What decides how fast a token is, besides sizes of the model and the device.
@@ -40,19 +39,14 @@ def last_speed(
         "sequence_length": manifest.sequence_length,
         "execution": device,
     }
-    for run in _runs(lake):
-        ref = list_checkpoints(lake.checkpoints, run)[-1]
-        state = read_state(lake, ref)
+    for run in runs_by_age(lake):
+        ref = max(list_checkpoints(lake.checkpoints, run), default=None)
+        state = read_state(lake, ref) if ref is not None else None
+        if ref is None or state is None:
+            continue
         if state.history.tokens_per_second and _kind(state) == wanted and _executed_so(state, config):
             return _speed(lake, ref, state, config, manifest)
     return None
-
-
-def read_state(lake: Lake, ref: CheckpointRef) -> RunState:
-    """The state in a checkpoint, verified."""
-    with TemporaryDirectory(prefix="pixel-state-") as name:
-        download(lake, ref, folder=Path(name), names=[STATE_FILE])
-        return RunState.read(Path(name))
 
 
 def average_step_tokens(config: TrainingConfig, manifest: ShardManifest) -> float:
@@ -61,14 +55,12 @@ def average_step_tokens(config: TrainingConfig, manifest: ShardManifest) -> floa
     return config.rows_per_step * train.tokens / max(train.rows, 1)
 
 
-def _runs(lake: Lake) -> Iterable[str]:
-    """Names of runs with a checkpoint, the latest first."""
-    newest: dict[str, Any] = {}
-    for item in lake.checkpoints.list(""):
-        run, _, rest = item.key.partition("/")
-        if rest.startswith("step-") and rest.endswith("/manifest.json"):
-            newest[run] = max(newest.get(run, item.last_modified), item.last_modified)
-    return sorted(newest, key=lambda run: (newest[run], run), reverse=True)
+def evaluated_rows(manifest: ShardManifest, *, limit: int, adapters: bool) -> int:
+    """Rows that an evaluation scores: of both held-out splits, and with adapters those of the base alone as well."""
+    rows = sum(
+        min(manifest.splits[split].rows, limit) for split in (VALIDATION, TEST) if split in manifest.splits
+    )
+    return rows * (2 if adapters else 1)
 
 
 def _kind(state: RunState) -> Mapping[str, Any]:
@@ -95,7 +87,6 @@ def _speed(
     seconds = average_step_tokens(config, manifest) / rate
     row = manifest.sequence_length / rate * FORWARD_SHARE
     stored = sum(file.bytes for file in CheckpointManifest.load(lake, ref).files.values())
-    test = manifest.splits.get("test")
     rows = int(state.execution.get("rows_per_micro_batch") or config.rows_per_step)
     return Speed(
         device=str(state.execution["device"]),
@@ -111,7 +102,8 @@ def _speed(
             checkpoint_every=config.checkpoint_every_seconds,
             validation=row * config.validation_rows,
             upload=stored / UPLOAD_BYTES_PER_SECOND,
-            evaluation=row * min(test.rows if test else 0, MOST_ROWS),
+            evaluation=START_UP_SECONDS
+            + row * evaluated_rows(manifest, limit=MOST_ROWS, adapters=config.base is not None),
         ),
         micro_batch=MicroBatch(
             rows=config.rows_per_micro_batch or min(rows, config.rows_per_step),

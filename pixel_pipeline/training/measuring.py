@@ -79,7 +79,7 @@ def measure(
                 f"{ref.uri(lake)} was trained with another tokenizer than that of dataset version {manifest.dataset_version}.",
                 hint="Evaluate it on its own shards, or train a checkpoint on these.",
             )
-        limit = _row_limit(model, most_rows=most_rows, length=manifest.sequence_length)
+        limit = row_limit(model, most_rows=most_rows, length=manifest.sequence_length)
         rows = {split: rows_by_family(dataset, limit=limit) for split, dataset in data.items()}
         scores = {split: _score(model, data[split], rows[split]) for split in SPLITS}
         tokenizer = AutoTokenizer.from_pretrained(opened.folder, local_files_only=True)
@@ -133,7 +133,8 @@ def measure(
     )
 
 
-def _row_limit(model: TrainedModel, *, most_rows: int, length: int) -> int:
+def row_limit(model: TrainedModel, *, most_rows: int, length: int) -> int:
+    """Rows of each split that an evaluation scores at most."""
     if model.device.type != "cpu":
         return most_rows
     operations = 2 * model.parameter_counts()[1] * length

@@ -14,8 +14,9 @@ from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.errors import PlanError, RunConflictError
 from pixel_pipeline.training.fingerprint import run_identity, run_name
-from pixel_pipeline.training.last_run import average_step_tokens, last_speed, read_state
+from pixel_pipeline.training.last_run import average_step_tokens, last_speed
 from pixel_pipeline.training.plan import Plan, Workload, make_plan
+from pixel_pipeline.training.run_states import read_state
 from pixel_pipeline.training.speed import Speed
 
 
@@ -75,7 +76,8 @@ def plan_run(
     newest = max(list_checkpoints(lake.checkpoints, name), default=None)
     done = 0
     if newest is not None:
-        if read_state(lake, newest).identity != run_identity(config, manifest, base_digest=digest):
+        state = read_state(lake, newest)
+        if state is None or state.identity != run_identity(config, manifest, base_digest=digest):
             raise run_conflict(name)
         done = newest.step
         if CheckpointManifest.load(lake, newest).final:
@@ -93,9 +95,9 @@ def plan_run(
     if speed is None:
         import torch
 
-        from pixel_pipeline.training.measure import measure
+        from pixel_pipeline.training.measured_speed import measure_speed
 
-        speed = measure(
+        speed = measure_speed(
             config,
             lake=lake,
             manifest=manifest,

@@ -32,7 +32,7 @@ def find_dense_baseline(lake: Lake, state: RunState | None) -> CheckpointRef | N
     if state is None or state.identity.get("base") is None or state.identity["config"].get("dense_baseline"):
         return None
     wanted = _comparable(state.identity)
-    for run in _runs(lake):
+    for run in runs_by_age(lake):
         for ref in list_checkpoints(lake.checkpoints, run)[-1:]:
             manifest = CheckpointManifest.load(lake, ref)
             found = read_state(lake, ref) if manifest.final and ADAPTER_FILE in manifest.files else None
@@ -45,7 +45,7 @@ def find_dense_baseline(lake: Lake, state: RunState | None) -> CheckpointRef | N
     return None
 
 
-def _runs(lake: Lake) -> list[str]:
+def runs_by_age(lake: Lake) -> list[str]:
     """Runs with a pointer, the last that was moved first."""
     moved = {
         item.key.removesuffix(f"/{POINTER}"): item.last_modified

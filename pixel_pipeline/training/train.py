@@ -24,9 +24,9 @@ from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.fingerprint import run_identity, run_name
 from pixel_pipeline.training.history import History
-from pixel_pipeline.training.last_run import read_state
 from pixel_pipeline.training.planning import run_conflict
 from pixel_pipeline.training.run_state import RunState
+from pixel_pipeline.training.run_states import read_state
 
 # The newest may be the one that a crash of the server damages.
 KEPT_CHECKPOINTS = 2
@@ -123,7 +123,7 @@ def train(
     run = run or run_name(config, manifest, base_digest=base_digest)
     newest = max(list_checkpoints(lake.checkpoints, run), default=None)
     if newest is not None and CheckpointManifest.load(lake, newest).final:
-        _check_identity(read_state(lake, newest), identity=identity, run=run)
+        _check_identity(_state(lake, newest), identity=identity, run=run)
         return _reused(lake, newest, report=report)
     spool = home / "spool" / run
     with CheckpointUploads(lake, run=run, spool=spool, keep=KEPT_CHECKPOINTS, report=report) as uploads:
@@ -140,7 +140,7 @@ def train(
                 history=History(),
             )
         else:
-            start = read_state(lake, newest)
+            start = _state(lake, newest)
             _check_identity(start, identity=identity, run=run)
             start = replace(start, manifest_key=manifest_key, git_revision=git_revision)
             if CheckpointManifest.load(lake, newest).final:
@@ -149,7 +149,7 @@ def train(
         import torch
 
         from pixel_pipeline.training.fit import Fit
-        from pixel_pipeline.training.measure import with_micro_batch
+        from pixel_pipeline.training.measured_speed import with_micro_batch
 
         base = open_base(lake, config.base, home=home) if config.base else None
         config = with_micro_batch(
@@ -184,13 +184,21 @@ def _reused(lake: Lake, ref: CheckpointRef, *, report: Callable[[str], None]) ->
     return _result(lake, ref, reused=True, resumed_from=None)
 
 
+def _state(lake: Lake, ref: CheckpointRef) -> RunState:
+    state = read_state(lake, ref)
+    if state is None:
+        # Adapters that somebody put there.
+        raise run_conflict(ref.run)
+    return state
+
+
 def _check_identity(state: RunState, *, identity: dict[str, object], run: str) -> None:
     if state.identity != identity:
         raise run_conflict(run)
 
 
 def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int | None) -> TrainingResult:
-    state, manifest = read_state(lake, ref), CheckpointManifest.load(lake, ref)
+    state, manifest = _state(lake, ref), CheckpointManifest.load(lake, ref)
     return TrainingResult(
         checkpoint=ref,
         uri=ref.uri(lake),

@@ -26,7 +26,9 @@ from pixel_pipeline.training.errors import TrainingMemoryError
 from pixel_pipeline.training.evaluation_report import MOST_ROWS
 from pixel_pipeline.training.fit import is_out_of_memory
 from pixel_pipeline.training.history import History
+from pixel_pipeline.training.last_run import evaluated_rows
 from pixel_pipeline.training.losses import CHUNK_ROWS
+from pixel_pipeline.training.measuring import row_limit
 from pixel_pipeline.training.memory import MicroBatch, available_ram, choose_micro_batch
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.cost import MixtureCost
@@ -68,7 +70,7 @@ def available_memory(device: torch.device) -> int:
     return available_ram() if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
 
 
-def measure(
+def measure_speed(
     config: TrainingConfig,
     *,
     lake: Lake,
@@ -124,7 +126,7 @@ def measure(
         micro = smaller
     peak = _peak_bytes(device)
     validation = _row_seconds(module, data["validation"])
-    test = manifest.splits.get("test")
+    rows = row_limit(model, most_rows=MOST_ROWS, length=manifest.sequence_length)
     written, uploaded = _checkpoint_seconds(module, lake)
     overheads = Overheads(
         start_up=start_up,
@@ -132,7 +134,7 @@ def measure(
         checkpoint_every=config.checkpoint_every_seconds,
         validation=validation * min(config.validation_rows, len(data["validation"])),
         upload=uploaded,
-        evaluation=validation * min(test.rows if test else 0, MOST_ROWS),
+        evaluation=start_up + validation * evaluated_rows(manifest, limit=rows, adapters=base is not None),
     )
     return Speed(
         device=device_name(device),
