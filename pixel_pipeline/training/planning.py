@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+import gc
 from pathlib import Path
 from time import monotonic
 
@@ -107,6 +108,9 @@ def plan_run(
             began=began,
             report=report,
         )
+        # Trainer and module hold each other, and the measured model with them; the run needs its memory.
+        gc.collect()
+        torch.cuda.empty_cache()
     micro = speed.micro_batch
     config = config.model_copy(
         update={
