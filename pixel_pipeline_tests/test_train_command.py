@@ -77,7 +77,7 @@ def test_two_windows_are_one_run(lake: Lake, base: Path, quick: Path) -> None:
     # Over before it begins: a step is done all the same, and kept.
     first = pixel(*arguments, "--hours", "0.0001")
     assert first.exit_code == 0, first.output
-    assert "the window is too short for a single step" in first.stderr
+    assert "the window is too short for a step and its end" in first.stderr
     assert "window over: s3://" in first.stderr
     assert "11 of 12 steps are left: the same command goes on with them" in first.stderr
     (run,) = runs(lake)

@@ -59,7 +59,7 @@ def _window_lines(plan: Plan, *, now: datetime) -> Iterator[str]:
         yield f"finish     {finish}, after {_seconds(expected.seconds)}: it fits"
         return
     if expected.windows is None:
-        yield "finish     the window is too short for a single step: give it more hours"
+        yield "finish     the window is too short for a step and its end; one step is done all the same: give it more hours"
         return
     reached = f"step {expected.reached:,} of {plan.work.steps:,} ({slowest.reached:,} to {fastest.reached:,})"
     yield f"reaches    {reached} by {_clock(now, expected.seconds)}"
