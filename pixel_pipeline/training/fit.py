@@ -33,7 +33,7 @@ from pixel_pipeline.training.errors import (
     TrainingInterruptedError,
     TrainingMemoryError,
 )
-from pixel_pipeline.training.evaluation_report import MOST_ROWS
+from pixel_pipeline.training.last_run import UPLOAD_BYTES_PER_SECOND
 from pixel_pipeline.training.loggers import open_loggers
 from pixel_pipeline.training.model.adapters_config import ExpertDomains
 from pixel_pipeline.training.models import new_model, read_model
@@ -65,7 +65,7 @@ class Fit:
         home: Folder of logs and caches.
         cache: Folder of local copies of lake objects.
         device: Checked already.
-        deadline: Of `time.monotonic`: when the process has to be done with training and what comes after it.
+        deadline: Of `time.monotonic`: when the last checkpoint has to be in the lake.
     """
 
     config: TrainingConfig
@@ -193,12 +193,12 @@ class Fit:
             history, patience=config.early_stopping_patience, report=self.report
         )
 
+        trained = sum(parameter.numel() for parameter in module.trained.trained_parameters().values())
+        upload = trained * CHECKPOINT_BYTES_PER_PARAMETER / UPLOAD_BYTES_PER_SECOND
+
         def reserve() -> float:
-            """Two steps, two checkpoints, and the evaluation at the speed of validation."""
-            test = self.manifest.splits.get("test")
-            rows = min(test.rows, MOST_ROWS) if test else 0
-            evaluation = held_out.slowest * rows / max(config.validation_rows, 1)
-            return 2 * throughput.slowest_step + 2 * checkpointing.slowest + evaluation
+            """Two steps, two checkpoints and the last upload."""
+            return 2 * throughput.slowest_step + 2 * checkpointing.slowest + upload
 
         # Adapters choose their precisions themselves.
         mixed = config.precision == "bf16-mixed" and (self.base is None or self.base.native)

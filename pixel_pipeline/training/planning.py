@@ -1,7 +1,7 @@
 """Plans a run: where it stands, how fast this machine is at it, and what that comes to. Torch-free until steps are measured."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 import gc
 from pathlib import Path
@@ -54,6 +54,7 @@ def plan_run(
     run: str | None = None,
     hours: float | None,
     source: Source = Source.either,
+    evaluates: bool = False,
     began: float,
     home: Path,
     report: Callable[[str], None],
@@ -63,6 +64,7 @@ def plan_run(
     Args:
         hours: Of the window, from `began`; None: no window.
         source: `either` takes the last run's speed and measures where there is none.
+        evaluates: An evaluation follows within the window.
         began: Of `time.monotonic`: when this process began.
 
     Raises:
@@ -111,6 +113,8 @@ def plan_run(
         # Trainer and module hold each other, and the measured model with them; the run needs its memory.
         gc.collect()
         torch.cuda.empty_cache()
+    if not evaluates:
+        speed = replace(speed, overheads=replace(speed.overheads, evaluation=0.0))
     micro = speed.micro_batch
     config = config.model_copy(
         update={

@@ -29,6 +29,7 @@ class Session:
     Attributes:
         run: Name of the run; None for one that follows from the data and the configuration.
         hours: That the process has, from its start; None: as long as it takes.
+        evaluates: An evaluation follows, for which the hours leave time.
     """
 
     config: TrainingConfig
@@ -36,6 +37,7 @@ class Session:
     git_revision: str
     run: str | None = None
     hours: float | None = None
+    evaluates: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain types, for another process."""
@@ -54,6 +56,7 @@ class Session:
             git_revision=content["git_revision"],
             run=content.get("run"),
             hours=content.get("hours"),
+            evaluates=content.get("evaluates", False),
         )
 
 
@@ -72,6 +75,7 @@ def train_session(host: Host, lake: Lake, session: Session, *, began: float) -> 
             session.manifest_key,
             run=session.run,
             hours=session.hours,
+            evaluates=session.evaluates,
             began=began,
             home=get_settings().home,
             report=host.report,
@@ -79,6 +83,8 @@ def train_session(host: Host, lake: Lake, session: Session, *, began: float) -> 
         for line in plan_lines(planned, now=datetime.now().astimezone()):
             host.report(line)
         config = planned.config
+        if planned.speed is not None:
+            deadline -= planned.speed.overheads.evaluation
     result = train(
         config,
         lake,

@@ -107,7 +107,7 @@ def train(
         git_revision: Recorded in the checkpoints.
         cache: Folder for local copies of shards; `<home>/cache` if not given.
         home: Folder for logs and the base model's local copy; PIXEL_HOME if not given.
-        deadline: Of `time.monotonic`: when training and the evaluation after it have to be done.
+        deadline: Of `time.monotonic`: when the last checkpoint has to be in the lake.
 
     Raises:
         DeviceError: the device that the configuration asks for is not there.

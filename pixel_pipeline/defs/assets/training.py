@@ -53,6 +53,7 @@ def moe_checkpoint(context: dg.AssetExecutionContext, lake: LakeResource) -> Any
             manifest_key=manifest_key,
             git_revision=git_revision(),
             hours=settings.training_hours,
+            evaluates=True,
         )
     return _run(context, module="pixel_pipeline.training.train", extras=session.to_json())
 

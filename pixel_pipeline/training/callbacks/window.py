@@ -8,14 +8,14 @@ import lightning.pytorch as pl
 
 
 class Window(pl.Callback):
-    """Ends training in time for a last checkpoint and what comes after it; the next window goes on from there.
+    """Ends training in time for a last checkpoint; the next window goes on from there.
 
     The deadline is this process's own: Lightning's `max_time` counts over resumed runs, so that a second window would have
     no steps. It is kept by a clock that nobody sets.
 
     Args:
         deadline: Of `time.monotonic`; None: no end.
-        reserve: Seconds that the next step, the last checkpoint and the evaluation need, as known now.
+        reserve: Seconds that the next step and the last checkpoint need, as known now.
     """
 
     def __init__(
