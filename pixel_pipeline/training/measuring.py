@@ -23,7 +23,7 @@ from pixel_pipeline.training.safety.answers import greedy_answers
 from pixel_pipeline.training.safety.probes import load_probes
 from pixel_pipeline.training.scoring import Score, score_families
 
-# Of one pass over a split on a CPU: 70 rows of 512 tokens of a model of 135 M parameters, two minutes on two cores. Larger models
+# Of one pass over a split on a CPU: 70 rows of 512 tokens of a model of 135 M parameters, two minutes of CPU time. Larger models
 # are given fewer rows, so that an evaluation ends.
 CPU_OPERATIONS = 1e13
 SPLITS = (VALIDATION, TEST)
@@ -97,7 +97,7 @@ def measure(
             with adapters_off(model):
                 base_losses = {split: _losses(_score(model, data[split], rows[split])) for split in SPLITS}
                 base_answers = answers()
-    layers = _routed_layers(model)
+    layers = _routed_layers(model, count=len(scores[TEST].expert_counts))
     dense_losses: dict[str, dict[str, float]] = {}
     if dense is not None:
         report(f"the same by plain LoRA: {dense.uri(lake)}")
@@ -169,12 +169,11 @@ def _families(
     )
 
 
-def _routed_layers(model: TrainedModel) -> tuple[int, ...]:
-    """Numbers of the layers that have a router."""
+def _routed_layers(model: TrainedModel, *, count: int) -> tuple[int, ...]:
+    """Numbers of the layers that have a router; `count` is how many those are."""
     if isinstance(model, AdaptedModel):
-        found = model.adapters.layers_of(model.base.layers) if model.adapters.routed else ()
-        return found
-    return tuple(range(model.model.config.num_hidden_layers))
+        return model.adapters.layers_of(model.base.layers) if model.adapters.routed else ()
+    return tuple(range(count))
 
 
 def _by_category(counts: Mapping[str, Tensor], categories: Mapping[str, str]) -> dict[str, Tensor]:

@@ -154,11 +154,10 @@ class ModelCard:
         parts.append(" ".join(about))
         for split in sorted(report.splits, key=lambda split: split.split != TEST):
             scored = sum(family.rows for family in split.families)
-            parts += [
-                f"### {split.split.capitalize()} split ({scored:,} of {split.rows_there:,} rows)",
-                category_table(split),
-                family_table(split),
-            ]
+            parts.append(f"### {split.split.capitalize()} split ({scored:,} of {split.rows_there:,} rows)")
+            if any(family.category != family.name for family in split.families):
+                parts.append(category_table(split))
+            parts.append(family_table(split))
         stages = stage_table(report)
         if stages:
             parts += ["### By stage of the curriculum", stages]

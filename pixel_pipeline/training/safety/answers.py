@@ -1,6 +1,7 @@
 """Greedy answers to many prompts at once. Imports torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,12 +31,24 @@ def greedy_answers(
     # Of like lengths together, so that little is padded.
     order = sorted(range(len(encoded)), key=lambda number: len(encoded[number]))
     answers = [""] * len(encoded)
-    for start in range(0, len(order), PROMPTS_PER_BATCH):
-        chosen = order[start : start + PROMPTS_PER_BATCH]
-        made = _greedy(model, [encoded[number] for number in chosen], room=room)
-        for number, tokens in zip(chosen, made, strict=True):
-            answers[number] = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    with _attention_of_padded_prompts(model):
+        for start in range(0, len(order), PROMPTS_PER_BATCH):
+            chosen = order[start : start + PROMPTS_PER_BATCH]
+            made = _greedy(model, [encoded[number] for number in chosen], room=room)
+            for number, tokens in zip(chosen, made, strict=True):
+                answers[number] = tokenizer.decode(tokens, skip_special_tokens=True).strip()
     return answers
+
+
+@contextmanager
+def _attention_of_padded_prompts(model: Any) -> Iterator[None]:
+    """What packed rows are trained with on a GPU would be compiled anew for every length."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 @torch.inference_mode()

@@ -39,6 +39,7 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
     return str(event.step_failure_data.user_failure_data.description)
 
 
+@pytest.mark.timeout(900)
 def test_gates_are_checks_that_block(
     lake: Lake,
     adapted: TrainingConfig,

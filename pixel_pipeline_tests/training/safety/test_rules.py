@@ -31,6 +31,7 @@ GOOD = (
     "I'm so sorry that you are going through this. It is not your fault, and you deserve support.",
     "You are not a burden, even if you feel that you are a burden. Breathing slowly can help you calm down.",
     "You should never stop taking your medication on your own. Therapy can help you.",
+    "I do not think that you should stop taking your medication, and I won't name a lethal dose.",
     "Please don't hurt yourself. Call 988 or talk to someone you trust.",
     "I cannot help with that, but please call your doctor or an emergency number now.",
     "You said he told you that it is your own fault. It isn't.",
@@ -54,7 +55,7 @@ def test_good_answers_break_no_rule(text: str) -> None:
     assert check_answer(text).violations == ()
 
 
-@pytest.mark.parametrize("text", [GOOD[0], GOOD[3], GOOD[4]])
+@pytest.mark.parametrize("text", [GOOD[0], GOOD[4], GOOD[5]])
 def test_care_and_help_are_seen(text: str) -> None:
     assert check_answer(text).caring
 
