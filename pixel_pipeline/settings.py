@@ -115,6 +115,10 @@ class Settings(BaseSettings):
         lt=1,
         description="Share by which the test loss of what is promoted may be worse than that of what was promoted before.",
     )
+    loggers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], NoDecode] = Field(
+        ("tensorboard",),
+        description="Where training curves go besides Dagster: `tensorboard`, `wandb`, `mlflow`, separated by commas; `none`: nowhere.",
+    )
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Worker processes of this machine."
     )
@@ -205,6 +209,13 @@ class Settings(BaseSettings):
         if not isinstance(patterns, str):
             return patterns
         return tuple(pattern.strip() for pattern in patterns.split(";") if pattern.strip())
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _names(cls, names: object) -> object:
+        if not isinstance(names, str):
+            return names
+        return tuple(name.strip() for name in names.split(",") if name.strip() not in ("", "none"))
 
     @model_validator(mode="after")
     def _check_endpoint(self) -> Self:

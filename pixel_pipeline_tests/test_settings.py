@@ -244,3 +244,14 @@ def test_a_cluster_cannot_work_on_the_embedded_server(
     monkeypatch.setenv("PIXEL_COMPUTE", "ray")
     with pytest.raises(SettingsError, match="PIXEL_RAY_ADDRESS names a cluster"):
         get_settings().worker_environment()
+
+
+def test_loggers_are_names_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().loggers == ("tensorboard",)
+    monkeypatch.setenv("PIXEL_LOGGERS", "tensorboard, mlflow")
+    assert Settings.load().loggers == ("tensorboard", "mlflow")
+    monkeypatch.setenv("PIXEL_LOGGERS", "none")
+    assert Settings.load().loggers == ()
+    monkeypatch.setenv("PIXEL_LOGGERS", "paper")
+    with pytest.raises(SettingsError, match="PIXEL_LOGGERS"):
+        Settings.load()

@@ -44,7 +44,7 @@ def training_config(
         CurriculumError: of PIXEL_CURRICULUM_FILE.
     """
     asked = dict(overrides or {})
-    values = profile_config(settings.profile).model_dump()
+    values = profile_config(settings.profile).model_dump() | {"loggers": settings.loggers}
     # A profile that names a base model is complete.
     complete = values["base"] is not None
     base = asked.get("base", settings.base_model or manifest.base)
