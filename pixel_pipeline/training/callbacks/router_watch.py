@@ -5,27 +5,33 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from pixel_pipeline.training.model.router_health import router_health
+from pixel_pipeline.training.model.router_health import RouterHealth, mean_health, router_health
 from pixel_pipeline.training.module import MoEModule
 
-# Looking costs a copy from the GPU; experts do not die within a few steps.
+# Steps over which load is averaged: a step's few rows may well leave an expert out.
 EVERY_STEPS = 20
 
 
 class RouterWatch(pl.Callback):
-    """Looks at the last micro-batch of every 20th step."""
+    """Averages the experts' load over the last micro-batches of 20 steps at a time."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
+        self._seen: list[RouterHealth] = []
         self._dead: list[tuple[int, int]] = []
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         assert isinstance(module, MoEModule)
         last = module.last
-        if module.steps_done % EVERY_STEPS or not last.router_logits:
+        if not last.router_logits:
             return
-        health = router_health(last.router_logits, real=last.real, top_k=module.trained.experts_per_token)
-        dead = health.dead_experts()
+        self._seen.append(
+            router_health(last.router_logits, real=last.real, top_k=module.trained.experts_per_token)
+        )
+        if len(self._seen) < EVERY_STEPS:
+            return
+        dead = mean_health(self._seen).dead_experts()
+        self._seen = []
         if dead != self._dead:
             named = ", ".join(f"layer {layer} expert {expert}" for layer, expert in dead[:4])
             more = f" and {len(dead) - 4} more" if len(dead) > 4 else ""

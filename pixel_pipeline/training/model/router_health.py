@@ -54,6 +54,14 @@ def router_health(router_logits: Sequence[Tensor], *, real: Tensor, top_k: int) 
     )
 
 
+def mean_health(healths: Sequence[RouterHealth]) -> RouterHealth:
+    """Health over several batches of about the same size."""
+    return RouterHealth(
+        load_LE=torch.stack([health.load_LE for health in healths]).mean(0),
+        entropy_L=torch.stack([health.entropy_L for health in healths]).mean(0),
+    )
+
+
 def mutual_information(counts_DE: Tensor) -> float:
     """How much a token's expert tells of its domain, in nats: 0 when routing ignores domains.
 

@@ -9,7 +9,12 @@ from pixel_pipeline.training.losses import router_z_loss
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.model.mixture import build_mixture
 from pixel_pipeline.training.model.router import Router, domain_pull
-from pixel_pipeline.training.model.router_health import mutual_information, router_health
+from pixel_pipeline.training.model.router_health import (
+    RouterHealth,
+    mean_health,
+    mutual_information,
+    router_health,
+)
 from pixel_pipeline.training.packing import pack_batch
 from pixel_pipeline_tests.training.model.conftest import BaseOf
 
@@ -99,3 +104,14 @@ def test_mutual_information() -> None:
     assert mutual_information(torch.tensor([[10, 10], [30, 30]])) == pytest.approx(0.0, abs=1e-12)
     assert mutual_information(torch.tensor([[5, 0], [0, 5]])) == pytest.approx(log(2))
     assert mutual_information(torch.zeros(2, 2)) == 0.0
+
+
+def test_an_expert_is_dead_over_many_batches_and_not_in_one() -> None:
+    def batch(*chosen: int) -> RouterHealth:
+        logits = torch.zeros(32, 4)
+        logits[:, [*chosen]] = 5.0
+        return router_health([logits], real=torch.ones(32, dtype=torch.bool), top_k=2)
+
+    assert len(batch(0, 1).dead_experts()) == 2
+    assert mean_health([batch(0, 1), batch(2, 3)]).dead_experts() == []
+    assert mean_health([batch(0, 1), batch(1, 2)]).dead_experts() == [(0, 3)]
