@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+import torch.nn.functional as F
 
 # Logits of one chunk: 512 rows of a vocabulary of 4096 are 8 MB and stay in the CPU's cache; of one of 131k, 268 MB.
 CHUNK_ROWS = 512
@@ -79,6 +80,26 @@ def router_z_loss(router_logits: Sequence[Tensor], *, real: Tensor) -> Tensor:
     losses = [
         logits.index_select(0, kept).float().logsumexp(dim=-1).square().mean() for logits in router_logits
     ]
+    return torch.stack(losses).mean()
+
+
+def domain_loss(router_logits: Sequence[Tensor], *, pull_TE: Tensor, real: Tensor) -> Tensor:
+    """Mean over layers of the cross entropy, in nats, of the router's softmax against the expert that a token is drawn to.
+
+    Drawing tokens to an expert shapes the expert; the router learns of it by this loss alone, for its own logits have no part in
+    what was drawn. 0 where no token is drawn.
+
+    Args:
+        router_logits: One [tokens, experts] for each layer, without the pull.
+        pull_TE: Of `domain_pull`.
+        real: bool [tokens]; False at padding, which is left out.
+    """
+    strength, expert = pull_TE.max(dim=-1)
+    kept = (real.flatten() & (strength > 0)).nonzero().squeeze(1)
+    if not kept.numel():
+        return pull_TE.new_zeros(())
+    wanted = expert.index_select(0, kept)
+    losses = [F.cross_entropy(logits.index_select(0, kept).float(), wanted) for logits in router_logits]
     return torch.stack(losses).mean()
 
 

@@ -13,7 +13,12 @@ from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.curriculum import Curriculum, StageSteps
 from pixel_pipeline.training.errors import TrainingDivergedError
 from pixel_pipeline.training.history import History
-from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss, router_z_loss
+from pixel_pipeline.training.losses import (
+    domain_loss,
+    linear_cross_entropy,
+    load_balancing_loss,
+    router_z_loss,
+)
 from pixel_pipeline.training.model.router import domain_pull
 from pixel_pipeline.training.model.trained_model import TrainedModel
 from pixel_pipeline.training.packing import PackedBatch
@@ -122,14 +127,16 @@ class MoEModule(pl.LightningModule):
         router_logits: tuple[Tensor, ...] = ()
         micro = batch
         for micro in batch.split(self.config.rows_per_micro_batch or batch.tokens.size(0)):
-            hidden, router_logits = self.trained.hidden_and_routing(micro, pull_TE=self._pull(micro, step))
+            pull = self._pull(micro, step)
+            hidden, router_logits = self.trained.hidden_and_routing(micro, pull_TE=pull)
             loss = linear_cross_entropy(
                 hidden, weight_VH=self.trained.head_weight, targets_N=micro.targets
             ) / max(targets, 1)
             total += loss.detach()
             # Both are means over tokens, so micro-batches count by theirs.
             weight = micro.real.sum() / max(tokens, 1)
-            self.manual_backward(loss + weight * self._router_losses(router_logits, real=micro.real))
+            routing = self._router_losses(router_logits, pull_TE=pull, real=micro.real, step=step)
+            self.manual_backward(loss + weight * routing)
         value = float(total)
         stage = self._stage_of(step)
         rate = self.config.learning_rate * self._factor(step) * stage.stage.learning_rate
@@ -147,14 +154,22 @@ class MoEModule(pl.LightningModule):
         if self.steps_done % SNAPSHOT_STEPS == 0 and self.steps_done not in self.history.skipped[-1:]:
             self._take_snapshot()
 
-    def _router_losses(self, router_logits: tuple[Tensor, ...], *, real: Tensor) -> Tensor | float:
+    def _router_losses(
+        self, router_logits: tuple[Tensor, ...], *, pull_TE: Tensor | None, real: Tensor, step: int
+    ) -> Tensor | float:
         if not router_logits:
             return 0.0
-        balance = load_balancing_loss(router_logits, real=real, top_k=self.trained.experts_per_token)
-        size = router_z_loss(router_logits, real=real)
-        return (
+        # Of the router's own opinion: where tokens are drawn to is not its doing, and not to be balanced.
+        own = router_logits if pull_TE is None else tuple(logits - pull_TE for logits in router_logits)
+        balance = load_balancing_loss(own, real=real, top_k=self.trained.experts_per_token)
+        size = router_z_loss(own, real=real)
+        loss = (
             self.config.router_aux_loss_coefficient * balance + self.config.router_z_loss_coefficient * size
         )
+        if pull_TE is not None and self.config.domains is not None:
+            taught = domain_loss(own, pull_TE=pull_TE, real=real)
+            loss = loss + self.config.domains.teaching_at(step) * taught
+        return loss
 
     def _pull(self, batch: PackedBatch, step: int) -> Tensor | None:
         if self.config.domains is None:

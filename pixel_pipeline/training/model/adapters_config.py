@@ -84,6 +84,7 @@ class ExpertDomains(BaseModel):
     Attributes:
         domains: Names (families or categories); the n-th belongs to expert n modulo the number of experts.
         strength: What is added to the logit of the domain's expert at step 0. The pull falls linearly to 0.
+        teaching: Weight of the loss that teaches the router the domains, at step 0. It falls as the pull does.
         steps: Steps after which routing is the router's alone.
     """
 
@@ -95,11 +96,24 @@ class ExpertDomains(BaseModel):
     strength: float = Field(
         4.0, gt=0, description="Added to the logit at step 0", json_schema_extra={"unit": "logit"}
     )
+    teaching: float = Field(
+        0.1,
+        ge=0,
+        description="Weight of the router's cross entropy against the domain's expert, at step 0",
+        json_schema_extra={"unit": "ratio"},
+    )
     steps: int = Field(gt=0, description="Steps until the pull is gone", json_schema_extra={"unit": "steps"})
 
     def strength_at(self, step: int) -> float:
         """What is added to the logit at a step, from 0."""
-        return self.strength * max(1 - step / self.steps, 0.0)
+        return self.strength * self._left(step)
+
+    def teaching_at(self, step: int) -> float:
+        """Weight of the router's cross entropy at a step, from 0."""
+        return self.teaching * self._left(step)
+
+    def _left(self, step: int) -> float:
+        return max(1 - step / self.steps, 0.0)
 
     def expert_of(self, domain: str | None, *, experts: int) -> int | None:
         """The expert of a domain; None where it is not one of `domains`."""

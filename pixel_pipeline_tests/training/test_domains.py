@@ -1,0 +1,87 @@
+"""Experts that are named after domains: tokens are drawn to them, and the routers are taught to send them there."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from pixel_pipeline.training.base.model import open_folder
+from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.history import History
+from pixel_pipeline.training.losses import domain_loss
+from pixel_pipeline.training.model.adapted_model import AdaptedModel
+from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.model.router_health import mutual_information
+from pixel_pipeline.training.module import MoEModule
+from pixel_pipeline.training.packing import PackedBatch, pack_batch
+from pixel_pipeline.training.scoring import expert_counts
+
+LENGTH, WORDS, STEPS = 32, 8, 30
+DOMAINS = ("calm", "work")
+
+
+def batch(generator: torch.Generator) -> PackedBatch:
+    """Two rows of each domain; the domains have no word in common, and few, so that a linear router can tell them."""
+    words = torch.randint(WORDS, (4, LENGTH), generator=generator)
+    words[2:] += WORDS
+    ones = torch.ones(words.shape, dtype=torch.uint8)
+    return pack_batch(words, loss_mask=ones, segments=ones.short(), families=("calm", "calm", "work", "work"))
+
+
+def told(config: TrainingConfig, base: Path) -> float:
+    """What a token's expert tells of its domain after training, in nats, on rows that were not trained on."""
+    model = AdaptedModel(
+        open_folder(base), AdaptersConfig(rank=4, alpha=8), seed=1, device=torch.device("cpu")
+    ).train()
+    module = MoEModule(model, config=config, history=History(), domain_of={name: name for name in DOMAINS})
+    generator = torch.Generator().manual_seed(2)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    batches = [batch(generator) for _ in range(config.steps)]
+    trainer.fit(module, train_dataloaders=DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    held_out = batch(generator)
+    model.train(False)
+    with torch.no_grad():
+        _, logits = model.hidden_and_routing(held_out)
+    counts = [
+        expert_counts(logits, real=real, experts=4, top_k=2).sum(0)
+        for real in (rows_of(held_out, range(2)), rows_of(held_out, range(2, 4)))
+    ]
+    return mutual_information(torch.stack(counts))
+
+
+def rows_of(rows: PackedBatch, wanted: range) -> torch.Tensor:
+    real = torch.zeros_like(rows.real)
+    real[wanted.start : wanted.stop] = True
+    return real
+
+
+def test_routers_learn_what_they_are_taught(adapted: TrainingConfig, base: Path) -> None:
+    config = adapted.model_copy(update={"steps": STEPS, "rows_per_micro_batch": None})
+    domains = ExpertDomains(domains=DOMAINS, steps=STEPS)
+    taught = told(config.model_copy(update={"domains": domains}), base)
+    drawn = told(config.model_copy(update={"domains": domains.model_copy(update={"teaching": 0.0})}), base)
+    assert taught > 0.4
+    assert taught > drawn + 0.05
+
+
+def test_tokens_that_nobody_draws_have_no_part_in_it() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]], requires_grad=True)
+    pull = torch.tensor([[4.0, 0.0], [0.0, 0.0], [4.0, 0.0]])
+    loss = domain_loss([logits], pull_TE=pull, real=torch.tensor([True, True, False]))
+    assert float(loss) == pytest.approx(
+        float(torch.nn.functional.cross_entropy(logits[:1], torch.tensor([0])))
+    )
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[1:].abs().sum() == 0
+    assert float(domain_loss([logits], pull_TE=torch.zeros(3, 2), real=torch.ones(3, dtype=torch.bool))) == 0
