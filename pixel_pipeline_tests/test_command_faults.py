@@ -101,7 +101,7 @@ def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path) -> None:
 def test_the_h100_profile_refuses_other_machines(home: Path) -> None:
     # Enough of a lake to reach the trainer: the device is checked before any shard is read.
     store = _lake(home)
-    manifest = '{"format": "pixel-token-shards/1", "dataset_version": "x", "sequence_length": 8, "splits": {}, "families": {}, "tokenizer": {"key": "k", "sha256": "s", "digest": "d", "vocab_size": 300, "pad_id": 0, "eos_id": 2}}'
+    manifest = '{"format": "pixel-token-shards/2", "dataset_version": "x", "sequence_length": 8, "base": null, "base_digest": null, "chat_template": "chatml", "splits": {}, "families": {}, "tokenizer": {"key": "k", "sha256": "s", "digest": "d", "vocab_size": 300, "pad_id": 0, "eos_id": 2}}'
     store.data.put("tokens/d/x/manifest.json", manifest.encode())
     store.data.put_json(keys.CURRENT_TOKENS, {"manifest": "tokens/d/x/manifest.json"})
     try:

@@ -105,25 +105,33 @@ class ShardManifest:
 
     @classmethod
     def load(cls, bucket: Bucket, key: str) -> Self:
-        """Read a manifest. Raises PixelError where it is of another format."""
+        """Read a manifest. Raises PixelError where it is of another format, or lacks fields."""
         content: dict[str, Any] = bucket.get_json(key)
         if content.get("format") != FORMAT:
             raise PixelError(
                 f"{bucket.uri(key)} is no {FORMAT} manifest.", hint="Materialize token_shards again."
             )
-        return cls(
-            dataset_version=content["dataset_version"],
-            sequence_length=content["sequence_length"],
-            tokenizer=TokenizerRef(**content["tokenizer"]),
-            splits={
-                name: SplitManifest(**{**split, "shards": [ShardRef(**shard) for shard in split["shards"]]})
-                for name, split in content["splits"].items()
-            },
-            families={name: FamilyTokens(**family) for name, family in content["families"].items()},
-            base=content["base"],
-            base_digest=content["base_digest"],
-            chat_template=content["chat_template"],
-        )
+        try:
+            return cls(
+                dataset_version=content["dataset_version"],
+                sequence_length=content["sequence_length"],
+                tokenizer=TokenizerRef(**content["tokenizer"]),
+                splits={
+                    name: SplitManifest(
+                        **{**split, "shards": [ShardRef(**shard) for shard in split["shards"]]}
+                    )
+                    for name, split in content["splits"].items()
+                },
+                families={name: FamilyTokens(**family) for name, family in content["families"].items()},
+                base=content["base"],
+                base_digest=content["base_digest"],
+                chat_template=content["chat_template"],
+            )
+        except (KeyError, TypeError, AttributeError):
+            raise PixelError(
+                f"{bucket.uri(key)} lacks fields of a {FORMAT} manifest.",
+                hint="Materialize token_shards again.",
+            ) from None
 
 
 def current_manifest_key(bucket: Bucket) -> str:

@@ -115,16 +115,19 @@ def routing_map(report: EvaluationReport) -> bytes:
         ("category", ORANGE, report.category_information),
     ):
         above.plot(report.layers, values, color=color, marker="o", markersize=4, linewidth=1.5, label=label)
-    above.set(xlabel="layer", ylabel="nats", xticks=report.layers[:: max(len(report.layers) // 16, 1)])
+    above.set(xlabel="layer", ylabel="nats", xticks=report.layers[:: max(len(report.layers) // 8, 1)])
     above.set_ylim(bottom=0)
-    _title(above, "Mutual information of expert and …")
-    _legend_above(above)
+    _title(above, "What a token's expert tells of its family and category")
+    above.legend(frameon=False, labelcolor=INK, loc="upper left")
     place = int(np.argmax(report.family_information))
     load = np.array([shares([*family.expert_counts[place]]) for family in families])
     _heat_map(
         below,
         load,
-        rows=[f"{family.name} ({family.category})" for family in families],
+        rows=[
+            family.name if family.name == family.category else f"{family.name} ({family.category})"
+            for family in families
+        ],
         columns=[f"expert {number}" for number in range(report.experts)],
     )
     _title(below, f"Experts by family in layer {report.layers[place]}, where they differ most")

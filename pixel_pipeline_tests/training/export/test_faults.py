@@ -39,7 +39,7 @@ def adapter(tmp_path: Path, base: BaseModel) -> Adapter:
 
 def test_adapters_of_another_base_are_refused(tmp_path: Path, adapter: Adapter) -> None:
     other = open_folder(write_base(tmp_path / "other", seed=1))
-    with pytest.raises(ExportError, match=f"digest {adapter.description.base_digest[:12]}; other has"):
+    with pytest.raises(ExportError, match=f"digest {adapter.description.base_digest[:12]}; .*/other has"):
         export_mixtral(other, adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
