@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt scripts/setup.sh scripts/environment.sh
 demo: $(STAMP) ## Raw sample files to a trained checkpoint on S3.
 	@$(RUN) pixel demo
 
-demo-chat: $(STAMP) ## LoRA experts on SmolLM2-135M, exported as a Mixtral, and a conversation with it (15 minutes).
+demo-chat: $(STAMP) ## LoRA experts on SmolLM2-135M, exported as a Mixtral, and a conversation with it (10 minutes).
 	@$(RUN) pixel demo --chat
 
 test: $(STAMP) lint ## Lint, type check and test.

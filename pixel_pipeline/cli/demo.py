@@ -33,7 +33,7 @@ def demo(
         typer.Option(
             "--chat",
             help="Train LoRA experts on SmolLM2-135M in place of a tiny model, export them as a Mixtral, and talk to it: "
-            "15 minutes on two cores, 100 MB to download.",
+            "10 minutes on two cores, 100 MB to download.",
         ),
     ] = False,
 ) -> None:
