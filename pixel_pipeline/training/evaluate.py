@@ -227,6 +227,7 @@ def _metadata(result: EvaluationReport, *, uri: str) -> dict[str, Any]:
             f"{split.split}_{what}": text(table(split))
             for split in result.splits
             for what, table in (("families", family_table), ("categories", category_table))
+            if what == "families" or split.categorised
         },
         **{
             name: text(value) if isinstance(value, str) else value

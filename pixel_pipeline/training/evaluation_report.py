@@ -69,6 +69,11 @@ class SplitResult:
         return pooled("all", self.families)
 
     @property
+    def categorised(self) -> bool:
+        """Whether categories are another thing than families, and so worth a table."""
+        return any(family.category != family.name for family in self.families)
+
+    @property
     def categories(self) -> list[Losses]:
         """By category, sorted."""
         names = sorted({family.category for family in self.families})

@@ -36,7 +36,7 @@ from pixel_pipeline.training.errors import (
 from pixel_pipeline.training.last_run import UPLOAD_BYTES_PER_SECOND
 from pixel_pipeline.training.loggers import open_loggers
 from pixel_pipeline.training.model.adapters_config import ExpertDomains
-from pixel_pipeline.training.models import new_model, read_model
+from pixel_pipeline.training.models import new_model, read_model, uses_autocast
 from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.row_order import RowOrder
 from pixel_pipeline.training.run_state import RunState
@@ -200,12 +200,10 @@ class Fit:
             """Two steps, two checkpoints and the last upload."""
             return 2 * throughput.slowest_step + 2 * checkpointing.slowest + upload
 
-        # Adapters choose their precisions themselves.
-        mixed = config.precision == "bf16-mixed" and (self.base is None or self.base.native)
         return pl.Trainer(
             accelerator="gpu" if self.device.type == "cuda" else "cpu",
             devices=[self.device.index] if self.device.type == "cuda" else 1,
-            precision="bf16-mixed" if mixed else "32-true",
+            precision="bf16-mixed" if uses_autocast(config, module.trained) else "32-true",
             # The sampler has the steps that are missing.
             max_epochs=1,
             # In this order they hear of a step: a checkpoint holds the step's validation, and what ended the run.

@@ -33,7 +33,7 @@ from pixel_pipeline.training.memory import MicroBatch, available_ram, choose_mic
 from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.mixture import matched_dense
-from pixel_pipeline.training.models import new_model
+from pixel_pipeline.training.models import new_model, uses_autocast
 from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.packing import PackedBatch
 from pixel_pipeline.training.plan import Overheads, StepTime
@@ -52,7 +52,7 @@ def with_micro_batch(
     config: TrainingConfig, *, base: BaseModel | None, row_tokens: int, device: torch.device
 ) -> TrainingConfig:
     """The configuration with a micro-batch that fits by the memory model, where none is set and adapters are trained."""
-    if base is None or config.rows_per_micro_batch is not None:
+    if base is None or base.native or config.rows_per_micro_batch is not None:
         return config
     micro = _chosen(
         config, base=base, row_tokens=row_tokens, device=device, available=available_memory(device)
@@ -134,7 +134,8 @@ def measure_speed(
         checkpoint_every=config.checkpoint_every_seconds,
         validation=validation * min(config.validation_rows, len(data["validation"])),
         upload=uploaded,
-        evaluation=start_up + validation * evaluated_rows(manifest, limit=rows, adapters=base is not None),
+        evaluation=start_up
+        + validation * evaluated_rows(manifest, limit=rows, adapters=base is not None and not base.native),
     )
     return Speed(
         device=device_name(device),
@@ -149,7 +150,7 @@ def measure_speed(
 def _first_choice(
     config: TrainingConfig, *, base: BaseModel | None, row_tokens: int, device: torch.device, available: int
 ) -> MicroBatch:
-    if base is None or config.rows_per_micro_batch is not None:
+    if base is None or base.native or config.rows_per_micro_batch is not None:
         rows = min(config.rows_per_micro_batch or config.rows_per_step, config.rows_per_step)
         return MicroBatch(rows=rows, checkpoint_activations=config.checkpoint_activations)
     return _chosen(config, base=base, row_tokens=row_tokens, device=device, available=available)
@@ -162,7 +163,12 @@ def _chosen(
     if config.dense_baseline:
         adapters = matched_dense(adapters, base.config)
     return choose_micro_batch(
-        MixtureCost(base.config, adapters, bytes_per_value=4 if device.type == "cpu" else 2),
+        MixtureCost(
+            base.config,
+            adapters,
+            bytes_per_value=4 if device.type == "cpu" else 2,
+            frozen_precision=config.frozen_precision,
+        ),
         rows_per_step=config.rows_per_step,
         row_tokens=row_tokens,
         available=available,
@@ -202,7 +208,7 @@ class _Runner:
         trainer = pl.Trainer(
             accelerator="gpu" if self._device.type == "cuda" else "cpu",
             devices=[self._device.index] if self._device.type == "cuda" else 1,
-            precision="bf16-mixed" if config.precision == "bf16-mixed" and config.base is None else "32-true",
+            precision="bf16-mixed" if uses_autocast(config, self._model) else "32-true",
             max_epochs=1,
             callbacks=[timer],
             enable_checkpointing=False,

@@ -155,7 +155,7 @@ class ModelCard:
         for split in sorted(report.splits, key=lambda split: split.split != TEST):
             scored = sum(family.rows for family in split.families)
             parts.append(f"### {split.split.capitalize()} split ({scored:,} of {split.rows_there:,} rows)")
-            if any(family.category != family.name for family in split.families):
+            if split.categorised:
                 parts.append(category_table(split))
             parts.append(family_table(split))
         stages = stage_table(report)

@@ -142,6 +142,11 @@ def open_checkpoint(
         )
 
 
+def uses_autocast(config: TrainingConfig, model: TrainedModel) -> bool:
+    """Whether products are computed in bf16 of fp32 weights; adapters choose their precisions themselves."""
+    return config.precision == "bf16-mixed" and isinstance(model, NativeModel)
+
+
 def _check_shards(manifest: ShardManifest, base: BaseModel) -> None:
     if manifest.tokenizer.sha256 != base.files[TOKENIZER_FILE].sha256:
         raise TrainingDataError(

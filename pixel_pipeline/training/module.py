@@ -31,6 +31,8 @@ MOST_REWINDS = 2
 REWIND_STEPS = 100
 # Seeds of steps of one run and of another do not meet.
 STEPS_APART = 2**32
+# What torch takes.
+SEEDS = 2**63
 # Weights are copied aside so often, in steps, for the guard to go back to.
 SNAPSHOT_STEPS = 50
 
@@ -122,7 +124,7 @@ class MoEModule(pl.LightningModule):
         optimizer.zero_grad(set_to_none=True)
         step, targets, tokens = self.steps_done, batch.targets.numel(), int(batch.real.sum())
         # Dropout follows from the step alone, so no state of generators has to be carried from process to process.
-        torch.manual_seed(self.config.seed * STEPS_APART + step)
+        torch.manual_seed((self.config.seed * STEPS_APART + step) % SEEDS)
         total = torch.zeros((), device=self.device)
         router_logits: tuple[Tensor, ...] = ()
         micro = batch

@@ -18,6 +18,7 @@ from pixel_pipeline.training.base.model import open_folder
 from pixel_pipeline.training.callbacks.interruption import Interruption
 from pixel_pipeline.training.checkpoints import download, list_checkpoints
 from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.curriculum import Curriculum, Stage
 from pixel_pipeline.training.errors import (
     RunConflictError,
     TrainingConfigError,
@@ -146,6 +147,29 @@ def test_a_run_in_parts_is_the_same_run(
         parts = run_training(adapted, run=name)
     assert parts.history.losses == whole.history.losses
     assert parts.model_sha256 == whole.model_sha256
+
+
+def test_a_curriculum_goes_on_inside_a_stage(
+    run_training: Run, adapted: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = (
+        Stage(name="ground", share=0.5, families={"calm": 1.0}),
+        Stage(name="rest", share=0.5, families={"sleep": 3.0, "work": 1.0}, learning_rate=0.5),
+    )
+    staged = adapted.model_copy(update={"curriculum": Curriculum(stages=stages)})
+    whole = run_training(staged, run="whole")
+    assert whole.history.losses != run_training(adapted, run="without").history.losses
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, {3, 8})
+        for _ in range(2):
+            with pytest.raises(TrainingInterruptedError):
+                run_training(staged, run="parts")
+        parts = run_training(staged, run="parts")
+    assert (parts.history.losses, parts.model_sha256) == (whole.history.losses, whole.model_sha256)
+
+
+def test_a_seed_may_be_large(run_training: Run, adapted: TrainingConfig) -> None:
+    assert run_training(adapted.model_copy(update={"steps": 3, "seed": 2**40})).finished
 
 
 def test_a_window_ends_in_a_checkpoint_and_the_next_goes_on(

@@ -16,6 +16,7 @@ from pixel_pipeline.training.base.model import open_folder
 from pixel_pipeline.training.checkpoints import download
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.errors import TrainingConfigError
+from pixel_pipeline.training.measured_speed import with_micro_batch
 from pixel_pipeline.training.model.adapters_config import ExpertDomains
 from pixel_pipeline.training.model.from_scratch import load_model
 from pixel_pipeline.training.train import train
@@ -110,5 +111,7 @@ def test_a_missing_expert_and_settings_of_adapters_are_refused(
     del weights["model.layers.1.block_sparse_moe.experts.2.w1.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert open_folder(folder).native
+    # The memory model knows of adapters alone.
+    assert with_micro_batch(config, base=open_folder(folder), row_tokens=64, device=CPU) == config
     with pytest.raises(BaseModelCorruptError, match="missing"):
         run(asked.model_copy(update={"domains": None}))
