@@ -14,7 +14,7 @@ import xxhash
 from benchmarks import data
 from benchmarks.harness import MB, BenchmarkError, Options, Run, Worker
 from pixel_pipeline.lake import embedded, keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings
 
 BUCKET = "pixel-bench"

@@ -19,7 +19,8 @@ from pixel_pipeline.conversations.cutting import cut
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.tasks import Piece
-from pixel_pipeline.lake.store import Bucket, Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.table_files import write_files
 from pixel_pipeline.settings import get_settings
 
@@ -165,7 +166,7 @@ def convert_lake(unchanged: bool) -> Work:
     from pixel_pipeline.conversations.build import convert_family, families_of
     from pixel_pipeline.conversations.families import FamilyConfig
     from pixel_pipeline.lake.inventory import update_inventory
-    from pixel_pipeline.lake.listing import list_raw
+    from pixel_pipeline.lake.s3.listing import list_raw
 
     settings = get_settings()
     lake = Lake.open(settings)

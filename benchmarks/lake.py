@@ -36,7 +36,7 @@ from benchmarks.harness import (
 )
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables import Table
 
 LISTED_OBJECTS = 20_000

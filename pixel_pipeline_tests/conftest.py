@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from pixel_pipeline.lake import embedded
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings, get_settings
 
 

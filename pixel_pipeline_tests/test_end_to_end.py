@@ -13,7 +13,7 @@ import pytest
 from pixel_pipeline.conversations.families import FamilyConfig
 from pixel_pipeline.curation.accounts import FamilyAccount, read_accounts
 from pixel_pipeline.lake import embedded, keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.training.checkpoints import CheckpointRef

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from pixel_pipeline.lake import embedded, keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.activated import shell, start
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 import yaml
 
 from pixel_pipeline.cli import app
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.base.add import add_base

@@ -26,7 +26,7 @@ def chat(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal text.")] = 0,
 ) -> None:
     """Talk with a model, through plain transformers. What is piped in is one message, answered once. Nothing is stored."""
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.training.chat import Conversation
     from pixel_pipeline.training.generate import Sampling, open_speaker
 

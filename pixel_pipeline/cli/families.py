@@ -71,7 +71,7 @@ def families_suggest(as_json: Json = False) -> None:
 def _inventory_and_rules() -> "tuple[pa.Table, FamilyConfig]":
     from pixel_pipeline.conversations.families import FamilyConfig
     from pixel_pipeline.lake import keys
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.lake.tables import Table
 
     settings = get_settings()

@@ -13,7 +13,7 @@ from pixel_pipeline.settings import get_settings
 
 if TYPE_CHECKING:
     from pixel_pipeline.conversations.quarantine import QuarantinedRecord, Wanted
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
 
 quarantine = typer.Typer(
     help="What could not be converted, and why. No conversation text is shown but by `show --raw`.",
@@ -112,7 +112,7 @@ def quarantine_replay(
 
 
 def _lake() -> "Lake":
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
 
     lake = Lake.open(get_settings())
     lake.check()

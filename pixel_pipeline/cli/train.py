@@ -12,7 +12,7 @@ from pixel_pipeline.cli.console import Json, err, out, print_json
 from pixel_pipeline.settings import get_settings
 
 if TYPE_CHECKING:
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.training.hosting import Host
     from pixel_pipeline.training.session import Session
 
@@ -215,7 +215,7 @@ def _hosted(
         raise typer.BadParameter("--dataset-path and --s3-path exclude each other")
 
     def hosted(host: "Host") -> None:
-        from pixel_pipeline.lake.store import Lake
+        from pixel_pipeline.lake.lake import Lake
         from pixel_pipeline.tokens.shards import ShardManifest
         from pixel_pipeline.training.configuring import read_config_file, training_config
         from pixel_pipeline.training.dataset_source import find_shards

@@ -17,7 +17,7 @@ from pixel_pipeline.conversations.bad_runs import BadRuns
 from pixel_pipeline.conversations.families import FamilyConfig
 from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables import Table
 
 SMALL_RECORDS = 20

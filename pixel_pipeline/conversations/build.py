@@ -21,8 +21,8 @@ from pixel_pipeline.conversations.task_results import (
     quarantine_batches,
 )
 from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import Memo, fingerprint
-from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.lake.tables import Table
 
 

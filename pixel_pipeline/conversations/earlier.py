@@ -19,7 +19,8 @@ from pixel_pipeline.conversations.task_results import (
 )
 from pixel_pipeline.conversations.tasks import Earlier, Place, Task
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Bucket, Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.tables import Table
 
 # Of a place.

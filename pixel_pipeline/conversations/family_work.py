@@ -18,7 +18,7 @@ from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.task_results import PART, TaskResult, forget_results, kept_results
 from pixel_pipeline.conversations.task_run import run_task
 from pixel_pipeline.conversations.tasks import Piece, Task, plan
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables import Table
 
 TABLE_SCHEMA = CONVERSATION_SCHEMA.append(pa.field(PART, pa.string(), nullable=False))

@@ -16,7 +16,7 @@ from pixel_pipeline.conversations.families import glob_pattern
 from pixel_pipeline.conversations.refused import REST
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables import Table
 
 # All but the raw bytes, which are read for one record alone.

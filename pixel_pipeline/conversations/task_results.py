@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pixel_pipeline.conversations.schema import QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.tasks import Place
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
 
 PART = "part"
 """Column of the canonical tables: which task made a row. Files are laid out by it."""

@@ -27,8 +27,9 @@ from pixel_pipeline.conversations.task_results import (
     store_result,
 )
 from pixel_pipeline.conversations.tasks import Earlier, Piece, Task
-from pixel_pipeline.lake.store import Bucket, Lake, ObjectInfo
-from pixel_pipeline.lake.stream import ObjectStream, StreamReader
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
+from pixel_pipeline.lake.s3.stream import ObjectStream, StreamReader
 from pixel_pipeline.lake.table_files import Part, write_files
 from pixel_pipeline.settings import Settings, get_settings
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.control import control_client, controlled
-from pixel_pipeline.lake.store import Bucket, Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.control import control_client, controlled
 from pixel_pipeline.settings import Settings
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import ssl
 from typing import Any
 
 from pixel_pipeline.lake.access import Access
-from pixel_pipeline.lake.control import CONNECT_SECONDS, ControlError
 from pixel_pipeline.lake.probing import Finding, fail, ok, skip, warn
+from pixel_pipeline.lake.s3.control import CONNECT_SECONDS, ControlError
 
 CERTIFICATE_DAYS = 14
 # Signed requests are refused beyond 15 minutes.

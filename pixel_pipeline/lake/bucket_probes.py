@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import uuid
 
 from pixel_pipeline.lake.access import Access
-from pixel_pipeline.lake.conditional import PROBES, Verdict, race_creates
-from pixel_pipeline.lake.control import ControlError
-from pixel_pipeline.lake.errors import LakeAccessError
 from pixel_pipeline.lake.probing import Finding, fail, ok, warn
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.conditional import PROBES, Verdict, race_creates
+from pixel_pipeline.lake.s3.control import ControlError
+from pixel_pipeline.lake.s3.errors import LakeAccessError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.listing import INVENTORY_SCHEMA
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA
 from pixel_pipeline.lake.table_vacuum import vacuum
 from pixel_pipeline.lake.tables import Table, TableMissingError, VersionGoneError
 

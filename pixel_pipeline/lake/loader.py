@@ -17,7 +17,6 @@ from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.cache import Cache, CachedCatalogue, CacheError, CacheFullError
 from pixel_pipeline.lake.compression import MAGIC_BYTES, decompressed, is_compressed
-from pixel_pipeline.lake.errors import ObjectCorruptError
 from pixel_pipeline.lake.json_elements import JsonElements
 from pixel_pipeline.lake.json_lines import JsonLines
 from pixel_pipeline.lake.json_records import (
@@ -27,8 +26,7 @@ from pixel_pipeline.lake.json_records import (
     OnError,
     parse_again,
 )
-from pixel_pipeline.lake.listing import list_prefixes
-from pixel_pipeline.lake.ranged import RangedReader
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.resolution import (
     BucketCatalogue,
     Catalogue,
@@ -39,8 +37,11 @@ from pixel_pipeline.lake.resolution import (
     resolve,
     shown,
 )
-from pixel_pipeline.lake.store import Bucket, Lake, ObjectInfo
-from pixel_pipeline.lake.stream import ObjectStream, Verify
+from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
+from pixel_pipeline.lake.s3.errors import ObjectCorruptError
+from pixel_pipeline.lake.s3.listing import list_prefixes
+from pixel_pipeline.lake.s3.ranged import RangedReader
+from pixel_pipeline.lake.s3.stream import ObjectStream, Verify
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline.settings import Settings, get_settings
 

@@ -14,11 +14,12 @@ import obstore
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.errors import KeyNameError, ObjectNotFoundError
-from pixel_pipeline.lake.listing import list_raw
-from pixel_pipeline.lake.object_keys import KEY_BYTES, checked_key
-from pixel_pipeline.lake.ranged import bare_etag
-from pixel_pipeline.lake.store import Bucket, Lake, ObjectInfo
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
+from pixel_pipeline.lake.s3.errors import KeyNameError, ObjectNotFoundError
+from pixel_pipeline.lake.s3.listing import list_raw
+from pixel_pipeline.lake.s3.object_keys import KEY_BYTES, checked_key
+from pixel_pipeline.lake.s3.ranged import bare_etag
 from pixel_pipeline.lake.tables import Table, TableMissingError
 
 # First folders of the lake: a name that begins with one is a whole key.

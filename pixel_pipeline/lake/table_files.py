@@ -24,7 +24,7 @@ import pyarrow.types as t
 import xxhash
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.table_schema import SchemaMismatchError
 
 # A file is closed once it holds so many bytes, a row group once its values have so many uncompressed.

@@ -18,8 +18,8 @@ import orjson
 import pyarrow as pa
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.errors import LakeWriteError, ObjectNotFoundError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import LakeWriteError, ObjectNotFoundError
 from pixel_pipeline.lake.table_mirror import mirrored_log
 
 MAX_CONFLICTS = 50

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 import tempfile
 
-from pixel_pipeline.lake.errors import ObjectNotFoundError
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 
 POINTER = "_last_checkpoint"
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as fs
 
-from pixel_pipeline.lake.client import CONNECT_SECONDS, MAX_RETRIES, REQUEST_SECONDS
-from pixel_pipeline.lake.store import Bucket
-from pixel_pipeline.lake.target import Target
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.client import CONNECT_SECONDS, MAX_RETRIES, REQUEST_SECONDS
+from pixel_pipeline.lake.s3.target import Target
 
 
 class TableFile(NamedTuple):

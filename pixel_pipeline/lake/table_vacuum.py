@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.table_log import files_of
 from pixel_pipeline.lake.tables import Table
 

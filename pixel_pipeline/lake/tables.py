@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pixel_pipeline.lake.errors import ObjectCorruptError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectCorruptError
 from pixel_pipeline.lake.table_files import Layout, write_files
 from pixel_pipeline.lake.table_log import Change, TableLog, TableMissingError, VersionGoneError, files_of
 from pixel_pipeline.lake.table_reading import TableFile, dataset_of, in_partition

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.errors import ObjectNotFoundError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 
 FORMAT = "pixel-base/1"
 MANIFEST = "manifest.json"

@@ -4,8 +4,8 @@ import os
 import socket
 import uuid
 
-from pixel_pipeline.lake.errors import ObjectNotFoundError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.training.errors import RunBusyError
 
 CLAIM = "writer.json"

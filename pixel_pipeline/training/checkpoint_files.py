@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Self
 
-from pixel_pipeline.lake.errors import ObjectCorruptError
-from pixel_pipeline.lake.store import Bucket, ObjectInfo
+from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
+from pixel_pipeline.lake.s3.errors import ObjectCorruptError
 
 MIN_PART_BYTES = 8 * 1024**2
 # S3 takes 10,000.

@@ -13,8 +13,8 @@ from time import monotonic
 from typing import Self
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.errors import ObjectNotFoundError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.training.checkpoint_claim import RunClaim
 from pixel_pipeline.training.checkpoint_files import LocalFiles
 from pixel_pipeline.training.checkpoint_spool import Marks, Spool

@@ -13,8 +13,9 @@ from typing import Self
 
 import orjson
 
-from pixel_pipeline.lake.errors import ObjectNotFoundError
-from pixel_pipeline.lake.store import Bucket, Lake, ObjectInfo
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
+from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.training.checkpoint_files import LocalFiles
 from pixel_pipeline.training.errors import CheckpointCorruptError, CheckpointNotFoundError
 from pixel_pipeline.training.promotion.history import promoted_step

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.tokens.shards import ShardManifest, ShardRef
 from pixel_pipeline.training.errors import TrainingDataError
 from pixel_pipeline.training.packing import PackedBatch, pack_batch

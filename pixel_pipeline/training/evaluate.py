@@ -13,8 +13,8 @@ from typing import Any, cast
 import orjson
 
 from pixel_pipeline.code_version import code_version
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import fingerprint
-from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.registry.base_models import BaseManifest
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key

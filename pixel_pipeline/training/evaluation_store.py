@@ -1,7 +1,7 @@
 """Where an evaluation lies: `<run>/evaluation/step-000200/` in the checkpoint bucket, beside what it tells of. Torch-free."""
 
-from pixel_pipeline.lake.errors import ObjectNotFoundError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.training.checkpoints import CheckpointRef
 from pixel_pipeline.training.evaluation_report import FORMAT, EvaluationReport
 

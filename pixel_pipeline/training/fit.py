@@ -9,7 +9,7 @@ from time import monotonic
 import lightning.pytorch as pl
 import torch
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.base.files import TOKENIZER_FILES

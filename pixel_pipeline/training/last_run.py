@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, list_checkpoints
 from pixel_pipeline.training.config import TrainingConfig

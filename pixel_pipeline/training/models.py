@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import orjson
 import torch
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.files import SIDE_FILES
 from pixel_pipeline.training.base.model import BaseModel

@@ -7,7 +7,7 @@ import gc
 from pathlib import Path
 from time import monotonic
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.opening import digest_of_base, open_base
 from pixel_pipeline.training.checkpoints import CheckpointManifest, list_checkpoints

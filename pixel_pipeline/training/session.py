@@ -10,7 +10,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, Self
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.config import TrainingConfig

@@ -3,7 +3,7 @@
 from hashlib import file_digest
 from pathlib import Path
 
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.training.errors import TrainingDataError
 
 

@@ -22,7 +22,7 @@ from benchmarks import (
 from benchmarks.harness import BenchmarkError, Options
 from pixel_pipeline.conversations import tasks
 from pixel_pipeline.lake import embedded
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 
 SIZE = 100_000
 

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import data, harness, lake_ours, lake_peers, listing_server, object_server
 from benchmarks.harness import BenchmarkError, Figure, Options, Run, Worker
 from pixel_pipeline.lake import embedded
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables import Table
 
 KEYS = {"figure", "value", "unit", "peer", "peer_value", "ratio", "goal", "spread"}

@@ -16,7 +16,7 @@ from pixel_pipeline.conversations.budgets import (
 from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 
 STRICT = FamilyRule("c", "strict", "d", ConversionOptions(max_bad_share=0.01, max_bad_run=3))
 CONFIG = FamilyConfig(((re.compile("gdrive/raw/Strict/.*"), STRICT),))

@@ -22,9 +22,9 @@ from pixel_pipeline.conversations.family_work import TABLE_SCHEMA
 from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.conversations.task_results import TaskResult
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.errors import ObjectChangedError, ObjectNotFoundError
-from pixel_pipeline.lake.listing import list_raw
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectChangedError, ObjectNotFoundError
+from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline_tests.conversations.convert import lines, sharegpt
 

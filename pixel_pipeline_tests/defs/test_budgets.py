@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline_tests.conversations.convert import lines
 from pixel_pipeline_tests.defs.scenario import Scenario

@@ -15,8 +15,8 @@ import pytest
 
 from pixel_pipeline.lake import cache as module
 from pixel_pipeline.lake.cache import Cache, CachedCatalogue, CacheError, CacheFullError
-from pixel_pipeline.lake.errors import LakeUnreachableError
 from pixel_pipeline.lake.resolution import DatasetNotFoundError, resolve
+from pixel_pipeline.lake.s3.errors import LakeUnreachableError
 
 PLENTY = 10**9
 

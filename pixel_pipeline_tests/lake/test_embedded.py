@@ -16,7 +16,7 @@ import pytest
 
 from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.embedded import DiskFullError, EmbeddedServer, EmbeddedServerError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings
 
 RACERS = 6

@@ -26,8 +26,8 @@ from pixel_pipeline.lake.inventory import (
     touched_since,
     update_inventory,
 )
-from pixel_pipeline.lake.listing import INVENTORY_SCHEMA, list_raw
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, list_raw
 from pixel_pipeline.lake.table_vacuum import vacuum
 from pixel_pipeline.lake.tables import Table, TableMissingError, VersionGoneError
 from pixel_pipeline.settings import Settings

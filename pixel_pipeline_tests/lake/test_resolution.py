@@ -11,8 +11,7 @@ import pytest
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.errors import LakeAccessError
-from pixel_pipeline.lake.listing import list_raw
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.resolution import (
     AmbiguousDatasetError,
     BucketCatalogue,
@@ -23,7 +22,9 @@ from pixel_pipeline.lake.resolution import (
     resolve,
     shown,
 )
-from pixel_pipeline.lake.store import Bucket, Lake
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.errors import LakeAccessError
+from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.lake.tables import Table
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pixel_pipeline.lake import table_files
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.table_files import Layout, PartitionMismatchError, write_files
 
 SCHEMA = pa.schema(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import pyarrow as pa
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.table_schema import SchemaMismatchError, evolved, storable
 from pixel_pipeline.lake.tables import Table
 

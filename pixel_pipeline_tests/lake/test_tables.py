@@ -10,8 +10,8 @@ import pytest
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import table_files
-from pixel_pipeline.lake.errors import LakeWriteError, ObjectCorruptError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import LakeWriteError, ObjectCorruptError
 from pixel_pipeline.lake.table_files import PartitionMismatchError
 from pixel_pipeline.lake.table_log import files_of
 from pixel_pipeline.lake.table_schema import SchemaMismatchError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.environment import prepare_environment

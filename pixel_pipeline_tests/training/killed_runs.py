@@ -14,7 +14,7 @@ from time import monotonic, sleep
 
 import orjson
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.training import fit
 from pixel_pipeline.training.config import TrainingConfig

@@ -12,7 +12,7 @@ import orjson
 import pytest
 import torch
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import open_folder
 from pixel_pipeline.training.callbacks.interruption import Interruption

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from pixel_pipeline.cli import app
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.chat import Conversation
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.generate import Sampling, Speaker, open_speaker

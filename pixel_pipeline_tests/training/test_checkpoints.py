@@ -5,7 +5,7 @@ from time import sleep
 
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoints import (
     CheckpointRef,
     download,

@@ -7,7 +7,7 @@ import pytest
 
 from pixel_pipeline.code_version import code_version
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.errors import TrainingConfigError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest, read_shard
 from pixel_pipeline.training.curriculum import Curriculum
 from pixel_pipeline.training.data import ShardDataset, rows_by_family, training_loader

@@ -7,7 +7,7 @@ import sys
 import orjson
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, download
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.history import History

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.base_models import BaseModelCorruptError
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.add import add_base

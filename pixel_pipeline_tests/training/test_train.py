@@ -11,7 +11,7 @@ from safetensors import safe_open
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.callbacks.interruption import Interruption
 from pixel_pipeline.training.checkpoints import CheckpointRef, download, list_checkpoints
 from pixel_pipeline.training.config import TrainingConfig

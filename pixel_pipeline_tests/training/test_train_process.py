@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training import device
 from pixel_pipeline.training.checkpoints import CheckpointRef, download, list_checkpoints

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.base_models import BaseManifest, BaseModelCorruptError, prefix_of
 from pixel_pipeline.training.shard_cache import file_sha256
 

@@ -7,7 +7,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.sample.dialogue import multi_turn
 from pixel_pipeline.sample.layout import FILES
 from pixel_pipeline.sample.texts import themes

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import sys
 from typing import cast
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import current_manifest_key
 from pixel_pipeline.training.errors import PromotionError

@@ -5,7 +5,7 @@ from pathlib import Path
 import shutil
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef
 from pixel_pipeline.training.export.commands import export_checkpoint, verify_folder
 from pixel_pipeline.training.export.errors import ExportCorruptError

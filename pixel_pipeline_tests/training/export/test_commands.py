@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from pixel_pipeline.cli import app
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.base_models import BaseModelNotFoundError
 from pixel_pipeline.training.base.add import add_base
 from pixel_pipeline.training.base.opening import open_base

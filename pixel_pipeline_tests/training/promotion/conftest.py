@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 import torch
 from torch import Tensor
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.checkpoints import CheckpointRef, download, publish
 from pixel_pipeline.training.config import TrainingConfig

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from pixel_pipeline.definitions import defs
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoints import CheckpointRef
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.promotion.gates import GATES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoints import CheckpointRef, list_checkpoints, prune
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.errors import CheckpointNotFoundError, PromotionError

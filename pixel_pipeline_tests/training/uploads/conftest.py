@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
 from pixel_pipeline_tests.lake.conftest import connect, proxy, server  # noqa: F401
 

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoint_claim import RunClaim
 from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
 from pixel_pipeline.training.checkpoints import (

@@ -5,7 +5,7 @@ from typing import Any
 
 from obstore.store import S3Store
 
-from pixel_pipeline.lake.target import Target
+from pixel_pipeline.lake.s3.target import Target
 
 # Enough for a burst of 503; the libraries' default of three minutes leaves a user with a wrong endpoint in the dark.
 MAX_RETRIES = 8

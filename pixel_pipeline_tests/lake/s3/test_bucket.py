@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import ranged
-from pixel_pipeline.lake.errors import (
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3 import ranged
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.errors import (
     KeyNameError,
     ObjectChangedError,
     ObjectExistsError,
     ObjectNotFoundError,
 )
-from pixel_pipeline.lake.ranged import CHUNK_BYTES
-from pixel_pipeline.lake.store import Bucket, Lake
+from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES
 
 LARGE_BYTES = CHUNK_BYTES + 12_345
 SMALL_CHUNK_BYTES = 10_000

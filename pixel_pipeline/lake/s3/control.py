@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.errors import LakeUnreachableError
-from pixel_pipeline.lake.target import Target
+from pixel_pipeline.lake.s3.errors import LakeUnreachableError
+from pixel_pipeline.lake.s3.target import Target
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

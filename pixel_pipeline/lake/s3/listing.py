@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.control import control_client, controlled
-from pixel_pipeline.lake.errors import KeyNameError
-from pixel_pipeline.lake.object_keys import checked_key
-from pixel_pipeline.lake.ranged import bare_etag
-from pixel_pipeline.lake.store import Bucket, Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.control import control_client, controlled
+from pixel_pipeline.lake.s3.errors import KeyNameError
+from pixel_pipeline.lake.s3.object_keys import checked_key
+from pixel_pipeline.lake.s3.ranged import bare_etag
 
 INVENTORY_SCHEMA = pa.schema(
     [

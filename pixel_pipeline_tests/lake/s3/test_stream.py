@@ -11,17 +11,19 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.lake import client, embedded, stream
-from pixel_pipeline.lake.errors import (
+from pixel_pipeline.lake import embedded
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.resolution import BucketCatalogue
+from pixel_pipeline.lake.s3 import client, stream
+from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
+from pixel_pipeline.lake.s3.errors import (
     LakeAccessError,
     LakeUnreachableError,
     ObjectChangedError,
     ObjectCorruptError,
     ObjectNotFoundError,
 )
-from pixel_pipeline.lake.resolution import BucketCatalogue
-from pixel_pipeline.lake.store import Bucket, Lake, ObjectInfo
-from pixel_pipeline.lake.stream import ObjectStream, is_md5
+from pixel_pipeline.lake.s3.stream import ObjectStream, is_md5
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 

@@ -1,7 +1,7 @@
-"""The two buckets of the lake."""
+"""One bucket: its objects by key."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 import hashlib
@@ -10,17 +10,17 @@ import os
 from pathlib import Path
 import re
 import time
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, cast
 import uuid
 
 import obstore
 import orjson
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import client, embedded
-from pixel_pipeline.lake.client import object_store, table_options
-from pixel_pipeline.lake.conditional import PROBES, ConditionalWrites
-from pixel_pipeline.lake.errors import (
+from pixel_pipeline.lake.s3 import client
+from pixel_pipeline.lake.s3.client import object_store
+from pixel_pipeline.lake.s3.conditional import PROBES, ConditionalWrites
+from pixel_pipeline.lake.s3.errors import (
     LakeAccessError,
     LakeConflictError,
     LakeInterruptedError,
@@ -30,11 +30,10 @@ from pixel_pipeline.lake.errors import (
     ObjectExistsError,
     ObjectNotFoundError,
 )
-from pixel_pipeline.lake.object_keys import checked_key
-from pixel_pipeline.lake.ranged import CHUNK_BYTES, RangedReader, bare_etag
-from pixel_pipeline.lake.target import Target
-from pixel_pipeline.lake.translation import translated
-from pixel_pipeline.settings import Settings
+from pixel_pipeline.lake.s3.object_keys import checked_key
+from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES, RangedReader, bare_etag
+from pixel_pipeline.lake.s3.target import Target
+from pixel_pipeline.lake.s3.translation import translated
 
 # Of a write that collided or arrived damaged, or a request that broke off and that the library does not repeat.
 ATTEMPTS = 3
@@ -317,60 +316,3 @@ class Bucket:
     def translated(self, operation: str, key: str) -> AbstractContextManager[None]:
         """Errors of the S3 client inside the block, in our own words (`translation.py`)."""
         return translated(operation, key=key, bucket=self.name, target=self.target)
-
-
-@dataclass(frozen=True)
-class Lake:
-    """The data bucket, the checkpoint bucket, and the way in for table libraries."""
-
-    data: Bucket
-    checkpoints: Bucket
-    target: Target
-
-    @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Connect; with nothing configured, start the embedded server and create its buckets."""
-        target = Target.resolve(settings)
-        if target.ca_bundle is not None:
-            # delta-rs takes certificate authorities only from the environment of the process.
-            os.environ["SSL_CERT_FILE"] = str(target.ca_bundle)
-        # The embedded server is known, whatever the setting.
-        assumed = {"auto": None, "on": True, "off": False}[settings.conditional_writes]
-        conditional = ConditionalWrites(
-            home=settings.home, assumed=True if settings.uses_embedded_s3 else assumed
-        )
-        lake = cls(
-            data=Bucket(name=settings.bucket, target=target, conditional=conditional),
-            checkpoints=Bucket(name=settings.checkpoint_bucket, target=target, conditional=conditional),
-            target=target,
-        )
-        if settings.uses_embedded_s3:
-            for name in (settings.bucket, settings.checkpoint_bucket):
-                embedded.ensure_bucket(settings.home, name)
-        return lake
-
-    def check(self) -> None:
-        """Fail early and readably where a bucket cannot be listed."""
-        self.data.check()
-        self.checkpoints.check()
-
-    @property
-    def single_writer(self) -> bool:
-        """True where the store has no conditional writes (`conditional.py`). Asks it once in seven days."""
-        conditional = self.data.conditional
-        return conditional is not None and conditional.verdict(self.data) != "honoured"
-
-    def writing(self, table: str) -> AbstractContextManager[None]:
-        """To be held around reading a table's newest version and committing the next; not reentrant.
-
-        Does nothing where conditional writes make commits safe. In single-writer mode it waits for the other processes
-        of this machine that write the table.
-        """
-        conditional = self.data.conditional
-        if conditional is None or not self.single_writer:
-            return nullcontext()
-        return conditional.alone(self.data, table)
-
-    def storage_options(self) -> dict[str, str]:
-        """Options for delta-rs; they hold secrets and are never logged."""
-        return table_options(self.target)

@@ -7,7 +7,7 @@ import re
 from obstore import exceptions as s3_errors
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.errors import (
+from pixel_pipeline.lake.s3.errors import (
     KeyNameError,
     LakeAccessError,
     LakeBusyError,
@@ -21,7 +21,7 @@ from pixel_pipeline.lake.errors import (
     ObjectExistsError,
     ObjectNotFoundError,
 )
-from pixel_pipeline.lake.target import Target
+from pixel_pipeline.lake.s3.target import Target
 
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "AccountProblem"}
 EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 import pytest
 
 from benchmarks.listing_server import Listed, Pages, serving, synthetic
-from pixel_pipeline.lake import listing
-from pixel_pipeline.lake.control import control_client
-from pixel_pipeline.lake.listing import INVENTORY_SCHEMA, Listing, is_empty, list_raw
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3 import listing
+from pixel_pipeline.lake.s3.control import control_client
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, Listing, is_empty, list_raw
 from pixel_pipeline.settings import get_settings
 
 BYTES = b"one"

@@ -2,7 +2,7 @@
 
 import re
 
-from pixel_pipeline.lake.errors import KeyNameError
+from pixel_pipeline.lake.s3.errors import KeyNameError
 
 KEY_BYTES = 1024
 

@@ -15,10 +15,11 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from pixel_pipeline.lake import client, conditional, embedded
-from pixel_pipeline.lake.conditional import ask, race_creates, supports_conditional_create
-from pixel_pipeline.lake.errors import LakeAccessError, ObjectExistsError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake import embedded
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3 import client, conditional
+from pixel_pipeline.lake.s3.conditional import ask, race_creates, supports_conditional_create
+from pixel_pipeline.lake.s3.errors import LakeAccessError, ObjectExistsError
 from pixel_pipeline.lake.tables import Table
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy, without_conditions
@@ -180,7 +181,7 @@ def test_a_killed_writer_lets_go(ignoring: FaultProxy, connect: Callable[..., La
     lake = connect(ignoring.endpoint)
     holder = (
         "import sys\n"
-        "from pixel_pipeline.lake.store import Lake\n"
+        "from pixel_pipeline.lake.s3.bucket import Lake\n"
         "from pixel_pipeline.settings import get_settings\n"
         "with Lake.open(get_settings()).writing('table'):\n"
         "    print('holding', flush=True)\n"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import obstore
 
 if TYPE_CHECKING:
-    from pixel_pipeline.lake.store import Bucket
+    from pixel_pipeline.lake.s3.bucket import Bucket
 
 CHUNK_BYTES = 8 * 1024**2
 

@@ -21,10 +21,10 @@ import uuid
 
 import orjson
 
-from pixel_pipeline.lake.errors import LakeAccessError, LakeUnsupportedError, ObjectExistsError
+from pixel_pipeline.lake.s3.errors import LakeAccessError, LakeUnsupportedError, ObjectExistsError
 
 if TYPE_CHECKING:
-    from pixel_pipeline.lake.store import Bucket
+    from pixel_pipeline.lake.s3.bucket import Bucket
 
 PROBES = "_pixel/probe"
 # Servers are upgraded: what one does is asked again after this time.

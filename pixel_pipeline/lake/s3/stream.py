@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import obstore
 
-from pixel_pipeline.lake.errors import LakeBusyError, LakeInterruptedError, ObjectCorruptError
-from pixel_pipeline.lake.ranged import CHUNK_BYTES, pinned
-from pixel_pipeline.lake.store import Bucket, ObjectInfo
+from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
+from pixel_pipeline.lake.s3.errors import LakeBusyError, LakeInterruptedError, ObjectCorruptError
+from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES, pinned
 
 CHUNKS_AHEAD = 3
 # On top of the client's own retries, which go on at the byte reached.
