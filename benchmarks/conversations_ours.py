@@ -21,7 +21,7 @@ from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.tasks import Piece
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket
-from pixel_pipeline.lake.table_files import write_files
+from pixel_pipeline.lake.tables.files import write_files
 from pixel_pipeline.settings import get_settings
 
 Work = Callable[[], int]

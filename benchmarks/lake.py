@@ -37,7 +37,7 @@ from benchmarks.harness import (
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 
 LISTED_OBJECTS = 20_000
 MANY_OBJECTS = 1_000_000

@@ -72,7 +72,7 @@ def _inventory_and_rules() -> "tuple[pa.Table, FamilyConfig]":
     from pixel_pipeline.conversations.families import FamilyConfig
     from pixel_pipeline.lake import keys
     from pixel_pipeline.lake.lake import Lake
-    from pixel_pipeline.lake.tables import Table
+    from pixel_pipeline.lake.tables.table import Table
 
     settings = get_settings()
     config = FamilyConfig.load(settings.families_file)

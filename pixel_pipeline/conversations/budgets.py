@@ -18,7 +18,7 @@ from pixel_pipeline.conversations.families import FamilyConfig
 from pixel_pipeline.conversations.options import ConversionOptions
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 
 SMALL_RECORDS = 20
 SMALL_BYTES = 1 << 20

@@ -23,7 +23,7 @@ from pixel_pipeline.conversations.task_results import (
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import Memo, fingerprint
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 
 
 @dataclass(frozen=True)

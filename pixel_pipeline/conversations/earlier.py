@@ -21,7 +21,7 @@ from pixel_pipeline.conversations.tasks import Earlier, Place, Task
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 
 # Of a place.
 _WITHOUT_OPTIONS = 4

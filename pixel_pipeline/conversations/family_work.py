@@ -19,7 +19,7 @@ from pixel_pipeline.conversations.task_results import PART, TaskResult, forget_r
 from pixel_pipeline.conversations.task_run import run_task
 from pixel_pipeline.conversations.tasks import Piece, Task, plan
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 
 TABLE_SCHEMA = CONVERSATION_SCHEMA.append(pa.field(PART, pa.string(), nullable=False))
 """Columns of a canonical table: those of a conversation, and the task that made the row."""

@@ -17,7 +17,7 @@ from pixel_pipeline.conversations.refused import REST
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 
 # All but the raw bytes, which are read for one record alone.
 _COLUMNS = ["family", "source_key", "etag", "member", "position_kind", "position", "error_class", "reason"]

@@ -30,7 +30,7 @@ from pixel_pipeline.conversations.tasks import Earlier, Piece, Task
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.stream import ObjectStream, StreamReader
-from pixel_pipeline.lake.table_files import Part, write_files
+from pixel_pipeline.lake.tables.files import Part, write_files
 from pixel_pipeline.settings import Settings, get_settings
 
 AHEAD = 4

@@ -42,7 +42,7 @@ from pixel_pipeline.lake.s3.errors import ObjectCorruptError
 from pixel_pipeline.lake.s3.listing import list_prefixes
 from pixel_pipeline.lake.s3.ranged import RangedReader
 from pixel_pipeline.lake.s3.stream import ObjectStream, Verify
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import Settings, get_settings
 
 # Loading whole is for what fits into memory several times.

@@ -20,7 +20,7 @@ from pixel_pipeline.lake.s3.errors import KeyNameError, ObjectNotFoundError
 from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.lake.s3.object_keys import KEY_BYTES, checked_key
 from pixel_pipeline.lake.s3.ranged import bare_etag
-from pixel_pipeline.lake.tables import Table, TableMissingError
+from pixel_pipeline.lake.tables.table import Table, TableMissingError
 
 # First folders of the lake: a name that begins with one is a whole key.
 ROOTS = {"gdrive", keys.ACQUIRED, keys.CURATED, keys.TOKENS, "config", "final_dataset", "exports", "_pixel"}

@@ -16,7 +16,7 @@ from pixel_pipeline.curation.curate import curated_batches, decide
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import Memo, fingerprint
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.tokens.build import TokenConfig, build_shards
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key

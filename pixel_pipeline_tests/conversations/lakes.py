@@ -6,7 +6,7 @@ from pixel_pipeline.conversations.families import FamilyConfig
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.listing import list_raw
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 
 
 def convert_all(lake: Lake, config: FamilyConfig | None = None) -> None:

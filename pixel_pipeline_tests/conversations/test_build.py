@@ -25,7 +25,7 @@ from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectChangedError, ObjectNotFoundError
 from pixel_pipeline.lake.s3.listing import list_raw
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline_tests.conversations.convert import lines, sharegpt
 
 CALM = "gdrive/raw/Calm"

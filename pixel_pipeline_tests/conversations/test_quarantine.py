@@ -24,7 +24,7 @@ from pixel_pipeline.conversations.refused import OWN_ROWS, REST
 from pixel_pipeline.conversations.schema import QUARANTINE_SCHEMA
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline_tests.conversations.convert import lines, sharegpt
 from pixel_pipeline_tests.conversations.lakes import convert_all

@@ -28,8 +28,8 @@ from pixel_pipeline.lake.inventory import (
 )
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, list_raw
-from pixel_pipeline.lake.table_vacuum import vacuum
-from pixel_pipeline.lake.tables import Table, TableMissingError, VersionGoneError
+from pixel_pipeline.lake.tables.table import Table, TableMissingError, VersionGoneError
+from pixel_pipeline.lake.tables.vacuum import vacuum
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 

@@ -34,7 +34,7 @@ from pixel_pipeline.lake.resolution import DatasetNameError, DatasetNotFoundErro
 from pixel_pipeline.lake.s3 import stream
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.errors import ObjectChangedError, ObjectCorruptError
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 from pixel_pipeline_tests.lake.test_compression import zstd

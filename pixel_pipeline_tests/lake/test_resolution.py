@@ -25,7 +25,7 @@ from pixel_pipeline.lake.resolution import (
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.errors import LakeAccessError
 from pixel_pipeline.lake.s3.listing import list_raw
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 
 
 def put(lake: Lake, *names: str) -> None:

@@ -30,7 +30,7 @@ from pixel_pipeline.lake.s3.errors import (
     ObjectExistsError,
 )
 from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline_tests.faults import Fault, FaultProxy, make_authority
 
 WRONG_SECRET = "plantedWrongSecret0123456789abcdef"

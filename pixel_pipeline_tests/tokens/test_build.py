@@ -21,7 +21,7 @@ from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.errors import LakeWriteError
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.registry import dataset_registry
 from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelNotFoundError
 from pixel_pipeline.tokens import build

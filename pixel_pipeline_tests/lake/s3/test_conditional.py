@@ -20,7 +20,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3 import client, conditional
 from pixel_pipeline.lake.s3.conditional import ask, race_creates, supports_conditional_create
 from pixel_pipeline.lake.s3.errors import LakeAccessError, ObjectExistsError
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy, without_conditions
 

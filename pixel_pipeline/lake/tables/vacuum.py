@@ -6,8 +6,8 @@ from datetime import timedelta
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.table_log import files_of
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.log import files_of
+from pixel_pipeline.lake.tables.table import Table
 
 VACUUM_AGE = timedelta(days=7)
 # Readers and writers that take longer than this would lose files under their hands.

@@ -20,7 +20,7 @@ import pyarrow as pa
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import LakeWriteError, ObjectNotFoundError
-from pixel_pipeline.lake.table_mirror import mirrored_log
+from pixel_pipeline.lake.tables.mirror import mirrored_log
 
 MAX_CONFLICTS = 50
 MAX_FAILURES = 3

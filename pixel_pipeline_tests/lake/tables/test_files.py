@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixel_pipeline.lake import table_files
 from pixel_pipeline.lake.s3.bucket import Bucket
-from pixel_pipeline.lake.table_files import Layout, PartitionMismatchError, write_files
+from pixel_pipeline.lake.tables import files as table_files
+from pixel_pipeline.lake.tables.files import Layout, PartitionMismatchError, write_files
 
 SCHEMA = pa.schema(
     [

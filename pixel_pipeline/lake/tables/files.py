@@ -25,7 +25,7 @@ import xxhash
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.s3.bucket import Bucket
-from pixel_pipeline.lake.table_schema import SchemaMismatchError
+from pixel_pipeline.lake.tables.schema import SchemaMismatchError
 
 # A file is closed once it holds so many bytes, a row group once its values have so many uncompressed.
 FILE_BYTES = 64 * 1024**2

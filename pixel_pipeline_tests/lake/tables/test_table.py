@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import table_files
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import LakeWriteError, ObjectCorruptError
-from pixel_pipeline.lake.table_files import PartitionMismatchError
-from pixel_pipeline.lake.table_log import files_of
-from pixel_pipeline.lake.table_schema import SchemaMismatchError
-from pixel_pipeline.lake.tables import Table, TableMissingError, VersionGoneError
+from pixel_pipeline.lake.tables import files as table_files
+from pixel_pipeline.lake.tables.files import PartitionMismatchError
+from pixel_pipeline.lake.tables.log import files_of
+from pixel_pipeline.lake.tables.schema import SchemaMismatchError
+from pixel_pipeline.lake.tables.table import Table, TableMissingError, VersionGoneError
 
 SCHEMA = pa.schema([pa.field("part", pa.string(), nullable=False), pa.field("n", pa.int64(), nullable=False)])
 

@@ -15,10 +15,16 @@ import pyarrow.dataset as ds
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectCorruptError
-from pixel_pipeline.lake.table_files import Layout, write_files
-from pixel_pipeline.lake.table_log import Change, TableLog, TableMissingError, VersionGoneError, files_of
-from pixel_pipeline.lake.table_reading import TableFile, dataset_of, in_partition
-from pixel_pipeline.lake.table_schema import SchemaMismatchError, evolved, storable
+from pixel_pipeline.lake.tables.files import Layout, write_files
+from pixel_pipeline.lake.tables.log import (
+    Change,
+    TableLog,
+    TableMissingError,
+    VersionGoneError,
+    files_of,
+)
+from pixel_pipeline.lake.tables.reading import TableFile, dataset_of, in_partition
+from pixel_pipeline.lake.tables.schema import SchemaMismatchError, evolved, storable
 
 __all__ = ["Commit", "Table", "TableMissingError", "Totals", "VersionGoneError"]
 

@@ -12,9 +12,9 @@ from pixel_pipeline.cli import app
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.table_log import files_of
-from pixel_pipeline.lake.table_vacuum import vacuum, vacuum_all
-from pixel_pipeline.lake.tables import Table, VersionGoneError
+from pixel_pipeline.lake.tables.log import files_of
+from pixel_pipeline.lake.tables.table import Table, VersionGoneError
+from pixel_pipeline.lake.tables.vacuum import vacuum, vacuum_all
 
 NONE = timedelta(0)
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.table_schema import SchemaMismatchError, evolved, storable
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.schema import SchemaMismatchError, evolved, storable
+from pixel_pipeline.lake.tables.table import Table
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEPT: dict[str, pa.Array] = {
