@@ -86,8 +86,8 @@ def detect(
 
 def _open(name: str, settings: Settings) -> _Subject:
     from pixel_pipeline.lake import keys
-    from pixel_pipeline.lake.loader import S3DatasetLoader
-    from pixel_pipeline.lake.resolution import local_path
+    from pixel_pipeline.lake.loader.loader import S3DatasetLoader
+    from pixel_pipeline.lake.loader.resolution import local_path
 
     if Path(name).expanduser().is_dir():
         raise PixelError(f"{name} is a folder.", hint="Give one of its files.")

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.probing import Finding, Probe, fail, ok, skip, warn
+from pixel_pipeline.lake.doctor.probing import Finding, Probe, fail, ok, skip, warn
 from pixel_pipeline.settings import Settings
 
 PACKAGES = ("dagster", "obstore", "deltalake", "pyarrow", "boto3")

@@ -17,7 +17,7 @@ from pixel_pipeline.conversations.containers import csv_table, json_array
 from pixel_pipeline.conversations.containers.opened import Opening
 from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.tasks import Piece
-from pixel_pipeline.lake.json_elements import JsonStructureError, json_elements
+from pixel_pipeline.lake.loader.json_elements import JsonStructureError, json_elements
 
 WINDOW_BYTES = 256 << 10
 # Where no cut is found in so many bytes, none is made.

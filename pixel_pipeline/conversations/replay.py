@@ -18,7 +18,7 @@ from pixel_pipeline.conversations.quarantine import Wanted
 from pixel_pipeline.conversations.records import MAX_RECORD_BYTES
 from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.tasks import Piece
-from pixel_pipeline.lake.json_elements import json_elements
+from pixel_pipeline.lake.loader.json_elements import json_elements
 from pixel_pipeline.lake.s3.bucket import Bucket
 
 WINDOW_BYTES = 64 << 10

@@ -25,7 +25,7 @@ from pixel_pipeline.conversations.records import (
     Record,
     looked_at,
 )
-from pixel_pipeline.lake.json_elements import Element
+from pixel_pipeline.lake.loader.json_elements import Element
 
 NAME = "json_array"
 POSITION_KIND = "byte"

@@ -20,7 +20,7 @@ from pixel_pipeline.conversations.records import (
     Record,
     RecordError,
 )
-from pixel_pipeline.lake.json_elements import Element, JsonStructureError, json_elements
+from pixel_pipeline.lake.loader.json_elements import Element, JsonStructureError, json_elements
 
 LOOKED_AT = 50
 WINDOW_BYTES = 16 << 20

@@ -4,7 +4,7 @@ import json
 import re
 from typing import NamedTuple
 
-from pixel_pipeline.lake.json_elements import Element
+from pixel_pipeline.lake.loader.json_elements import Element
 
 _FIRST_KEY = re.compile(r'[\s,\]}\[]*+\{[ \t\r\n]*("(?:[^"\\\n]|\\.)*+")[ \t\r\n]*:')
 _ANY = r"(?<=[,\n\[])[ \t]*\{"

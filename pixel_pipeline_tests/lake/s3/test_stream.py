@@ -13,7 +13,7 @@ import pytest
 
 from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.resolution import BucketCatalogue
+from pixel_pipeline.lake.loader.resolution import BucketCatalogue
 from pixel_pipeline.lake.s3 import client, stream
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.errors import (

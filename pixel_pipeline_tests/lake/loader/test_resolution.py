@@ -12,7 +12,7 @@ import pytest
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.resolution import (
+from pixel_pipeline.lake.loader.resolution import (
     AmbiguousDatasetError,
     BucketCatalogue,
     DatasetNameError,

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 
-from pixel_pipeline.lake import access_probes, bucket_probes
-from pixel_pipeline.lake.access import Access
-from pixel_pipeline.lake.probing import Finding, Probe
+from pixel_pipeline.lake.doctor import access_probes, bucket_probes
+from pixel_pipeline.lake.doctor.access import Access
+from pixel_pipeline.lake.doctor.probing import Finding, Probe
 
 
 def lake_probes(access: Access) -> list[Probe]:

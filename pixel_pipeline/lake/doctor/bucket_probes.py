@@ -11,8 +11,8 @@ import os
 from typing import TYPE_CHECKING
 import uuid
 
-from pixel_pipeline.lake.access import Access
-from pixel_pipeline.lake.probing import Finding, fail, ok, warn
+from pixel_pipeline.lake.doctor.access import Access
+from pixel_pipeline.lake.doctor.probing import Finding, fail, ok, warn
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.conditional import PROBES, Verdict, race_creates
 from pixel_pipeline.lake.s3.control import ControlError

@@ -11,10 +11,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.lake import json_elements as module
-from pixel_pipeline.lake.json_elements import JsonElements, JsonStructureError, json_elements
-from pixel_pipeline.lake.json_records import JsonRecordError
-from pixel_pipeline_tests.lake.test_json_lines import chunked
+from pixel_pipeline.lake.loader import json_elements as module
+from pixel_pipeline.lake.loader.json_elements import JsonElements, JsonStructureError, json_elements
+from pixel_pipeline.lake.loader.json_records import JsonRecordError
+from pixel_pipeline_tests.lake.loader.test_json_lines import chunked
 
 TEXT = st.text() | st.text(alphabet='"\\[]{},:\n é🙂')
 VALUES = st.recursive(

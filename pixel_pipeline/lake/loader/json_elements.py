@@ -14,8 +14,8 @@ import numpy as np
 import orjson
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.compression import blocks
-from pixel_pipeline.lake.json_records import (
+from pixel_pipeline.lake.loader.compression import blocks
+from pixel_pipeline.lake.loader.json_records import (
     BYTE_ORDER_MARK,
     MAX_RECORD_BYTES,
     BadJsonError,

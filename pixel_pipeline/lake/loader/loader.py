@@ -15,19 +15,19 @@ import pyarrow.dataset as ds
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.cache import Cache, CachedCatalogue, CacheError, CacheFullError
-from pixel_pipeline.lake.compression import MAGIC_BYTES, decompressed, is_compressed
-from pixel_pipeline.lake.json_elements import JsonElements
-from pixel_pipeline.lake.json_lines import JsonLines
-from pixel_pipeline.lake.json_records import (
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.loader.cache import Cache, CachedCatalogue, CacheError, CacheFullError
+from pixel_pipeline.lake.loader.compression import MAGIC_BYTES, decompressed, is_compressed
+from pixel_pipeline.lake.loader.json_elements import JsonElements
+from pixel_pipeline.lake.loader.json_lines import JsonLines
+from pixel_pipeline.lake.loader.json_records import (
     BYTE_ORDER_MARK,
     MAX_RECORD_BYTES,
     BadJsonError,
     OnError,
     parse_again,
 )
-from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.resolution import (
+from pixel_pipeline.lake.loader.resolution import (
     BucketCatalogue,
     Catalogue,
     DatasetNameError,

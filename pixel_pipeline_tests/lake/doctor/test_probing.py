@@ -4,7 +4,7 @@ import threading
 from typing import NoReturn
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.probing import Finding, Probe, examine, fail, ok, warn
+from pixel_pipeline.lake.doctor.probing import Finding, Probe, examine, fail, ok, warn
 
 
 def findings(*probes: Probe) -> dict[str, Finding]:

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from pixel_pipeline.lake.compression import BLOCK_BYTES, blocks
-from pixel_pipeline.lake.json_records import (
+from pixel_pipeline.lake.loader.compression import BLOCK_BYTES, blocks
+from pixel_pipeline.lake.loader.json_records import (
     BYTE_ORDER_MARK,
     MAX_RECORD_BYTES,
     BadJsonError,

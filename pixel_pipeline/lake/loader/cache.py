@@ -23,7 +23,7 @@ import xxhash
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.resolution import Location
+from pixel_pipeline.lake.loader.resolution import Location
 from pixel_pipeline.lake.s3.bucket import ObjectInfo
 
 BLOCK_BYTES = 1024**2

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.errors import SettingsError
-from pixel_pipeline.lake.json_lines import JsonLines
-from pixel_pipeline.lake.json_records import BadRecord, JsonRecordError
+from pixel_pipeline.lake.loader.json_lines import JsonLines
+from pixel_pipeline.lake.loader.json_records import BadRecord, JsonRecordError
 
 SECRET = b"planted words"
 MARK = b"\xef\xbb\xbf"
@@ -173,7 +173,7 @@ def test_an_error_of_the_function_ends_the_reading() -> None:
 
 
 def test_collected_errors_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixel_pipeline.lake.json_records.MAX_COLLECTED", 3)
+    monkeypatch.setattr("pixel_pipeline.lake.loader.json_records.MAX_COLLECTED", 3)
     found = lines(b"x\n" * 10, on_error="collect")
     assert [*found] == []
     assert (len(found.errors), found.skipped) == (3, 10)

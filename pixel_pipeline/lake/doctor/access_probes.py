@@ -5,8 +5,8 @@ import socket
 import ssl
 from typing import Any
 
-from pixel_pipeline.lake.access import Access
-from pixel_pipeline.lake.probing import Finding, fail, ok, skip, warn
+from pixel_pipeline.lake.doctor.access import Access
+from pixel_pipeline.lake.doctor.probing import Finding, fail, ok, skip, warn
 from pixel_pipeline.lake.s3.control import CONNECT_SECONDS, ControlError
 
 CERTIFICATE_DAYS = 14

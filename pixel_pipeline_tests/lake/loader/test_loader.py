@@ -24,20 +24,24 @@ import pytest
 import pixel_pipeline
 from pixel_pipeline import S3DatasetLoader, get_s3_dataset_path, load_dataset_from_s3
 from pixel_pipeline.lake import embedded
-from pixel_pipeline.lake import loader as module
-from pixel_pipeline.lake.cache import Cache
-from pixel_pipeline.lake.json_elements import JsonStructureError
-from pixel_pipeline.lake.json_records import JsonRecordError
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.loader import DatasetFormatError, DatasetTooLargeError, ForkedProcessError
-from pixel_pipeline.lake.resolution import DatasetNameError, DatasetNotFoundError
+from pixel_pipeline.lake.loader import loader as module
+from pixel_pipeline.lake.loader.cache import Cache
+from pixel_pipeline.lake.loader.json_elements import JsonStructureError
+from pixel_pipeline.lake.loader.json_records import JsonRecordError
+from pixel_pipeline.lake.loader.loader import (
+    DatasetFormatError,
+    DatasetTooLargeError,
+    ForkedProcessError,
+)
+from pixel_pipeline.lake.loader.resolution import DatasetNameError, DatasetNotFoundError
 from pixel_pipeline.lake.s3 import stream
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.errors import ObjectChangedError, ObjectCorruptError
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy
-from pixel_pipeline_tests.lake.test_compression import zstd
+from pixel_pipeline_tests.lake.loader.test_compression import zstd
 
 ROWS: list[dict[str, Any]] = [{"id": number, "text": f"größe {number}"} for number in range(2000)]
 LINES = b"".join(orjson.dumps(row) + b"\n" for row in ROWS)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 import pyarrow as pa
 import pytest
 
-from pixel_pipeline.lake.compression import CompressedDataError, decompressed
-from pixel_pipeline_tests.lake.test_json_lines import chunked
+from pixel_pipeline.lake.loader.compression import CompressedDataError, decompressed
+from pixel_pipeline_tests.lake.loader.test_json_lines import chunked
 
 
 def zstd(data: bytes) -> bytes:

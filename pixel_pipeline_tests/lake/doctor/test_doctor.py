@@ -7,12 +7,13 @@ from pathlib import Path
 from botocore.stub import Stubber
 import pytest
 
-from pixel_pipeline.lake import access as access_module
-from pixel_pipeline.lake import access_probes, bucket_probes, embedded
-from pixel_pipeline.lake.access import Access
-from pixel_pipeline.lake.doctor import lake_probes
+from pixel_pipeline.lake import embedded
+from pixel_pipeline.lake.doctor import access as access_module
+from pixel_pipeline.lake.doctor import access_probes, bucket_probes
+from pixel_pipeline.lake.doctor.access import Access
+from pixel_pipeline.lake.doctor.doctor import lake_probes
+from pixel_pipeline.lake.doctor.probing import Finding, examine
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.probing import Finding, examine
 from pixel_pipeline.lake.s3.conditional import PROBES
 from pixel_pipeline.settings import Settings, get_settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy, make_authority, without_conditions

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from pixel_pipeline.lake import cache as module
-from pixel_pipeline.lake.cache import Cache, CachedCatalogue, CacheError, CacheFullError
-from pixel_pipeline.lake.resolution import DatasetNotFoundError, resolve
+from pixel_pipeline.lake.loader import cache as module
+from pixel_pipeline.lake.loader.cache import Cache, CachedCatalogue, CacheError, CacheFullError
+from pixel_pipeline.lake.loader.resolution import DatasetNotFoundError, resolve
 from pixel_pipeline.lake.s3.errors import LakeUnreachableError
 
 PLENTY = 10**9
