@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from pixel_pipeline.lake import embedded
-from pixel_pipeline.lake.embedded import DiskFullError, EmbeddedServer, EmbeddedServerError
+from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake.embedded.server import DiskFullError, EmbeddedServer, EmbeddedServerError
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings
 
