@@ -16,8 +16,8 @@ from pixel_pipeline.compute.local import LocalExecutor
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.conversion import LedgerEntry, convert_object
 from pixel_pipeline.conversations.cutting import cut
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.tasks import Piece
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket

@@ -50,7 +50,7 @@ def detect(
     """What a file is taken for and why, and what its first records would become. Writes nothing, shows no text of it."""
     from pixel_pipeline.conversations.explanation import explain
     from pixel_pipeline.conversations.families import FamilyConfig
-    from pixel_pipeline.conversations.source import SourceObject
+    from pixel_pipeline.conversations.model.source import SourceObject
 
     settings = get_settings()
     config = FamilyConfig.load(settings.families_file)

@@ -10,21 +10,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pixel_pipeline.conversations import metadata
-from pixel_pipeline.conversations.columns import Flags, Ints, Texts, blank, dirty, texts_of
 from pixel_pipeline.conversations.formats.thoughts import thinking
-from pixel_pipeline.conversations.identity import ROLE_CODES, content_hashes, record_id
 from pixel_pipeline.conversations.ledger import LedgerEntry
-from pixel_pipeline.conversations.options import ConversionOptions
-from pixel_pipeline.conversations.records import Record, RecordError
-from pixel_pipeline.conversations.refused import Refused
-from pixel_pipeline.conversations.schema import (
+from pixel_pipeline.conversations.model.columns import Flags, Ints, Texts, blank, dirty, texts_of
+from pixel_pipeline.conversations.model.identity import ROLE_CODES, content_hashes, record_id
+from pixel_pipeline.conversations.model.options import ConversionOptions
+from pixel_pipeline.conversations.model.records import Record, RecordError
+from pixel_pipeline.conversations.model.schema import (
     CONVERSATION_SCHEMA,
     MESSAGE_TYPE,
     MESSAGES_TYPE,
     SOURCE_TYPE,
     TAGS_TYPE,
 )
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.source import SourceObject
+from pixel_pipeline.conversations.refused import Refused
 from pixel_pipeline.conversations.text import clean
 from pixel_pipeline.conversations.validation import validated
 

@@ -13,9 +13,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.bad_runs import BadRuns
 from pixel_pipeline.conversations.families import FamilyConfig
-from pixel_pipeline.conversations.options import ConversionOptions
+from pixel_pipeline.conversations.model.bad_runs import BadRuns
+from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table

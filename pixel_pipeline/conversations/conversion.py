@@ -9,7 +9,6 @@ from pixel_pipeline.conversations import metadata
 from pixel_pipeline.conversations.batch import BatchBuilder, Conversation, ConvertedBatch
 from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.code_version import CODE_VERSION
-from pixel_pipeline.conversations.columns import Ints
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
 from pixel_pipeline.conversations.containers.openings import open_range
@@ -20,8 +19,9 @@ from pixel_pipeline.conversations.formats.fields import describe_keys
 from pixel_pipeline.conversations.lanes import Lanes
 from pixel_pipeline.conversations.lanes.shape import Lane
 from pixel_pipeline.conversations.ledger import LedgerEntry
-from pixel_pipeline.conversations.records import Block, Fault, ObjectError, Record, RecordError
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.columns import Ints
+from pixel_pipeline.conversations.model.records import Block, Fault, ObjectError, Record, RecordError
+from pixel_pipeline.conversations.model.source import SourceObject
 
 __all__ = ["CODE_VERSION", "Conversion", "ConvertedBatch", "LedgerEntry", "convert_object"]
 

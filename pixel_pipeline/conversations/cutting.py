@@ -15,7 +15,7 @@ import orjson
 from pixel_pipeline.conversations import tasks
 from pixel_pipeline.conversations.containers import csv_table, json_array
 from pixel_pipeline.conversations.containers.opened import Opening
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.tasks import Piece
 from pixel_pipeline.lake.loader.json_elements import JsonStructureError, json_elements
 

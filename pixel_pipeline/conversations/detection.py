@@ -9,7 +9,7 @@ import orjson
 
 from pixel_pipeline.conversations.containers.opened import Opened
 from pixel_pipeline.conversations.formats.fields import nameable_keys
-from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
+from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
 
 SAMPLE_RECORDS = 200
 MIXED_SHARE = 0.05

@@ -16,9 +16,16 @@ from pixel_pipeline.conversations.containers.opened import Evidence, Opened
 from pixel_pipeline.conversations.conversion import convert_object
 from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED, Detection
 from pixel_pipeline.conversations.formats import FORMATS, find_format
-from pixel_pipeline.conversations.records import Block, Fault, Item, ObjectError, Record, RecordError
+from pixel_pipeline.conversations.model.records import (
+    Block,
+    Fault,
+    Item,
+    ObjectError,
+    Record,
+    RecordError,
+)
+from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.shapes import OTHERS, shapes_of, speakers_of
-from pixel_pipeline.conversations.source import SourceObject
 
 MAX_MEMBERS = 50
 MAX_REASONS = 5

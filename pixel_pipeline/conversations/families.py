@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import xxhash
 import yaml
 
-from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
+from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
 from pixel_pipeline.conversations.rule_options import FamilyConfigError, parse_options
 
 __all__ = [

@@ -11,10 +11,10 @@ from pixel_pipeline.compute.executor import Executor
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.cutting import cut
 from pixel_pipeline.conversations.earlier import adopted, with_earlier
+from pixel_pipeline.conversations.model.records import ObjectError
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.quarantine import Wanted
-from pixel_pipeline.conversations.records import ObjectError
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
-from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.task_results import PART, TaskResult, forget_results, kept_results
 from pixel_pipeline.conversations.task_run import run_task
 from pixel_pipeline.conversations.tasks import Piece, Task, plan

@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from pixel_pipeline.conversations.bad_runs import BadRuns
 from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.detection import Detection, merged_detection
-from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.bad_runs import BadRuns
+from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA
+from pixel_pipeline.conversations.model.source import SourceObject
 
 _SUMS = ("records_in", "records_out", "quarantined", "unlisted")
 _COUNTS = ("formats", "errors", "dropped", "repaired")

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pixel_pipeline.conversations.records import RecordError
+from pixel_pipeline.conversations.model.records import RecordError
 
 # orjson writes 254 levels; what is nested deeper is hostile or broken.
 _MAX_DEPTH = 200

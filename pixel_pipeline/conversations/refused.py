@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pixel_pipeline.conversations.bad_runs import BadRuns
 from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.ledger import LedgerEntry
-from pixel_pipeline.conversations.records import RecordError
-from pixel_pipeline.conversations.schema import QUARANTINE_RAW_BYTES, QUARANTINE_SCHEMA
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.bad_runs import BadRuns
+from pixel_pipeline.conversations.model.records import RecordError
+from pixel_pipeline.conversations.model.schema import QUARANTINE_RAW_BYTES, QUARANTINE_SCHEMA
+from pixel_pipeline.conversations.model.source import SourceObject
 
 OWN_ROWS = 200
 """So many bad records of an object, or of a byte range of a large one, have rows of their own even beyond the budget."""

@@ -9,14 +9,14 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.bad_runs import BadRuns
 from pixel_pipeline.conversations.containers import csv_table, json_array, open_container
 from pixel_pipeline.conversations.containers.opened import Opening
 from pixel_pipeline.conversations.conversion import UnalignedRange, convert_object
 from pixel_pipeline.conversations.ledger import json_counts
+from pixel_pipeline.conversations.model.bad_runs import BadRuns
+from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.quarantine import Wanted
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.tasks import Piece
 from pixel_pipeline.lake.loader.json_elements import json_elements
 from pixel_pipeline.lake.s3.bucket import Bucket

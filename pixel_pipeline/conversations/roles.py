@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 import re
 
-from pixel_pipeline.conversations.records import RecordError
+from pixel_pipeline.conversations.model.records import RecordError
 
 _SPELLINGS = {
     "system": "system developer sys 系统 系统提示",

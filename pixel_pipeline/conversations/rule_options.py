@@ -6,7 +6,7 @@ from typing import Any
 
 from pixel_pipeline.conversations.containers import CONTAINERS
 from pixel_pipeline.conversations.formats import FORMATS
-from pixel_pipeline.conversations.options import ConversionOptions
+from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.errors import PixelError
 
 

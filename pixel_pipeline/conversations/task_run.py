@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from pixel_pipeline.conversations.batch import repeated
 from pixel_pipeline.conversations.conversion import UnalignedRange, convert_object
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
+from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.replay import Outcome, replayed
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
-from pixel_pipeline.conversations.source import SourceObject
 from pixel_pipeline.conversations.task_results import (
     PART,
     DataFile,

@@ -10,7 +10,7 @@ from pixel_pipeline.conversations.legacy_encodings import (
     western_encoding,
 )
 from pixel_pipeline.conversations.markup import without_markup, without_mojibake
-from pixel_pipeline.conversations.records import RecordError
+from pixel_pipeline.conversations.model.records import RecordError
 
 SAMPLE_BYTES = 4 << 20
 """The encoding is decided on this much of an object."""

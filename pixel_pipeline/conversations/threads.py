@@ -12,7 +12,7 @@ from typing import Any
 from pixel_pipeline.conversations.bundles import THREAD, link_keys
 from pixel_pipeline.conversations.formats import find_format
 from pixel_pipeline.conversations.formats.fields import first_key, key_names
-from pixel_pipeline.conversations.records import Block, Fault, Item, Record, looked_at
+from pixel_pipeline.conversations.model.records import Block, Fault, Item, Record, looked_at
 
 LOOKED_AT = 20
 MAX_PENDING = 64 << 20

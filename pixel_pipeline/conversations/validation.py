@@ -1,7 +1,7 @@
 """What makes turns a conversation one can train on."""
 
-from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
-from pixel_pipeline.conversations.records import Message, RecordError
+from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
+from pixel_pipeline.conversations.model.records import Message, RecordError
 
 
 def validated(

@@ -10,8 +10,8 @@ import xxhash
 
 from pixel_pipeline.conversations.conversion import convert_object
 from pixel_pipeline.conversations.families import FamilyConfig
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.curation.curate import curated_batches, decide
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake

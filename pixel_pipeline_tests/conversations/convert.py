@@ -10,15 +10,15 @@ import pyarrow as pa
 
 from pixel_pipeline.conversations.conversion import convert_object
 from pixel_pipeline.conversations.ledger import LedgerEntry, ledger_table
-from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
-from pixel_pipeline.conversations.records import Block, Fault, Item, Record
-from pixel_pipeline.conversations.schema import (
+from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
+from pixel_pipeline.conversations.model.records import Block, Fault, Item, Record
+from pixel_pipeline.conversations.model.schema import (
     CONVERSATION_SCHEMA,
     LEDGER_SCHEMA,
     QUARANTINE_RAW_BYTES,
     QUARANTINE_SCHEMA,
 )
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.source import SourceObject
 
 
 class Converted(NamedTuple):

@@ -14,8 +14,8 @@ from pixel_pipeline.conversations.budgets import (
     find_beyond_budget,
 )
 from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
-from pixel_pipeline.conversations.options import ConversionOptions
-from pixel_pipeline.conversations.schema import LEDGER_SCHEMA
+from pixel_pipeline.conversations.model.options import ConversionOptions
+from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA
 from pixel_pipeline.lake.lake import Lake
 
 STRICT = FamilyRule("c", "strict", "d", ConversionOptions(max_bad_share=0.01, max_bad_run=3))

@@ -19,7 +19,7 @@ from pixel_pipeline.conversations.build import (
 )
 from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.family_work import TABLE_SCHEMA
-from pixel_pipeline.conversations.options import ConversionOptions
+from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.task_results import TaskResult
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake

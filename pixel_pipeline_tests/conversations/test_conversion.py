@@ -5,8 +5,8 @@ import pytest
 
 from pixel_pipeline.conversations import conversion as conversion_module
 from pixel_pipeline.conversations.conversion import convert_object
-from pixel_pipeline.conversations.identity import record_id
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.identity import record_id
+from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
 
 SOURCE = SourceObject(

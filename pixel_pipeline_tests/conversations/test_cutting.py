@@ -16,8 +16,8 @@ from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.conversion import UnalignedRange, convert_object
 from pixel_pipeline.conversations.cutting import cut
 from pixel_pipeline.conversations.ledger import merged_rows
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
+from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.tasks import Piece
 
 # What makes cuts hard: quotes, separators and brackets within texts, line ends, letters of several bytes.

@@ -14,7 +14,7 @@ from pixel_pipeline.conversations.families import (
     glob_pattern,
     slug,
 )
-from pixel_pipeline.conversations.options import ConversionOptions
+from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.lake.memo import fingerprint
 from pixel_pipeline.settings import project_root
 

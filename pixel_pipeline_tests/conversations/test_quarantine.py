@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from pixel_pipeline.conversations.model.schema import QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.quarantine import (
     Count,
     QuarantinedRecord,
@@ -21,7 +22,6 @@ from pixel_pipeline.conversations.quarantine import (
     records,
 )
 from pixel_pipeline.conversations.refused import OWN_ROWS, REST
-from pixel_pipeline.conversations.schema import QUARANTINE_SCHEMA
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table

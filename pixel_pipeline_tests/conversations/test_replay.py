@@ -13,7 +13,7 @@ from pixel_pipeline.compute.local import LocalExecutor
 from pixel_pipeline.conversations import build, replay, task_run, tasks
 from pixel_pipeline.conversations.build import replay_quarantine
 from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
-from pixel_pipeline.conversations.options import ConversionOptions
+from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.quarantine import Wanted
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake

@@ -1,6 +1,6 @@
 import pytest
 
-from pixel_pipeline.conversations.records import RecordError
+from pixel_pipeline.conversations.model.records import RecordError
 from pixel_pipeline.conversations.roles import ROLE_OF, assigned_roles, normalised, required_role, role_of
 
 

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.conversations.records import RecordError
+from pixel_pipeline.conversations.model.records import RecordError
 from pixel_pipeline.conversations.text import clean, decode_cp1252, decode_document, detect_encoding
 from pixel_pipeline_tests.conversations.convert import convert
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from pixel_pipeline.conversations import trees
-from pixel_pipeline.conversations.records import RecordError
+from pixel_pipeline.conversations.model.records import RecordError
 from pixel_pipeline_tests.conversations.convert import Converted, convert, lines
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pixel_pipeline.conversations.records import RecordError
+from pixel_pipeline.conversations.model.records import RecordError
 from pixel_pipeline.conversations.validation import validated
 
 

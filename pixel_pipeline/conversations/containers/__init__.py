@@ -40,9 +40,9 @@ from pixel_pipeline.conversations.containers.streams import (
 )
 from pixel_pipeline.conversations.containers.unpacking import packing_of
 from pixel_pipeline.conversations.containers.workbook import WORKBOOK
-from pixel_pipeline.conversations.options import ConversionOptions
-from pixel_pipeline.conversations.records import ObjectError
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.options import ConversionOptions
+from pixel_pipeline.conversations.model.records import ObjectError
+from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.text import SAMPLE_BYTES, Encoding, detect_encoding
 from pixel_pipeline.conversations.threads import joined, strewn
 

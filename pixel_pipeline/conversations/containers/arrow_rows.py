@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from pixel_pipeline.conversations.containers.random_access import WatchedStream
-from pixel_pipeline.conversations.records import Fault, ObjectError, Record
+from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record
 
 
 def rows_of(

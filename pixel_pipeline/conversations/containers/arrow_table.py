@@ -8,7 +8,7 @@ import pyarrow as pa
 from pixel_pipeline.conversations.containers.arrow_rows import rows_of
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.random_access import WatchedStream, seekable
-from pixel_pipeline.conversations.records import Fault, Record
+from pixel_pipeline.conversations.model.records import Fault, Record
 
 NAME = "arrow_table"
 POSITION_KIND = "row"

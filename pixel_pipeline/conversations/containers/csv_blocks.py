@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pixel_pipeline.conversations.columns import Flags, Ints, places_of
 from pixel_pipeline.conversations.containers import streams
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES
+from pixel_pipeline.conversations.model.columns import Flags, Ints, places_of
+from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES
 
 _QUOTE, _FEED, _RETURN = b'"\n\r'
 

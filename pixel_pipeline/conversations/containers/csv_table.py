@@ -22,7 +22,14 @@ from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream
 from pixel_pipeline.conversations.formats.transcript import speaker_share
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Block, Fault, Item, Record, Table
+from pixel_pipeline.conversations.model.records import (
+    MAX_RECORD_BYTES,
+    Block,
+    Fault,
+    Item,
+    Record,
+    Table,
+)
 
 NAME = "csv_table"
 POSITION_KIND = "byte"

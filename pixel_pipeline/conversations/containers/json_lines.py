@@ -6,12 +6,19 @@ from collections.abc import Generator, Iterator
 import numpy as np
 import orjson
 
-from pixel_pipeline.conversations.columns import places_of
 from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream, iter_blocks
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Block, Fault, Item, Record, RecordError
+from pixel_pipeline.conversations.model.columns import places_of
+from pixel_pipeline.conversations.model.records import (
+    MAX_RECORD_BYTES,
+    Block,
+    Fault,
+    Item,
+    Record,
+    RecordError,
+)
 
 NAME = "json_lines"
 POSITION_KIND = "byte"

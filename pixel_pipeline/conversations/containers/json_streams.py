@@ -13,7 +13,7 @@ from pixel_pipeline.conversations.bundles import SESSION_KEYS, sessions_beside
 from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.resynchronised import resynchronised
 from pixel_pipeline.conversations.formats import find_format
-from pixel_pipeline.conversations.records import (
+from pixel_pipeline.conversations.model.records import (
     MAX_RECORD_BYTES,
     Fault,
     ObjectError,

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pixel_pipeline.conversations.records import RecordError
+from pixel_pipeline.conversations.model.records import RecordError
 from pixel_pipeline.conversations.text import CONTROL_BYTES
 
 

@@ -9,7 +9,7 @@ from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.opened import Input, Opened, Opening
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import CHUNK, PeekableStream
-from pixel_pipeline.conversations.records import ObjectError, RecordError
+from pixel_pipeline.conversations.model.records import ObjectError, RecordError
 
 
 def opening_of(container: str, given: Input) -> Opening | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import io
 from typing import BinaryIO, NamedTuple
 
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, ObjectError
+from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES, ObjectError
 from pixel_pipeline.conversations.text import decode_cp1252
 
 CHUNK = 1 << 20

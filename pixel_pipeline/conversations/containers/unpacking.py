@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pixel_pipeline.conversations.containers.random_access import WatchedStream
 from pixel_pipeline.conversations.containers.streams import PeekableStream
-from pixel_pipeline.conversations.records import ObjectError
+from pixel_pipeline.conversations.model.records import ObjectError
 
 _INPUT = 64 << 10
 """Read at a time of gzip data: what follows a member is copied once for each member."""

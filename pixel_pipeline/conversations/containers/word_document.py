@@ -9,7 +9,7 @@ import zlib
 from pixel_pipeline.conversations.containers.archives import ZIP_MAGIC, zip_file
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.random_access import WatchedStream
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Fault, ObjectError, Record
+from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES, Fault, ObjectError, Record
 
 NAME = "word_document"
 POSITION_KIND = "object"

@@ -17,7 +17,7 @@ from pixel_pipeline.conversations.containers.archives import ZIP_MAGIC, Archive,
 from pixel_pipeline.conversations.containers.header import is_header, unique_names
 from pixel_pipeline.conversations.containers.opened import Input, Opened
 from pixel_pipeline.conversations.containers.random_access import WatchedStream
-from pixel_pipeline.conversations.records import Fault, ObjectError, Record
+from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record
 
 MAX_XML_BYTES = 256 << 20
 """A workbook is read whole; this much of it is unpacked at most."""

@@ -26,7 +26,7 @@ from pixel_pipeline.conversations.formats import (
 )
 from pixel_pipeline.conversations.formats.fields import describe_key, describe_keys, first_key, key_names
 from pixel_pipeline.conversations.formats.thoughts import apart
-from pixel_pipeline.conversations.records import Parsed, RecordError
+from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
 
 class Format(NamedTuple):

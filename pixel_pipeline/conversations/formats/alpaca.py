@@ -8,7 +8,7 @@ from typing import Any
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text, text_of
 from pixel_pipeline.conversations.formats.history import history_messages
 from pixel_pipeline.conversations.formats.prompts import prompted_turns
-from pixel_pipeline.conversations.records import Message, Parsed
+from pixel_pipeline.conversations.model.records import Message, Parsed
 
 NAME = "alpaca"
 _OUTPUTS = ("output", "response", "completion", "answer")

@@ -4,7 +4,7 @@ first is the user."""
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, describe_keys, first_key, key_names
-from pixel_pipeline.conversations.records import Message, Parsed, RecordError
+from pixel_pipeline.conversations.model.records import Message, Parsed, RecordError
 
 NAME = "alternating"
 _LISTS = ("messages", "conversation", "dialogue", "dialog", "utterances")

@@ -5,7 +5,7 @@ from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text, text_of
 from pixel_pipeline.conversations.formats.prompts import prompted_turns
-from pixel_pipeline.conversations.records import Parsed
+from pixel_pipeline.conversations.model.records import Parsed
 
 NAME = "chain_of_thought"
 _QUESTIONS = ("question", "prompt", "query", "instruction", "problem", "input")

@@ -4,7 +4,7 @@ from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, describe_keys, first_key, key_names
 from pixel_pipeline.conversations.formats.turn_list import parse_turns
-from pixel_pipeline.conversations.records import Parsed, RecordError
+from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
 NAME = "message_groups"
 _LISTS = ("messages", "turns", "utterances", "chat", "dialogue", "dialog", "conversation")

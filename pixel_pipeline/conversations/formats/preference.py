@@ -17,7 +17,7 @@ from pixel_pipeline.conversations.formats.fields import (
 )
 from pixel_pipeline.conversations.formats.inline_tags import parse_tagged
 from pixel_pipeline.conversations.formats.turn_list import parse_turns
-from pixel_pipeline.conversations.records import PREFERENCE, Message, Parsed, RecordError
+from pixel_pipeline.conversations.model.records import PREFERENCE, Message, Parsed, RecordError
 from pixel_pipeline.conversations.text import clean
 
 NAME = "preference"

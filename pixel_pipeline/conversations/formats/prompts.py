@@ -8,7 +8,7 @@ import re
 from pixel_pipeline.conversations.formats import transcript
 from pixel_pipeline.conversations.formats.inline_tags import parse_tagged, template_of
 from pixel_pipeline.conversations.formats.speakers import TAG
-from pixel_pipeline.conversations.records import Message, RecordError
+from pixel_pipeline.conversations.model.records import Message, RecordError
 from pixel_pipeline.conversations.roles import role_of
 
 OPEN_ENDS = tuple(":：>]")

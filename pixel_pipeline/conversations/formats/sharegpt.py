@@ -4,7 +4,7 @@ from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text
 from pixel_pipeline.conversations.formats.turn_list import has_turns, parse_turns
-from pixel_pipeline.conversations.records import Parsed
+from pixel_pipeline.conversations.model.records import Parsed
 
 NAME = "sharegpt"
 _LISTS = ("conversations", "conversation", "messages", "dialogue", "dialog", "items")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pixel_pipeline.conversations.formats import transcript
 from pixel_pipeline.conversations.formats.speakers import TAG, named_lines
-from pixel_pipeline.conversations.records import Parsed, RecordError
+from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
 NAME = "subtitles"
 _TIMING = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}"

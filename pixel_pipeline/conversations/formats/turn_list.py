@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import describe_keys
-from pixel_pipeline.conversations.records import Parsed, RecordError
+from pixel_pipeline.conversations.model.records import Parsed, RecordError
 from pixel_pipeline.conversations.roles import assigned_roles, role_of, share_a_role
 
 _LOOKED_AT = 8

@@ -11,7 +11,7 @@ from pixel_pipeline.conversations.formats.fields import (
     optional_text,
     text_of,
 )
-from pixel_pipeline.conversations.records import Message, Parsed, RecordError
+from pixel_pipeline.conversations.model.records import Message, Parsed, RecordError
 
 NAME = "turns"
 _LISTS = ("conversation", "conversations", "dialogue", "dialog", "turns", "messages")

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from pixel_pipeline.conversations.batch import conversation_rows, flagged_conversations, repeated
-from pixel_pipeline.conversations.columns import Flags
-from pixel_pipeline.conversations.identity import record_ids
 from pixel_pipeline.conversations.lanes import fields, turns
 from pixel_pipeline.conversations.lanes.reading import read_columns
 from pixel_pipeline.conversations.lanes.shape import Lane
-from pixel_pipeline.conversations.records import Block, Record
-from pixel_pipeline.conversations.source import SourceObject
+from pixel_pipeline.conversations.model.columns import Flags
+from pixel_pipeline.conversations.model.identity import record_ids
+from pixel_pipeline.conversations.model.records import Block, Record
+from pixel_pipeline.conversations.model.source import SourceObject
 
 # Blocks in a row without a lane, after which none is looked for any more.
 _MOST_MISSES = 8

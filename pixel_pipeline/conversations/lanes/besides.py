@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pixel_pipeline.conversations import metadata
-from pixel_pipeline.conversations.columns import Flags, Texts
-from pixel_pipeline.conversations.records import Block, RecordError
+from pixel_pipeline.conversations.model.columns import Flags, Texts
+from pixel_pipeline.conversations.model.records import Block, RecordError
 
 _PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.columns import WHITE_SPACE, Endings, Flags, Texts, blank, dirty
 from pixel_pipeline.conversations.formats import (
     alpaca,
     chain_of_thought,
@@ -16,10 +15,11 @@ from pixel_pipeline.conversations.formats import (
     prompts,
 )
 from pixel_pipeline.conversations.formats.fields import key_names
-from pixel_pipeline.conversations.identity import ROLE_CODES
 from pixel_pipeline.conversations.lanes.besides import Besides, PlainBesides, besides_of
 from pixel_pipeline.conversations.lanes.shape import Columns, Lane, Said, bounds_of, nulls_of
-from pixel_pipeline.conversations.options import ConversionOptions
+from pixel_pipeline.conversations.model.columns import WHITE_SPACE, Endings, Flags, Texts, blank, dirty
+from pixel_pipeline.conversations.model.identity import ROLE_CODES
+from pixel_pipeline.conversations.model.options import ConversionOptions
 
 _ENDS = Endings([*prompts.OPEN_ENDS, *WHITE_SPACE])
 _ROLES = np.array([ROLE_CODES["system"], ROLE_CODES["user"], ROLE_CODES["assistant"]], np.uint8)

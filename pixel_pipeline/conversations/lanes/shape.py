@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pixel_pipeline.conversations.columns import Flags, Ints, Texts
 from pixel_pipeline.conversations.lanes.besides import Besides
+from pixel_pipeline.conversations.model.columns import Flags, Ints, Texts
 
 Columns = Mapping[str, pa.Array]
 

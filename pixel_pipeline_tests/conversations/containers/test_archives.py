@@ -14,7 +14,7 @@ import pytest
 
 from pixel_pipeline.conversations import conversion
 from pixel_pipeline.conversations.containers import archives, unpacking
-from pixel_pipeline.conversations.identity import record_id
+from pixel_pipeline.conversations.model.identity import record_id
 from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
 
 KEY = "gdrive/raw/Folder/file"

@@ -15,8 +15,8 @@ from pixel_pipeline.conversations.containers import (
     json_streams,
     streams,
 )
-from pixel_pipeline.conversations.identity import record_id
-from pixel_pipeline.conversations.records import ObjectError
+from pixel_pipeline.conversations.model.identity import record_id
+from pixel_pipeline.conversations.model.records import ObjectError
 from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt, taken_apart
 
 GOOD = sharegpt("hello", "hi")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pixel_pipeline.conversations.formats import find_format
-from pixel_pipeline.conversations.records import Parsed
+from pixel_pipeline.conversations.model.records import Parsed
 
 Parse = Callable[[Any], Parsed]
 TALK = [("user", "a: b"), ("assistant", "c\n\n### d"), ("user", "e"), ("assistant", "f")]

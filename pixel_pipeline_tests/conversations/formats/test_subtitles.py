@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pixel_pipeline.conversations.records import Parsed, RecordError
+from pixel_pipeline.conversations.model.records import Parsed, RecordError
 from pixel_pipeline_tests.conversations.convert import convert
 
 Parse = Callable[[Any], Parsed]

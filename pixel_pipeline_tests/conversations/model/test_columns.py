@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 
-from pixel_pipeline.conversations import columns
-from pixel_pipeline.conversations.columns import (
+from pixel_pipeline.conversations.model import columns
+from pixel_pipeline.conversations.model.columns import (
     WHITE_SPACE,
     Endings,
     blank,
@@ -16,7 +16,7 @@ from pixel_pipeline.conversations.columns import (
     texts_of,
     unsettled,
 )
-from pixel_pipeline.conversations.identity import composed
+from pixel_pipeline.conversations.model.identity import composed
 from pixel_pipeline.conversations.text import clean
 
 # Every kind of character that cleaning, blankness or composition turns on, and plain ones between them.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pixel_pipeline.conversations.options import DEFAULT_OPTIONS, ConversionOptions
+from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
 
 
 @dataclass(frozen=True, slots=True)

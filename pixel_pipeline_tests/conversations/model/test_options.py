@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pixel_pipeline.conversations.options import ConversionOptions
+from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline_tests.conversations.convert import Converted, convert, lines, sharegpt
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 
-from pixel_pipeline.conversations.bad_runs import BadRuns
+from pixel_pipeline.conversations.model.bad_runs import BadRuns
 
 FLAGS = st.lists(st.booleans(), max_size=30)
 

@@ -5,8 +5,13 @@ from hypothesis import strategies as st
 import numpy as np
 import xxhash
 
-from pixel_pipeline.conversations.columns import texts_of
-from pixel_pipeline.conversations.identity import ROLE_CODES, content_hash, content_hashes, record_id
+from pixel_pipeline.conversations.model.columns import texts_of
+from pixel_pipeline.conversations.model.identity import (
+    ROLE_CODES,
+    content_hash,
+    content_hashes,
+    record_id,
+)
 
 messages = st.lists(
     st.tuples(st.sampled_from(["user", "assistant"]), st.text("ab:1 \n", max_size=6)), max_size=4

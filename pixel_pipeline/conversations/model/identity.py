@@ -7,8 +7,8 @@ import unicodedata
 import numpy as np
 import xxhash
 
-from pixel_pipeline.conversations.columns import Ints, Texts, texts_of, unsettled
-from pixel_pipeline.conversations.records import Message
+from pixel_pipeline.conversations.model.columns import Ints, Texts, texts_of, unsettled
+from pixel_pipeline.conversations.model.records import Message
 
 _FRAME = np.dtype([("role", "u1"), ("size", "<u4")])
 ROLE_CODES = {"system": 0, "user": 1, "assistant": 2, "tool": 3}

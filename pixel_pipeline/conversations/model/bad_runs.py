@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pixel_pipeline.conversations.columns import Flags
+from pixel_pipeline.conversations.model.columns import Flags
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from itertools import chain, islice
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from pixel_pipeline.conversations.columns import Flags, Ints
+from pixel_pipeline.conversations.model.columns import Flags, Ints
 
 # (role, content). A plain tuple: one is made for every turn of the lake.
 Message = tuple[str, str]
