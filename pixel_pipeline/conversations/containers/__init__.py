@@ -43,7 +43,7 @@ from pixel_pipeline.conversations.containers.workbook import WORKBOOK
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.records import ObjectError
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.text import SAMPLE_BYTES, Encoding, detect_encoding
+from pixel_pipeline.conversations.text.clean import SAMPLE_BYTES, Encoding, detect_encoding
 from pixel_pipeline.conversations.threads import joined, strewn
 
 CONTAINERS: tuple[Container, ...] = tuple(

@@ -4,13 +4,13 @@ import codecs
 import re
 from typing import NamedTuple
 
-from pixel_pipeline.conversations.legacy_encodings import (
+from pixel_pipeline.conversations.model.records import RecordError
+from pixel_pipeline.conversations.text.encodings import (
     legacy_encoding,
     utf16_without_mark,
     western_encoding,
 )
-from pixel_pipeline.conversations.markup import without_markup, without_mojibake
-from pixel_pipeline.conversations.model.records import RecordError
+from pixel_pipeline.conversations.text.markup import without_markup, without_mojibake
 
 SAMPLE_BYTES = 4 << 20
 """The encoding is decided on this much of an object."""
