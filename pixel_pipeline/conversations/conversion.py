@@ -5,7 +5,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pixel_pipeline.conversations import metadata
 from pixel_pipeline.conversations.batch import BatchBuilder, Conversation, ConvertedBatch
 from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.code_version import CODE_VERSION
@@ -14,8 +13,9 @@ from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, 
 from pixel_pipeline.conversations.containers.openings import open_range
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED
-from pixel_pipeline.conversations.formats import Format, find_format, refusal
+from pixel_pipeline.conversations.formats import metadata
 from pixel_pipeline.conversations.formats.fields import describe_keys
+from pixel_pipeline.conversations.formats.known import Format, find_format, refusal
 from pixel_pipeline.conversations.lanes import Lanes
 from pixel_pipeline.conversations.lanes.shape import Lane
 from pixel_pipeline.conversations.ledger import LedgerEntry

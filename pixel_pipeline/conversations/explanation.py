@@ -15,7 +15,7 @@ from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.containers.opened import Evidence, Opened
 from pixel_pipeline.conversations.conversion import convert_object
 from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED, Detection
-from pixel_pipeline.conversations.formats import FORMATS, find_format
+from pixel_pipeline.conversations.formats.known import FORMATS, find_format
 from pixel_pipeline.conversations.model.records import (
     Block,
     Fault,

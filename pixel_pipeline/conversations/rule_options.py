@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pixel_pipeline.conversations.containers import CONTAINERS
-from pixel_pipeline.conversations.formats import FORMATS
+from pixel_pipeline.conversations.formats.known import FORMATS
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.errors import PixelError
 

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from pixel_pipeline.conversations.formats import transcript
 from pixel_pipeline.conversations.formats.fields import nameable_keys
-from pixel_pipeline.conversations.formats.speakers import speaker
-from pixel_pipeline.conversations.roles import is_numbered, role_of
+from pixel_pipeline.conversations.formats.roles import is_numbered, role_of
+from pixel_pipeline.conversations.formats.texts import transcript
+from pixel_pipeline.conversations.formats.texts.speakers import speaker
 
 MAX_DEPTH = 5
 MAX_KEYS = 12

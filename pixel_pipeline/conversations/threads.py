@@ -10,8 +10,8 @@ from itertools import islice
 from typing import Any
 
 from pixel_pipeline.conversations.bundles import THREAD, link_keys
-from pixel_pipeline.conversations.formats import find_format
 from pixel_pipeline.conversations.formats.fields import first_key, key_names
+from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import Block, Fault, Item, Record, looked_at
 
 LOOKED_AT = 20

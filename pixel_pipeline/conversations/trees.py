@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pixel_pipeline.conversations.formats.roles import role_of
 from pixel_pipeline.conversations.model.records import RecordError
-from pixel_pipeline.conversations.roles import role_of
 
 _RANKS = ("rank",)
 _SCORES = ("score", "ups", "upvotes", "likes", "points", "votes")

@@ -21,7 +21,7 @@ from pixel_pipeline.conversations.containers.header import TEXT_COLUMNS, is_head
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream
-from pixel_pipeline.conversations.formats.transcript import speaker_share
+from pixel_pipeline.conversations.formats.texts.transcript import speaker_share
 from pixel_pipeline.conversations.model.records import (
     MAX_RECORD_BYTES,
     Block,

@@ -15,7 +15,7 @@ from pixel_pipeline.conversations.containers.json_streams import Tail, elements_
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import CHUNK
-from pixel_pipeline.conversations.formats import find_format
+from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import (
     MAX_RECORD_BYTES,
     Block,

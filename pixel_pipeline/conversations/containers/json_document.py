@@ -19,7 +19,7 @@ from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.resynchronised import DamagedError, end_of, most_searched
 from pixel_pipeline.conversations.containers.streams import CHUNK
-from pixel_pipeline.conversations.formats import find_format
+from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record, RecordError, looked_at
 
 NAME = "json_document"

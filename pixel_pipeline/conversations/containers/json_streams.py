@@ -12,7 +12,7 @@ from typing import Any
 from pixel_pipeline.conversations.bundles import SESSION_KEYS, sessions_beside
 from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.resynchronised import resynchronised
-from pixel_pipeline.conversations.formats import find_format
+from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import (
     MAX_RECORD_BYTES,
     Fault,

@@ -9,7 +9,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations import metadata
+from pixel_pipeline.conversations.formats import metadata
 from pixel_pipeline.conversations.model.columns import Flags, Texts
 from pixel_pipeline.conversations.model.records import Block, RecordError
 

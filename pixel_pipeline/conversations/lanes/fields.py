@@ -6,15 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.formats import (
+from pixel_pipeline.conversations.formats.fields import key_names
+from pixel_pipeline.conversations.formats.known import find_format
+from pixel_pipeline.conversations.formats.questions import (
     alpaca,
     chain_of_thought,
-    find_format,
     pair,
     preference,
     prompts,
 )
-from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.lanes.besides import Besides, PlainBesides, besides_of
 from pixel_pipeline.conversations.lanes.shape import Columns, Lane, Said, bounds_of, nulls_of
 from pixel_pipeline.conversations.model.columns import WHITE_SPACE, Endings, Flags, Texts, blank, dirty

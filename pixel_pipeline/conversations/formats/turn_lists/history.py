@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pixel_pipeline.conversations.formats.turn_list import parse_turns
+from pixel_pipeline.conversations.formats.turn_lists.turn_list import parse_turns
 from pixel_pipeline.conversations.model.records import Message, RecordError
 
 _ASKED = ("query", "question", "prompt", "input", "instruction", "user", "human", "q")

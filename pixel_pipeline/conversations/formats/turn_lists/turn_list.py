@@ -5,8 +5,8 @@ import re
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import describe_keys
+from pixel_pipeline.conversations.formats.roles import assigned_roles, role_of, share_a_role
 from pixel_pipeline.conversations.model.records import Parsed, RecordError
-from pixel_pipeline.conversations.roles import assigned_roles, role_of, share_a_role
 
 _LOOKED_AT = 8
 _GLUED = re.compile(r"(?<=[。！？!?～…”」）])[ \u3000]*([\u4e00-\u9fff]{1,5}[者师])：")

@@ -5,11 +5,11 @@ As one user turn, the therapist's earlier words would be the client's.
 
 import re
 
-from pixel_pipeline.conversations.formats import transcript
-from pixel_pipeline.conversations.formats.inline_tags import parse_tagged, template_of
-from pixel_pipeline.conversations.formats.speakers import TAG
+from pixel_pipeline.conversations.formats.roles import role_of
+from pixel_pipeline.conversations.formats.texts import transcript
+from pixel_pipeline.conversations.formats.texts.inline_tags import parse_tagged, template_of
+from pixel_pipeline.conversations.formats.texts.speakers import TAG
 from pixel_pipeline.conversations.model.records import Message, RecordError
-from pixel_pipeline.conversations.roles import role_of
 
 OPEN_ENDS = tuple(":：>]")
 """A prompt that leaves a dialogue open ends with one of these, but for white space."""

@@ -7,9 +7,9 @@ The list may be called `conversation`, `history` (session logs of a bot) and mor
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text
-from pixel_pipeline.conversations.formats.turn_list import has_turns, parse_turns
+from pixel_pipeline.conversations.formats.roles import role_of
+from pixel_pipeline.conversations.formats.turn_lists.turn_list import has_turns, parse_turns
 from pixel_pipeline.conversations.model.records import Parsed
-from pixel_pipeline.conversations.roles import role_of
 
 NAME = "chatml"
 LISTS = (

@@ -15,8 +15,8 @@ from pixel_pipeline.conversations.formats.fields import (
     key_names,
     optional_text,
 )
-from pixel_pipeline.conversations.formats.inline_tags import parse_tagged
-from pixel_pipeline.conversations.formats.turn_list import parse_turns
+from pixel_pipeline.conversations.formats.texts.inline_tags import parse_tagged
+from pixel_pipeline.conversations.formats.turn_lists.turn_list import parse_turns
 from pixel_pipeline.conversations.model.records import PREFERENCE, Message, Parsed, RecordError
 from pixel_pipeline.conversations.text import clean
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 import re
 
-from pixel_pipeline.conversations.roles import is_numbered, role_of
+from pixel_pipeline.conversations.formats.roles import is_numbered, role_of
 
 TAG = re.compile(r"[ \t\"'*_>]{0,8}([^\W\d_][^:：\n]{0,39}?)[ \t*_]{0,8}[:：][ \t*_]*")
 _DATE = r"(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4},?[ T]{1,2})?"

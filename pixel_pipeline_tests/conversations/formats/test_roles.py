@@ -1,7 +1,13 @@
 import pytest
 
+from pixel_pipeline.conversations.formats.roles import (
+    ROLE_OF,
+    assigned_roles,
+    normalised,
+    required_role,
+    role_of,
+)
 from pixel_pipeline.conversations.model.records import RecordError
-from pixel_pipeline.conversations.roles import ROLE_OF, assigned_roles, normalised, required_role, role_of
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,15 @@ import re
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names
-from pixel_pipeline.conversations.formats.speakers import TAG, named_lines, short_names, speaker, strangers
+from pixel_pipeline.conversations.formats.roles import assigned_roles, is_numbered, role_of, share_a_role
+from pixel_pipeline.conversations.formats.texts.speakers import (
+    TAG,
+    named_lines,
+    short_names,
+    speaker,
+    strangers,
+)
 from pixel_pipeline.conversations.model.records import Message, Parsed, RecordError
-from pixel_pipeline.conversations.roles import assigned_roles, is_numbered, role_of, share_a_role
 
 NAME = "transcript"
 _STRONG = ("dialogue", "dialog", "transcript", "conversation", "conversations", "chat", "session")

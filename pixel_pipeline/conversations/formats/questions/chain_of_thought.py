@@ -4,7 +4,7 @@ apart."""
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text, text_of
-from pixel_pipeline.conversations.formats.prompts import prompted_turns
+from pixel_pipeline.conversations.formats.questions.prompts import prompted_turns
 from pixel_pipeline.conversations.model.records import Parsed
 
 NAME = "chain_of_thought"

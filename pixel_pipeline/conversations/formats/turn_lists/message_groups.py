@@ -3,7 +3,7 @@
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, describe_keys, first_key, key_names
-from pixel_pipeline.conversations.formats.turn_list import parse_turns
+from pixel_pipeline.conversations.formats.turn_lists.turn_list import parse_turns
 from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
 NAME = "message_groups"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text
-from pixel_pipeline.conversations.formats.turn_list import has_turns, parse_turns
+from pixel_pipeline.conversations.formats.turn_lists.turn_list import has_turns, parse_turns
 from pixel_pipeline.conversations.model.records import Parsed
 
 NAME = "sharegpt"

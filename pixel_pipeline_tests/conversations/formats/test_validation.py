@@ -1,7 +1,7 @@
 import pytest
 
+from pixel_pipeline.conversations.formats.validation import validated
 from pixel_pipeline.conversations.model.records import RecordError
-from pixel_pipeline.conversations.validation import validated
 
 
 def test_neighbours_of_one_role_are_joined_and_counted() -> None:

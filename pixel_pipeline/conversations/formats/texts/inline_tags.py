@@ -9,8 +9,8 @@ import re
 from typing import Any, NamedTuple
 
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names
+from pixel_pipeline.conversations.formats.roles import role_of
 from pixel_pipeline.conversations.model.records import Message, Parsed
-from pixel_pipeline.conversations.roles import role_of
 
 NAME = "inline_tags"
 _KEYS = (

@@ -3,8 +3,8 @@
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, key_names, optional_text, text_of
-from pixel_pipeline.conversations.formats.history import history_messages
-from pixel_pipeline.conversations.formats.prompts import prompted_turns
+from pixel_pipeline.conversations.formats.questions.prompts import prompted_turns
+from pixel_pipeline.conversations.formats.turn_lists.history import history_messages
 from pixel_pipeline.conversations.model.records import Message, Parsed
 
 NAME = "pair"

@@ -6,8 +6,8 @@ from itertools import zip_longest
 import re
 from typing import Any
 
-from pixel_pipeline.conversations.formats import transcript
-from pixel_pipeline.conversations.formats.speakers import TAG, named_lines
+from pixel_pipeline.conversations.formats.texts import transcript
+from pixel_pipeline.conversations.formats.texts.speakers import TAG, named_lines
 from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
 NAME = "subtitles"
