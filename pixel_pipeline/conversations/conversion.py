@@ -6,7 +6,6 @@ from typing import BinaryIO
 import numpy as np
 
 from pixel_pipeline.conversations.batch import BatchBuilder, Conversation, ConvertedBatch
-from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
@@ -22,6 +21,7 @@ from pixel_pipeline.conversations.ledger import LedgerEntry
 from pixel_pipeline.conversations.model.columns import Ints
 from pixel_pipeline.conversations.model.records import Block, Fault, ObjectError, Record, RecordError
 from pixel_pipeline.conversations.model.source import SourceObject
+from pixel_pipeline.conversations.threads.sessions import sessions_of
 
 __all__ = ["CODE_VERSION", "Conversion", "ConvertedBatch", "LedgerEntry", "convert_object"]
 

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.containers.opened import Evidence, Opened
 from pixel_pipeline.conversations.conversion import convert_object
 from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED, Detection
@@ -26,6 +25,7 @@ from pixel_pipeline.conversations.model.records import (
 )
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.shapes import OTHERS, shapes_of, speakers_of
+from pixel_pipeline.conversations.threads.sessions import sessions_of
 
 MAX_MEMBERS = 50
 MAX_REASONS = 5

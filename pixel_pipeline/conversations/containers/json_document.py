@@ -9,7 +9,6 @@ from itertools import chain, islice
 import re
 from typing import Any
 
-from pixel_pipeline.conversations.bundles import sessions_of
 from pixel_pipeline.conversations.containers.json_streams import (
     LOOKED_AT,
     keyed_records,
@@ -21,6 +20,7 @@ from pixel_pipeline.conversations.containers.resynchronised import DamagedError,
 from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record, RecordError, looked_at
+from pixel_pipeline.conversations.threads.sessions import sessions_of
 
 NAME = "json_document"
 POSITION_KIND = "record"

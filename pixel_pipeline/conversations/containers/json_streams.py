@@ -9,7 +9,6 @@ from itertools import chain
 import re
 from typing import Any
 
-from pixel_pipeline.conversations.bundles import SESSION_KEYS, sessions_beside
 from pixel_pipeline.conversations.containers.json_values import parse_json
 from pixel_pipeline.conversations.containers.resynchronised import resynchronised
 from pixel_pipeline.conversations.formats.known import find_format
@@ -20,6 +19,7 @@ from pixel_pipeline.conversations.model.records import (
     Record,
     RecordError,
 )
+from pixel_pipeline.conversations.threads.sessions import SESSION_KEYS, sessions_beside
 from pixel_pipeline.lake.loader.json_elements import Element, JsonStructureError, json_elements
 
 LOOKED_AT = 50

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 import orjson
 import pytest
 
-from pixel_pipeline.conversations import trees
 from pixel_pipeline.conversations.model.records import RecordError
+from pixel_pipeline.conversations.threads import trees
 from pixel_pipeline_tests.conversations.convert import Converted, convert, lines
 
 

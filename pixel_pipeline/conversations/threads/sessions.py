@@ -3,12 +3,12 @@ instruction with several instances."""
 
 from typing import Any, NamedTuple
 
-from pixel_pipeline.conversations import trees
 from pixel_pipeline.conversations.formats import posts
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.formats.metadata import LANGUAGE_KEYS
 from pixel_pipeline.conversations.formats.roles import role_of
+from pixel_pipeline.conversations.threads import trees
 
 SESSION_KEYS = (
     "conversations",

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pixel_pipeline.conversations import threads
+from pixel_pipeline.conversations.threads import messages as threads
 from pixel_pipeline_tests.conversations.convert import Converted, convert, lines
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from pixel_pipeline.conversations.bundles import THREAD, link_keys
 from pixel_pipeline.conversations.formats.fields import first_key, key_names
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import Block, Fault, Item, Record, looked_at
+from pixel_pipeline.conversations.threads.sessions import THREAD, link_keys
 
 LOOKED_AT = 20
 MAX_PENDING = 64 << 20
