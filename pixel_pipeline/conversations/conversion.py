@@ -7,8 +7,8 @@ import numpy as np
 
 from pixel_pipeline.conversations.batch import BatchBuilder, Conversation, ConvertedBatch
 from pixel_pipeline.conversations.code_version import CODE_VERSION
-from pixel_pipeline.conversations.containers import open_container
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
+from pixel_pipeline.conversations.containers.opening import open_container
 from pixel_pipeline.conversations.containers.openings import open_range
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED

@@ -13,7 +13,8 @@ import re
 import orjson
 
 from pixel_pipeline.conversations import tasks
-from pixel_pipeline.conversations.containers import csv_table, json_array
+from pixel_pipeline.conversations.containers.csv import table as csv_table
+from pixel_pipeline.conversations.containers.json import array as json_array
 from pixel_pipeline.conversations.containers.opened import Opening
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.tasks import Piece

@@ -8,7 +8,7 @@ from typing import cast
 import pyarrow as pa
 
 from pixel_pipeline.compute.executor import Executor
-from pixel_pipeline.conversations.containers import open_container
+from pixel_pipeline.conversations.containers.opening import open_container
 from pixel_pipeline.conversations.cutting import cut
 from pixel_pipeline.conversations.earlier import adopted, with_earlier
 from pixel_pipeline.conversations.model.records import ObjectError

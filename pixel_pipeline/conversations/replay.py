@@ -9,8 +9,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.containers import csv_table, json_array, open_container
+from pixel_pipeline.conversations.containers.csv import table as csv_table
+from pixel_pipeline.conversations.containers.json import array as json_array
 from pixel_pipeline.conversations.containers.opened import Opening
+from pixel_pipeline.conversations.containers.opening import open_container
 from pixel_pipeline.conversations.conversion import UnalignedRange, convert_object
 from pixel_pipeline.conversations.ledger import json_counts
 from pixel_pipeline.conversations.model.bad_runs import BadRuns

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixel_pipeline_tests.conversations.containers.test_archives import tarred, zipped
+from pixel_pipeline_tests.conversations.containers.packed.test_archives import tarred, zipped
 from pixel_pipeline_tests.conversations.convert import convert
 from pixel_pipeline_tests.fuzz.target import bounded
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.conversations import tasks
-from pixel_pipeline.conversations.containers import open_container
+from pixel_pipeline.conversations.containers.opening import open_container
 from pixel_pipeline.conversations.conversion import UnalignedRange, convert_object
 from pixel_pipeline.conversations.cutting import cut
 from pixel_pipeline.conversations.ledger import merged_rows

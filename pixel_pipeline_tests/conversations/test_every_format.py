@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pixel_pipeline_tests.conversations.containers.test_archives import tarred, zipped, zstd
+from pixel_pipeline_tests.conversations.containers.packed.test_archives import tarred, zipped, zstd
 from pixel_pipeline_tests.conversations.containers.test_office import excel, paragraph, word
 from pixel_pipeline_tests.conversations.convert import Converted, convert
 

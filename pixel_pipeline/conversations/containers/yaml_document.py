@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pixel_pipeline.conversations.containers.json_document import records_of
+from pixel_pipeline.conversations.containers.json.document import records_of
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.formats.texts.transcript import speaker_share
 from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record, RecordError

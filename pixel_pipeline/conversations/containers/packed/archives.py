@@ -12,8 +12,8 @@ import zipfile
 import zlib
 
 from pixel_pipeline.conversations.containers.opened import Input, Opened
+from pixel_pipeline.conversations.containers.packed.unpacking import Budget
 from pixel_pipeline.conversations.containers.random_access import WatchedStream
-from pixel_pipeline.conversations.containers.unpacking import Budget
 from pixel_pipeline.conversations.model.records import ObjectError
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pixel_pipeline.conversations.containers.csv_blocks import RowText, row_bounds
-from pixel_pipeline.conversations.containers.header import TEXT_COLUMNS, is_header, unique_names
+from pixel_pipeline.conversations.containers.csv.blocks import RowText, row_bounds
+from pixel_pipeline.conversations.containers.csv.header import TEXT_COLUMNS, is_header, unique_names
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from pixel_pipeline.conversations.containers import csv_table, streams
-from pixel_pipeline.conversations.containers.csv_blocks import RowBounds
+from pixel_pipeline.conversations.containers import streams
+from pixel_pipeline.conversations.containers.csv import table as csv_table
+from pixel_pipeline.conversations.containers.csv.blocks import RowBounds
 from pixel_pipeline.conversations.containers.opened import Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import PeekableStream

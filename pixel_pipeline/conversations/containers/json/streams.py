@@ -9,8 +9,8 @@ from itertools import chain
 import re
 from typing import Any
 
-from pixel_pipeline.conversations.containers.json_values import parse_json
-from pixel_pipeline.conversations.containers.resynchronised import resynchronised
+from pixel_pipeline.conversations.containers.json.recovery import resynchronised
+from pixel_pipeline.conversations.containers.json.values import parse_json
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import (
     MAX_RECORD_BYTES,

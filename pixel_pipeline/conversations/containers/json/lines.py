@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 import orjson
 
-from pixel_pipeline.conversations.containers.json_values import parse_json
+from pixel_pipeline.conversations.containers.json.values import parse_json
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream, iter_blocks

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pixel_pipeline.conversations.containers import streams
-from pixel_pipeline.conversations.containers.json_lines import line_record
-from pixel_pipeline.conversations.containers.json_streams import Tail, elements_of, parsed
+from pixel_pipeline.conversations.containers.json.lines import line_record
+from pixel_pipeline.conversations.containers.json.streams import Tail, elements_of, parsed
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import CHUNK

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.conversations import conversion
-from pixel_pipeline.conversations.containers import archives, unpacking
+from pixel_pipeline.conversations.containers.packed import archives, unpacking
 from pixel_pipeline.conversations.model.identity import record_id
 from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
 
