@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 from benchmarks.harness import BenchmarkError, serve
 from pixel_pipeline.compute.local import LocalExecutor
 from pixel_pipeline.conversations.containers.opening import open_container
-from pixel_pipeline.conversations.conversion import LedgerEntry, convert_object
+from pixel_pipeline.conversations.convert.conversion import LedgerEntry, convert_object
 from pixel_pipeline.conversations.cutting import cut
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject

@@ -22,7 +22,7 @@ from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRe
 from pixel_pipeline.training.environment import prepare_environment
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.run_states import read_state
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 from pixel_pipeline_tests.training.base.models import write_base
 from pixel_pipeline_tests.training.shards import conversation, write_shards
 

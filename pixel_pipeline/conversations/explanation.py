@@ -12,8 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pixel_pipeline.conversations.containers.opened import Evidence, Opened
-from pixel_pipeline.conversations.conversion import convert_object
-from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED, Detection
+from pixel_pipeline.conversations.convert.conversion import convert_object
+from pixel_pipeline.conversations.convert.detection import (
+    SAMPLE_RECORDS,
+    UNREADABLE,
+    UNRECOGNISED,
+    Detection,
+)
 from pixel_pipeline.conversations.formats.known import FORMATS, find_format
 from pixel_pipeline.conversations.model.records import (
     Block,

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import xxhash
 
+from pixel_pipeline.conversations.convert.refused import REST
 from pixel_pipeline.conversations.families import glob_pattern
-from pixel_pipeline.conversations.refused import REST
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake

@@ -13,8 +13,8 @@ from pixel_pipeline.conversations.containers.csv import table as csv_table
 from pixel_pipeline.conversations.containers.json import array as json_array
 from pixel_pipeline.conversations.containers.opened import Opening
 from pixel_pipeline.conversations.containers.opening import open_container
-from pixel_pipeline.conversations.conversion import UnalignedRange, convert_object
-from pixel_pipeline.conversations.ledger import json_counts
+from pixel_pipeline.conversations.convert.conversion import UnalignedRange, convert_object
+from pixel_pipeline.conversations.convert.ledger import json_counts
 from pixel_pipeline.conversations.model.bad_runs import BadRuns
 from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA

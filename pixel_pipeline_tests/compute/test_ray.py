@@ -24,7 +24,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectChangedError
 from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 
 
 @pytest.fixture(scope="module")

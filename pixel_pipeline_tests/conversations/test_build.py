@@ -26,7 +26,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectChangedError, ObjectNotFoundError
 from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.lake.tables.table import Table
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 
 CALM = "gdrive/raw/Calm"
 WORK = "gdrive/raw/Work"

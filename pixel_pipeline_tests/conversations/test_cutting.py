@@ -13,9 +13,9 @@ import pytest
 
 from pixel_pipeline.conversations import tasks
 from pixel_pipeline.conversations.containers.opening import open_container
-from pixel_pipeline.conversations.conversion import UnalignedRange, convert_object
+from pixel_pipeline.conversations.convert.conversion import UnalignedRange, convert_object
+from pixel_pipeline.conversations.convert.ledger import merged_rows
 from pixel_pipeline.conversations.cutting import cut
-from pixel_pipeline.conversations.ledger import merged_rows
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.tasks import Piece

@@ -13,8 +13,8 @@ from pixel_pipeline.conversations.explanation import Explanation, explain
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline_tests.conversations.containers.packed.test_archives import zipped
-from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
-from pixel_pipeline_tests.conversations.test_detection import PAIR, parquet
+from pixel_pipeline_tests.conversations.convert.test_detection import PAIR, parquet
+from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt
 from pixel_pipeline_tests.conversations.test_properties import records
 
 THOUGHT = {"question": "Why?", "cot": "Hm.", "answer": "So."}

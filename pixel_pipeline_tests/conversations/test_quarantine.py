@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from pixel_pipeline.conversations.convert.refused import OWN_ROWS, REST
 from pixel_pipeline.conversations.model.schema import QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.quarantine import (
     Count,
@@ -21,12 +22,11 @@ from pixel_pipeline.conversations.quarantine import (
     raw_bytes,
     records,
 )
-from pixel_pipeline.conversations.refused import OWN_ROWS, REST
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 from pixel_pipeline_tests.conversations.lakes import convert_all
 
 GOOD = sharegpt("a", "b")

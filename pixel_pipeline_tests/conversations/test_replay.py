@@ -18,7 +18,7 @@ from pixel_pipeline.conversations.quarantine import Wanted
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 from pixel_pipeline_tests.conversations.lakes import convert_all
 
 CALM = "gdrive/raw/Calm"

@@ -12,7 +12,7 @@ import pytest
 
 from pixel_pipeline.conversations.containers.packed import unpacking
 from pixel_pipeline_tests.conversations.containers.packed.test_archives import zipped
-from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt
 
 GOOD = sharegpt("hello", "hi")
 

@@ -23,7 +23,7 @@ from pixel_pipeline.conversations.containers.json import (
 )
 from pixel_pipeline.conversations.model.identity import record_id
 from pixel_pipeline.conversations.model.records import ObjectError
-from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt, taken_apart
+from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt, taken_apart
 
 GOOD = sharegpt("hello", "hi")
 KEY = "gdrive/raw/Folder/file"

@@ -5,7 +5,7 @@ import pytest
 from pixel_pipeline.conversations.model.records import RecordError
 from pixel_pipeline.conversations.text import clean
 from pixel_pipeline.conversations.text.clean import decode_cp1252, decode_document, detect_encoding
-from pixel_pipeline_tests.conversations.convert import convert
+from pixel_pipeline_tests.conversations.converted import convert
 
 # What becomes clean by repair may look in need of another.
 MARKUP_AND_MOJIBAKE = "&<" + "".join(map(chr, range(0xC0, 0x100)))

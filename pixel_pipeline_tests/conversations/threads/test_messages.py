@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from pixel_pipeline.conversations.threads import messages as threads
-from pixel_pipeline_tests.conversations.convert import Converted, convert, lines
+from pixel_pipeline_tests.conversations.converted import Converted, convert, lines
 
 
 def rows(*places: tuple[int, int]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from pixel_pipeline.conversations.model.records import RecordError
 from pixel_pipeline.conversations.threads import trees
-from pixel_pipeline_tests.conversations.convert import Converted, convert, lines
+from pixel_pipeline_tests.conversations.converted import Converted, convert, lines
 
 
 def message(text: str, *replies: Any, **besides: Any) -> dict[str, Any]:

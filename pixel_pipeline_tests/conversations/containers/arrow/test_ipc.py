@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import feather
 import pytest
 
-from pixel_pipeline_tests.conversations.convert import convert
+from pixel_pipeline_tests.conversations.converted import convert
 
 TABLE = pa.table({"prompt": [f"q{n}" for n in range(1200)], "response": ["a"] * 1200})
 

@@ -15,7 +15,7 @@ from pixel_pipeline.conversations.containers.opened import Input
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import PeekableStream
 from pixel_pipeline.conversations.model.records import Block, Fault, Record
-from pixel_pipeline_tests.conversations.convert import convert, taken_apart
+from pixel_pipeline_tests.conversations.converted import convert, taken_apart
 
 KEY = "gdrive/raw/F/x.csv"
 

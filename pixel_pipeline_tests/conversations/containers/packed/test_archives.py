@@ -12,10 +12,10 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from pixel_pipeline.conversations import conversion
 from pixel_pipeline.conversations.containers.packed import archives, unpacking
+from pixel_pipeline.conversations.convert import conversion
 from pixel_pipeline.conversations.model.identity import record_id
-from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt
 
 KEY = "gdrive/raw/Folder/file"
 GOOD = sharegpt("hello", "hi")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pixel_pipeline.conversations.model.records import PREFERENCE, Parsed, RecordError
-from pixel_pipeline_tests.conversations.convert import convert, lines
+from pixel_pipeline_tests.conversations.converted import convert, lines
 
 Parse = Callable[[Any], Parsed]
 Refuse = Callable[[Any], RecordError]

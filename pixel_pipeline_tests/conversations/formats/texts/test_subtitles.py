@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pixel_pipeline.conversations.model.records import Parsed, RecordError
-from pixel_pipeline_tests.conversations.convert import convert
+from pixel_pipeline_tests.conversations.converted import convert
 
 Parse = Callable[[Any], Parsed]
 Refuse = Callable[[Any], RecordError]

@@ -3,11 +3,11 @@ import io
 import orjson
 import pytest
 
-from pixel_pipeline.conversations import conversion as conversion_module
-from pixel_pipeline.conversations.conversion import convert_object
+from pixel_pipeline.conversations.convert import conversion as conversion_module
+from pixel_pipeline.conversations.convert.conversion import convert_object
 from pixel_pipeline.conversations.model.identity import record_id
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt
 
 SOURCE = SourceObject(
     bucket="b", key="gdrive/raw/F/x", etag="e", size=1, family="f", category="c", dataset="d"

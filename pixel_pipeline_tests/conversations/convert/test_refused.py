@@ -9,15 +9,15 @@ import numpy as np
 import orjson
 import pytest
 
-from pixel_pipeline.conversations import conversion, refused
 from pixel_pipeline.conversations.containers.opened import Opening
-from pixel_pipeline.conversations.conversion import convert_object
-from pixel_pipeline.conversations.ledger import merged_rows
+from pixel_pipeline.conversations.convert import conversion, refused
+from pixel_pipeline.conversations.convert.conversion import convert_object
+from pixel_pipeline.conversations.convert.ledger import merged_rows
+from pixel_pipeline.conversations.convert.refused import OWN_ROWS, REST
 from pixel_pipeline.conversations.model.bad_runs import BadRuns
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.refused import OWN_ROWS, REST
-from pixel_pipeline_tests.conversations.convert import Converted, convert, lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import Converted, convert, lines, sharegpt
 
 GOOD = orjson.dumps(sharegpt("a", "b"))
 ODD = b'{"odd": 1}'

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pixel_pipeline.conversations.batch import conversation_rows, flagged_conversations, repeated
-from pixel_pipeline.conversations.lanes import fields, turns
-from pixel_pipeline.conversations.lanes.reading import read_columns
-from pixel_pipeline.conversations.lanes.shape import Lane
+from pixel_pipeline.conversations.convert.batch import conversation_rows, flagged_conversations, repeated
+from pixel_pipeline.conversations.convert.lanes import fields, turns
+from pixel_pipeline.conversations.convert.lanes.reading import read_columns
+from pixel_pipeline.conversations.convert.lanes.shape import Lane
 from pixel_pipeline.conversations.model.columns import Flags
 from pixel_pipeline.conversations.model.identity import record_ids
 from pixel_pipeline.conversations.model.records import Block, Record

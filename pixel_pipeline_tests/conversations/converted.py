@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import orjson
 import pyarrow as pa
 
-from pixel_pipeline.conversations.conversion import convert_object
-from pixel_pipeline.conversations.ledger import LedgerEntry, ledger_table
+from pixel_pipeline.conversations.convert.conversion import convert_object
+from pixel_pipeline.conversations.convert.ledger import LedgerEntry, ledger_table
 from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
 from pixel_pipeline.conversations.model.records import Block, Fault, Item, Record
 from pixel_pipeline.conversations.model.schema import (

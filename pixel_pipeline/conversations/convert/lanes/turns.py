@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pixel_pipeline.conversations.convert.lanes.besides import Besides, RawBesides, besides_of
+from pixel_pipeline.conversations.convert.lanes.shape import Columns, Lane, Said, bounds_of, nulls_of
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.formats.roles import role_of, who
 from pixel_pipeline.conversations.formats.turn_lists import chatml, sharegpt
-from pixel_pipeline.conversations.lanes.besides import Besides, RawBesides, besides_of
-from pixel_pipeline.conversations.lanes.shape import Columns, Lane, Said, bounds_of, nulls_of
 from pixel_pipeline.conversations.model.columns import Flags, Ints, Texts, blank, tagged
 from pixel_pipeline.conversations.model.identity import ROLE_CODES
 from pixel_pipeline.conversations.model.options import ConversionOptions

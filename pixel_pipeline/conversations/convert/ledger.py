@@ -9,7 +9,7 @@ import orjson
 import pyarrow as pa
 
 from pixel_pipeline.conversations.code_version import CODE_VERSION
-from pixel_pipeline.conversations.detection import Detection, merged_detection
+from pixel_pipeline.conversations.convert.detection import Detection, merged_detection
 from pixel_pipeline.conversations.model.bad_runs import BadRuns
 from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject

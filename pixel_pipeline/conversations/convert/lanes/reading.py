@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 
-from pixel_pipeline.conversations.lanes.shape import Columns
+from pixel_pipeline.conversations.convert.lanes.shape import Columns
 from pixel_pipeline.conversations.model.records import Block, Table
 
 _NEW_LINE, _RETURN, _OPEN, _CLOSE = b"\n\r{}"

@@ -5,19 +5,19 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pixel_pipeline.conversations.batch import BatchBuilder, Conversation, ConvertedBatch
 from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
 from pixel_pipeline.conversations.containers.opening import open_container
 from pixel_pipeline.conversations.containers.openings import open_range
 from pixel_pipeline.conversations.containers.ranges import Range
-from pixel_pipeline.conversations.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED
+from pixel_pipeline.conversations.convert.batch import BatchBuilder, Conversation, ConvertedBatch
+from pixel_pipeline.conversations.convert.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED
+from pixel_pipeline.conversations.convert.lanes.choice import Lanes
+from pixel_pipeline.conversations.convert.lanes.shape import Lane
+from pixel_pipeline.conversations.convert.ledger import LedgerEntry
 from pixel_pipeline.conversations.formats import metadata
 from pixel_pipeline.conversations.formats.fields import describe_keys
 from pixel_pipeline.conversations.formats.known import Format, find_format, refusal
-from pixel_pipeline.conversations.lanes import Lanes
-from pixel_pipeline.conversations.lanes.shape import Lane
-from pixel_pipeline.conversations.ledger import LedgerEntry
 from pixel_pipeline.conversations.model.columns import Ints
 from pixel_pipeline.conversations.model.records import Block, Fault, ObjectError, Record, RecordError
 from pixel_pipeline.conversations.model.source import SourceObject

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pixel_pipeline.conversations.lanes.besides import Besides
+from pixel_pipeline.conversations.convert.lanes.besides import Besides
 from pixel_pipeline.conversations.model.columns import Flags, Ints, Texts
 
 Columns = Mapping[str, pa.Array]

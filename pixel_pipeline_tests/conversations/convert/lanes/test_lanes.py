@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 import orjson
 import pytest
 
-from pixel_pipeline.conversations import lanes
 from pixel_pipeline.conversations.containers import streams
-from pixel_pipeline.conversations.lanes import Lanes
-from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
+from pixel_pipeline.conversations.convert.lanes import choice as lanes
+from pixel_pipeline.conversations.convert.lanes.choice import Lanes
+from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt
 
 words = st.sampled_from(["yes", "", " ", "a\nb", "caf\u00e9", "\u4f60\u597d\u3002\u54a8\u8be2\u5e08\uff1a\u55ef", "x\r\ny", "&amp;", "<think>t</think>a", "\x00", "\u00c3\u00a9"])  # fmt: skip
 speakers = st.sampled_from(["human", "gpt", "human", "gpt", "system", "Tom", "Therapist", "tool"])

@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pixel_pipeline.conversations.convert.lanes.besides import Besides, PlainBesides, besides_of
+from pixel_pipeline.conversations.convert.lanes.shape import Columns, Lane, Said, bounds_of, nulls_of
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.formats.questions import (
@@ -15,8 +17,6 @@ from pixel_pipeline.conversations.formats.questions import (
     preference,
     prompts,
 )
-from pixel_pipeline.conversations.lanes.besides import Besides, PlainBesides, besides_of
-from pixel_pipeline.conversations.lanes.shape import Columns, Lane, Said, bounds_of, nulls_of
 from pixel_pipeline.conversations.model.columns import WHITE_SPACE, Endings, Flags, Texts, blank, dirty
 from pixel_pipeline.conversations.model.identity import ROLE_CODES
 from pixel_pipeline.conversations.model.options import ConversionOptions

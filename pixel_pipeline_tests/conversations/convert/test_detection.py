@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixel_pipeline.conversations import lanes
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES
 from pixel_pipeline.conversations.containers.opening import CONTAINERS
-from pixel_pipeline.conversations.detection import SAMPLE_RECORDS
+from pixel_pipeline.conversations.convert.detection import SAMPLE_RECORDS
+from pixel_pipeline.conversations.convert.lanes import choice as lanes
 from pixel_pipeline.conversations.formats.known import FORMATS
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline_tests.conversations.containers.packed.test_archives import zipped
-from pixel_pipeline_tests.conversations.convert import Converted, convert, lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import Converted, convert, lines, sharegpt
 
 PAIR = {"prompt": "Who?", "response": "Me."}
 

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pixel_pipeline.conversations.convert.ledger import LedgerEntry
+from pixel_pipeline.conversations.convert.refused import Refused
 from pixel_pipeline.conversations.formats import metadata
 from pixel_pipeline.conversations.formats.thoughts import thinking
 from pixel_pipeline.conversations.formats.validation import validated
-from pixel_pipeline.conversations.ledger import LedgerEntry
 from pixel_pipeline.conversations.model.columns import Flags, Ints, Texts, blank, dirty, texts_of
 from pixel_pipeline.conversations.model.identity import ROLE_CODES, content_hashes, record_id
 from pixel_pipeline.conversations.model.options import ConversionOptions
@@ -25,7 +26,6 @@ from pixel_pipeline.conversations.model.schema import (
     TAGS_TYPE,
 )
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.refused import Refused
 from pixel_pipeline.conversations.text import clean
 
 _NO_CONVERSATIONS = pa.RecordBatch.from_pylist([], schema=CONVERSATION_SCHEMA)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pixel_pipeline.conversations.code_version import CODE_VERSION
-from pixel_pipeline.conversations.ledger import LedgerEntry
+from pixel_pipeline.conversations.convert.ledger import LedgerEntry
 from pixel_pipeline.conversations.model.bad_runs import BadRuns
 from pixel_pipeline.conversations.model.records import RecordError
 from pixel_pipeline.conversations.model.schema import QUARANTINE_RAW_BYTES, QUARANTINE_SCHEMA
