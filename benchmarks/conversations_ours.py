@@ -164,7 +164,7 @@ def convert_lake(unchanged: bool) -> Work:
         unchanged: Nothing should have changed since the last run: it is an error to convert anything.
     """
     from pixel_pipeline.conversations.build import convert_family, families_of
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.lake.inventory import update_inventory
     from pixel_pipeline.lake.s3.listing import list_raw
 

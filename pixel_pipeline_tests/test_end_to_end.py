@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 import pytest
 
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.curation.accounts import FamilyAccount, read_accounts
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.embedded import server as embedded

@@ -17,7 +17,7 @@ from pixel_pipeline.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from pixel_pipeline.conversations.explanation import Explanation
-    from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+    from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
 
 MAX_SHOWN = 6
 
@@ -49,7 +49,7 @@ def detect(
 ) -> None:
     """What a file is taken for and why, and what its first records would become. Writes nothing, shows no text of it."""
     from pixel_pipeline.conversations.explanation import explain
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.conversations.model.source import SourceObject
 
     settings = get_settings()

@@ -89,7 +89,7 @@ def quarantine_replay(
     """
     from pixel_pipeline.compute.opening import open_executor
     from pixel_pipeline.conversations.build import replay_quarantine
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.conversations.quarantine import Wanted
 
     lake, settings = _lake(), get_settings()

@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.conversations.model.bad_runs import BadRuns
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.lake import keys

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pixel_pipeline.compute.executor import Executor
 from pixel_pipeline.conversations.convert.conversion import CODE_VERSION
 from pixel_pipeline.conversations.convert.ledger import merged_rows
-from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.family_work import FamilyWork, leave_tables
 from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject

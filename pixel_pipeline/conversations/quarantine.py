@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 import xxhash
 
 from pixel_pipeline.conversations.convert.refused import REST
-from pixel_pipeline.conversations.families import glob_pattern
+from pixel_pipeline.conversations.families.config import glob_pattern
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake

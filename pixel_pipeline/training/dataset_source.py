@@ -9,7 +9,7 @@ import pyarrow.dataset as ds
 import xxhash
 
 from pixel_pipeline.conversations.convert.conversion import convert_object
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.curation.curate import curated_batches, decide

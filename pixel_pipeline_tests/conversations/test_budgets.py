@@ -13,7 +13,7 @@ from pixel_pipeline.conversations.budgets import (
     beyond_budget,
     find_beyond_budget,
 )
-from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA
 from pixel_pipeline.lake.lake import Lake

@@ -17,7 +17,7 @@ from pixel_pipeline.conversations.build import (
     families_of,
     retract_families,
 )
-from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.family_work import TABLE_SCHEMA
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.task_results import TaskResult

@@ -12,7 +12,7 @@ import pytest
 from pixel_pipeline.compute.local import LocalExecutor
 from pixel_pipeline.conversations import build, replay, task_run, tasks
 from pixel_pipeline.conversations.build import replay_quarantine
-from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.quarantine import Wanted
 from pixel_pipeline.lake import keys

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import pyarrow as pa
 import pytest
 
-from pixel_pipeline.conversations.families import (
+from pixel_pipeline.conversations.families.config import (
     FamilyConfig,
     FamilyConfigError,
     FamilyRule,

@@ -1,7 +1,7 @@
 import pytest
 
-from pixel_pipeline.conversations.category_words import CategoryWords
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.category_words import CategoryWords
+from pixel_pipeline.conversations.families.config import FamilyConfig
 
 WORDS = CategoryWords.of(FamilyConfig())
 

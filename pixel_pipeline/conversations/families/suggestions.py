@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from pixel_pipeline.conversations.category_words import CategoryWords, Hint
-from pixel_pipeline.conversations.families import (
+from pixel_pipeline.conversations.families.category_words import CategoryWords, Hint
+from pixel_pipeline.conversations.families.config import (
     TIERS,
     UNSORTED,
     FamilyConfig,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
-from pixel_pipeline.conversations.families import FamilyConfig, parse_words
+from pixel_pipeline.conversations.families.config import FamilyConfig, parse_words
 
 _FILE = "category_words.yaml"
 

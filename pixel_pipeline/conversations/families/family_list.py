@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pixel_pipeline.conversations.families import UNSORTED, FamilyConfig
+from pixel_pipeline.conversations.families.config import UNSORTED, FamilyConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pyarrow as pa
 
-from pixel_pipeline.conversations.category_words import CategoryWords
-from pixel_pipeline.conversations.families import FamilyConfig
-from pixel_pipeline.conversations.suggestions import Suggestions, as_yaml, suggest
+from pixel_pipeline.conversations.families.category_words import CategoryWords
+from pixel_pipeline.conversations.families.config import FamilyConfig
+from pixel_pipeline.conversations.families.suggestions import Suggestions, as_yaml, suggest
 
 RULES = """\
 rules:

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import xxhash
 import yaml
 
+from pixel_pipeline.conversations.families.rule_options import FamilyConfigError, parse_options
 from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
-from pixel_pipeline.conversations.rule_options import FamilyConfigError, parse_options
 
 __all__ = [
     "FamilyConfig",
