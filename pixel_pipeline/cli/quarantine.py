@@ -88,9 +88,9 @@ def quarantine_replay(
     looked at; the next `prepare_data` then finds them unchanged.
     """
     from pixel_pipeline.compute.opening import open_executor
-    from pixel_pipeline.conversations.build import replay_quarantine
     from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.conversations.quarantine import Wanted
+    from pixel_pipeline.conversations.work.build import replay_quarantine
 
     lake, settings = _lake(), get_settings()
     config = FamilyConfig.load(settings.families_file)

@@ -11,8 +11,8 @@ import pyarrow.dataset as ds
 import pytest
 
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations.build import convert_family, families_of
 from pixel_pipeline.conversations.families.config import FamilyConfig
+from pixel_pipeline.conversations.work.build import convert_family, families_of
 from pixel_pipeline.curation.accounts import read_accounts, unaccounted_objects
 from pixel_pipeline.curation.curate import curated_batches, decide
 from pixel_pipeline.lake import keys

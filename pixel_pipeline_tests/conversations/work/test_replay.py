@@ -10,11 +10,13 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations import build, replay, task_run, tasks
-from pixel_pipeline.conversations.build import replay_quarantine
 from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.quarantine import Wanted
+from pixel_pipeline.conversations.work import build, replay
+from pixel_pipeline.conversations.work import plan as tasks
+from pixel_pipeline.conversations.work import run as task_run
+from pixel_pipeline.conversations.work.build import replay_quarantine
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table

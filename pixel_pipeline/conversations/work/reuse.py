@@ -10,14 +10,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pixel_pipeline.conversations.quarantine import Wanted
-from pixel_pipeline.conversations.task_results import (
+from pixel_pipeline.conversations.work.plan import Earlier, Place, Task
+from pixel_pipeline.conversations.work.results import (
     TaskResult,
     kept_results,
     quarantine_of,
     result_key,
     store_result,
 )
-from pixel_pipeline.conversations.tasks import Earlier, Place, Task
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket

@@ -18,15 +18,15 @@ from pixel_pipeline.conversations.convert.batch import repeated
 from pixel_pipeline.conversations.convert.conversion import UnalignedRange, convert_object
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.replay import Outcome, replayed
-from pixel_pipeline.conversations.task_results import (
+from pixel_pipeline.conversations.work.plan import Earlier, Piece, Task
+from pixel_pipeline.conversations.work.replay import Outcome, replayed
+from pixel_pipeline.conversations.work.results import (
     PART,
     DataFile,
     TaskResult,
     quarantine_of,
     store_result,
 )
-from pixel_pipeline.conversations.tasks import Earlier, Piece, Task
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.stream import ObjectStream, StreamReader

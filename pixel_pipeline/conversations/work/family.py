@@ -9,15 +9,15 @@ import pyarrow as pa
 
 from pixel_pipeline.compute.executor import Executor
 from pixel_pipeline.conversations.containers.opening import open_container
-from pixel_pipeline.conversations.cutting import cut
-from pixel_pipeline.conversations.earlier import adopted, with_earlier
 from pixel_pipeline.conversations.model.records import ObjectError
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.quarantine import Wanted
-from pixel_pipeline.conversations.task_results import PART, TaskResult, forget_results, kept_results
-from pixel_pipeline.conversations.task_run import run_task
-from pixel_pipeline.conversations.tasks import Piece, Task, plan
+from pixel_pipeline.conversations.work.cutting import cut
+from pixel_pipeline.conversations.work.plan import Piece, Task, plan
+from pixel_pipeline.conversations.work.results import PART, TaskResult, forget_results, kept_results
+from pixel_pipeline.conversations.work.reuse import adopted, with_earlier
+from pixel_pipeline.conversations.work.run import run_task
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table
 

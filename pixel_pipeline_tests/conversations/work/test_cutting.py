@@ -11,14 +11,14 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from pixel_pipeline.conversations import tasks
 from pixel_pipeline.conversations.containers.opening import open_container
 from pixel_pipeline.conversations.convert.conversion import UnalignedRange, convert_object
 from pixel_pipeline.conversations.convert.ledger import merged_rows
-from pixel_pipeline.conversations.cutting import cut
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.tasks import Piece
+from pixel_pipeline.conversations.work import plan as tasks
+from pixel_pipeline.conversations.work.cutting import cut
+from pixel_pipeline.conversations.work.plan import Piece
 
 # What makes cuts hard: quotes, separators and brackets within texts, line ends, letters of several bytes.
 said = st.text(alphabet=st.sampled_from('ab ,"\n{}[]:;\\né你'), min_size=1, max_size=30).filter(str.strip)

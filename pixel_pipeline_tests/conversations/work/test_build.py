@@ -10,17 +10,28 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations import build, family_work, task_results, tasks
-from pixel_pipeline.conversations.build import (
+from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.model.options import ConversionOptions
+from pixel_pipeline.conversations.work import (
+    build,
+)
+from pixel_pipeline.conversations.work import (
+    family as family_work,
+)
+from pixel_pipeline.conversations.work import (
+    plan as tasks,
+)
+from pixel_pipeline.conversations.work import (
+    results as task_results,
+)
+from pixel_pipeline.conversations.work.build import (
     FamilyReport,
     convert_family,
     families_of,
     retract_families,
 )
-from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
-from pixel_pipeline.conversations.family_work import TABLE_SCHEMA
-from pixel_pipeline.conversations.model.options import ConversionOptions
-from pixel_pipeline.conversations.task_results import TaskResult
+from pixel_pipeline.conversations.work.family import TABLE_SCHEMA
+from pixel_pipeline.conversations.work.results import TaskResult
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectChangedError, ObjectNotFoundError

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pixel_pipeline.conversations.model.schema import QUARANTINE_SCHEMA
-from pixel_pipeline.conversations.tasks import Place
+from pixel_pipeline.conversations.work.plan import Place
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.s3.bucket import Bucket
 

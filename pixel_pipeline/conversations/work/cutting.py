@@ -12,12 +12,12 @@ import re
 
 import orjson
 
-from pixel_pipeline.conversations import tasks
 from pixel_pipeline.conversations.containers.csv import table as csv_table
 from pixel_pipeline.conversations.containers.json import array as json_array
 from pixel_pipeline.conversations.containers.opened import Opening
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.tasks import Piece
+from pixel_pipeline.conversations.work import plan as tasks
+from pixel_pipeline.conversations.work.plan import Piece
 from pixel_pipeline.lake.loader.json_elements import JsonStructureError, json_elements
 
 WINDOW_BYTES = 256 << 10
