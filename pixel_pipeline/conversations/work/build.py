@@ -13,7 +13,7 @@ from pixel_pipeline.conversations.convert.ledger import merged_rows
 from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.quarantine import Wanted, counts
+from pixel_pipeline.conversations.quarantine.reading import Wanted, counts
 from pixel_pipeline.conversations.work.family import FamilyWork, leave_tables
 from pixel_pipeline.conversations.work.results import forget_results, kept_results, quarantine_batches
 from pixel_pipeline.lake import keys

@@ -12,7 +12,7 @@ from pixel_pipeline.conversations.containers.opening import open_container
 from pixel_pipeline.conversations.model.records import ObjectError
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.quarantine import Wanted
+from pixel_pipeline.conversations.quarantine.reading import Wanted
 from pixel_pipeline.conversations.work.cutting import cut
 from pixel_pipeline.conversations.work.plan import Piece, Task, plan
 from pixel_pipeline.conversations.work.results import PART, TaskResult, forget_results, kept_results

@@ -12,7 +12,7 @@ import xxhash
 from pixel_pipeline.conversations.containers.opened import Opening
 from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.quarantine import Wanted
+from pixel_pipeline.conversations.quarantine.reading import Wanted
 from pixel_pipeline.lake.memo import fingerprint
 
 TASK_BYTES = 32 << 20

@@ -18,7 +18,7 @@ from pixel_pipeline.conversations.convert.ledger import json_counts
 from pixel_pipeline.conversations.model.bad_runs import BadRuns
 from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
-from pixel_pipeline.conversations.quarantine import Wanted
+from pixel_pipeline.conversations.quarantine.reading import Wanted
 from pixel_pipeline.conversations.work.plan import Piece
 from pixel_pipeline.lake.loader.json_elements import json_elements
 from pixel_pipeline.lake.s3.bucket import Bucket

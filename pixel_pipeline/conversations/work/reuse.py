@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pixel_pipeline.conversations.quarantine import Wanted
+from pixel_pipeline.conversations.quarantine.reading import Wanted
 from pixel_pipeline.conversations.work.plan import Earlier, Place, Task
 from pixel_pipeline.conversations.work.results import (
     TaskResult,

@@ -12,7 +12,7 @@ import pytest
 from pixel_pipeline.compute.local import LocalExecutor
 from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.model.options import ConversionOptions
-from pixel_pipeline.conversations.quarantine import Wanted
+from pixel_pipeline.conversations.quarantine.reading import Wanted
 from pixel_pipeline.conversations.work import build, replay
 from pixel_pipeline.conversations.work import plan as tasks
 from pixel_pipeline.conversations.work import run as task_run

@@ -7,15 +7,15 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from pixel_pipeline.conversations.budgets import (
+from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.model.options import ConversionOptions
+from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA
+from pixel_pipeline.conversations.quarantine.budgets import (
     SMALL_BYTES,
     SMALL_RECORDS,
     beyond_budget,
     find_beyond_budget,
 )
-from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
-from pixel_pipeline.conversations.model.options import ConversionOptions
-from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA
 from pixel_pipeline.lake.lake import Lake
 
 STRICT = FamilyRule("c", "strict", "d", ConversionOptions(max_bad_share=0.01, max_bad_run=3))

@@ -12,7 +12,7 @@ import pytest
 
 from pixel_pipeline.conversations.convert.refused import OWN_ROWS, REST
 from pixel_pipeline.conversations.model.schema import QUARANTINE_SCHEMA
-from pixel_pipeline.conversations.quarantine import (
+from pixel_pipeline.conversations.quarantine.reading import (
     Count,
     QuarantinedRecord,
     QuarantineError,
