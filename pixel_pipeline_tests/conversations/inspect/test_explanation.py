@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import orjson
 import pytest
 
-from pixel_pipeline.conversations.explanation import Explanation, explain
+from pixel_pipeline.conversations.inspect.explanation import Explanation, explain
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline_tests.conversations.containers.packed.test_archives import zipped

@@ -1,6 +1,6 @@
 from hypothesis import given
 
-from pixel_pipeline.conversations.shapes import OTHERS, shapes_of, speakers_of
+from pixel_pipeline.conversations.inspect.shapes import OTHERS, shapes_of, speakers_of
 from pixel_pipeline_tests.conversations.converted import sharegpt
 from pixel_pipeline_tests.conversations.test_properties import values
 

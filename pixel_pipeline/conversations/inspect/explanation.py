@@ -20,6 +20,7 @@ from pixel_pipeline.conversations.convert.detection import (
     Detection,
 )
 from pixel_pipeline.conversations.formats.known import FORMATS, find_format
+from pixel_pipeline.conversations.inspect.shapes import OTHERS, shapes_of, speakers_of
 from pixel_pipeline.conversations.model.records import (
     Block,
     Fault,
@@ -29,7 +30,6 @@ from pixel_pipeline.conversations.model.records import (
     RecordError,
 )
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.shapes import OTHERS, shapes_of, speakers_of
 from pixel_pipeline.conversations.threads.sessions import sessions_of
 
 MAX_MEMBERS = 50
