@@ -58,7 +58,7 @@ def build(
     import torch
     from transformers import MistralConfig, MistralForCausalLM
 
-    from pixel_pipeline.training.model.adapters_config import AdaptersConfig
+    from pixel_pipeline.training.config.adapters import AdaptersConfig
     from pixel_pipeline.training.model.mixture import build_mixture
 
     config = MistralConfig(

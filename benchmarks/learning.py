@@ -22,10 +22,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.harness import Figure, report
 from benchmarks.languages import LENGTH, TOPICS, WORDS, Languages, Texts
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.model.mixture import Mixture, build_mixture, dense_baseline
 from pixel_pipeline.training.model.router import domain_pull
 from pixel_pipeline.training.model.router_health import mutual_information

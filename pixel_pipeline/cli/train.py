@@ -217,7 +217,7 @@ def _hosted(
     def hosted(host: "Host") -> None:
         from pixel_pipeline.lake.lake import Lake
         from pixel_pipeline.tokens.shards import ShardManifest
-        from pixel_pipeline.training.configuring import read_config_file, training_config
+        from pixel_pipeline.training.config.resolve import read_config_file, training_config
         from pixel_pipeline.training.dataset_source import find_shards
         from pixel_pipeline.training.revision import git_revision
         from pixel_pipeline.training.session import Session

@@ -20,7 +20,7 @@ from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.base.opening import is_path
 from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef
-from pixel_pipeline.training.curriculum import Curriculum
+from pixel_pipeline.training.config.curriculum import Curriculum
 from pixel_pipeline.training.evaluation_report import MOST_ROWS, TEST, EvaluationReport
 from pixel_pipeline.training.evaluation_store import evaluation_prefix, store_evaluation, stored_evaluation
 from pixel_pipeline.training.evaluation_tables import (

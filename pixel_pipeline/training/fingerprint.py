@@ -8,14 +8,14 @@ import orjson
 
 from pixel_pipeline.code_version import code_version
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 
 # The modules that the trained weights depend on. Changing a plot must not train anew.
 WEIGHT_MODULES = (
     "pixel_pipeline.training.arithmetic",
     "pixel_pipeline.training.callbacks.early_stopping",
     "pixel_pipeline.training.callbacks.validation",
-    "pixel_pipeline.training.curriculum",
+    "pixel_pipeline.training.config.curriculum",
     "pixel_pipeline.training.data",
     "pixel_pipeline.training.experts",
     "pixel_pipeline.training.fit",

@@ -25,7 +25,8 @@ from pixel_pipeline.training.callbacks.validation import HeldOutLoss
 from pixel_pipeline.training.callbacks.window import Window
 from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
 from pixel_pipeline.training.checkpoints import CheckpointRef, download
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.adapters import ExpertDomains
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data import ShardDataset, rows_by_family, training_loader
 from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import (
@@ -35,7 +36,6 @@ from pixel_pipeline.training.errors import (
 )
 from pixel_pipeline.training.last_run import UPLOAD_BYTES_PER_SECOND
 from pixel_pipeline.training.loggers import open_loggers
-from pixel_pipeline.training.model.adapters_config import ExpertDomains
 from pixel_pipeline.training.models import new_model, read_model, uses_autocast
 from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.row_order import RowOrder

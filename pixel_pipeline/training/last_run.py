@@ -6,7 +6,7 @@ from typing import Any
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, list_checkpoints
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.evaluation_report import MOST_ROWS, TEST, VALIDATION
 from pixel_pipeline.training.memory import MicroBatch
 from pixel_pipeline.training.plan import Overheads, StepTime

@@ -18,7 +18,8 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.base.model import BaseModel
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.adapters import AdaptersConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data import ShardDataset, collate, rows_by_family
 from pixel_pipeline.training.device import device_name
 from pixel_pipeline.training.environment import silence_libraries
@@ -30,7 +31,6 @@ from pixel_pipeline.training.last_run import evaluated_rows
 from pixel_pipeline.training.losses import CHUNK_ROWS
 from pixel_pipeline.training.measuring import row_limit
 from pixel_pipeline.training.memory import MicroBatch, available_ram, choose_micro_batch
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.models import new_model, uses_autocast

@@ -15,10 +15,10 @@ from pixel_pipeline.training.base.files import SIDE_FILES
 from pixel_pipeline.training.base.model import BaseModel
 from pixel_pipeline.training.base.opening import open_base
 from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, download
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.adapters import AdaptersConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import AdapterError, TrainingConfigError, TrainingDataError
 from pixel_pipeline.training.model.adapted_model import DESCRIPTION_FILE, AdaptedModel
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.cost import FrozenPrecision
 from pixel_pipeline.training.model.from_scratch import build_model, load_model, mixtral_config
 from pixel_pipeline.training.model.mixture import matched_dense

@@ -9,8 +9,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.curriculum import Curriculum, StageSteps
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.config.curriculum import Curriculum, StageSteps
 from pixel_pipeline.training.errors import TrainingDivergedError
 from pixel_pipeline.training.history import History
 from pixel_pipeline.training.losses import (

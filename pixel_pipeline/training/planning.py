@@ -11,7 +11,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.opening import digest_of_base, open_base
 from pixel_pipeline.training.checkpoints import CheckpointManifest, list_checkpoints
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.errors import PlanError, RunConflictError
 from pixel_pipeline.training.fingerprint import run_identity, run_name

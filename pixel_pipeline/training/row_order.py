@@ -13,7 +13,7 @@ from math import floor, fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from pixel_pipeline.training.curriculum import Curriculum, Stage, StageSteps
+from pixel_pipeline.training.config.curriculum import Curriculum, Stage, StageSteps
 
 Ints = NDArray[np.int32]
 

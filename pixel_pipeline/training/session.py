@@ -13,12 +13,12 @@ from typing import Any, Self
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.configuring import training_config
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.config.priorities import Priority
+from pixel_pipeline.training.config.resolve import training_config
 from pixel_pipeline.training.hosting import Host, run_hosted
 from pixel_pipeline.training.plan_report import plan_lines
 from pixel_pipeline.training.planning import PlannedRun, plan_run
-from pixel_pipeline.training.priorities import Priority
 from pixel_pipeline.training.train import TrainingResult, train
 
 

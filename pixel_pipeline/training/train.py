@@ -20,7 +20,7 @@ from pixel_pipeline.training.checkpoints import (
     list_checkpoints,
     point_to,
 )
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.fingerprint import run_identity, run_name
 from pixel_pipeline.training.history import History

@@ -17,7 +17,7 @@ import orjson
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.training import fit
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.hosting import run_hosted
 from pixel_pipeline.training.train import train
 

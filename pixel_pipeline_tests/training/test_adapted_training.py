@@ -17,8 +17,9 @@ from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import open_folder
 from pixel_pipeline.training.callbacks.interruption import Interruption
 from pixel_pipeline.training.checkpoints import download, list_checkpoints
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.curriculum import Curriculum, Stage
+from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.config.curriculum import Curriculum, Stage
 from pixel_pipeline.training.errors import (
     RunConflictError,
     TrainingConfigError,
@@ -27,7 +28,6 @@ from pixel_pipeline.training.errors import (
     TrainingMemoryError,
 )
 from pixel_pipeline.training.generate import generate
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.models import new_model, open_checkpoint
 from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.train import TrainingResult, train

@@ -16,8 +16,9 @@ from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import open_folder
 from pixel_pipeline.training.checkpoints import download
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.curriculum import Curriculum, Stage
+from pixel_pipeline.training.config.adapters import AdaptersConfig
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.config.curriculum import Curriculum, Stage
 from pixel_pipeline.training.data import ShardDataset, collate, rows_by_family
 from pixel_pipeline.training.errors import TrainingDataError
 from pixel_pipeline.training.evaluate import evaluate
@@ -27,7 +28,6 @@ from pixel_pipeline.training.evaluation_tables import category_table, family_tab
 from pixel_pipeline.training.history import History, Validation
 from pixel_pipeline.training.model import router_health
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.adapters_off import adapters_off
 from pixel_pipeline.training.model.from_scratch import load_model
 from pixel_pipeline.training.plots import expert_load_map, loss_curve, perplexity_bars, routing_map

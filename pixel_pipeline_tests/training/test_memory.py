@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import MistralConfig
 
+from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.memory import (
     ENOUGH_TOKENS,
     USABLE_SHARE,
@@ -11,7 +12,6 @@ from pixel_pipeline.training.memory import (
     available_ram,
     choose_micro_batch,
 )
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.cost import MixtureCost
 
 GIB = 2**30

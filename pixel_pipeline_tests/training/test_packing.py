@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from transformers import MixtralForCausalLM
 
 from pixel_pipeline.tokens.shards import TokenizerRef
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.losses import linear_cross_entropy
 from pixel_pipeline.training.model.from_scratch import build_model, mixtral_config
 from pixel_pipeline.training.model.native_model import NativeModel

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.training.curriculum import Curriculum
+from pixel_pipeline.training.config.curriculum import Curriculum
 from pixel_pipeline.training.row_order import RowOrder, apportion
 
 NAMES = ("anger", "calm", "grief", "sleep", "work")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import MixtralConfig
 
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import TrainingDivergedError
 from pixel_pipeline.training.history import History
 from pixel_pipeline.training.model.from_scratch import build_model

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.callbacks.interruption import Interruption
 from pixel_pipeline.training.checkpoints import CheckpointRef, download, list_checkpoints
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import (
     CheckpointCorruptError,
     CheckpointSpaceError,

@@ -10,7 +10,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training import device
 from pixel_pipeline.training.checkpoints import CheckpointRef, download, list_checkpoints
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.device import Gpu, check_device
 from pixel_pipeline.training.errors import DeviceError
 from pixel_pipeline.training.fingerprint import run_name

@@ -9,7 +9,7 @@ Conventions:
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
+from pixel_pipeline.training.config.adapters import AdaptersConfig
 
 FrozenPrecision = Literal["model", "fp8"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
+from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.model.blocked_activation import blocked_activation
 from pixel_pipeline.training.model.expert_activation import ExpertInputs, recomputed_activation
 from pixel_pipeline.training.model.lora import LoraPair, add_product, changed_linear

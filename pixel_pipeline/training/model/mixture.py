@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, MistralForCausalLM
 
+from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.errors import AdapterError
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.cost import FrozenPrecision, MixtureCost
 from pixel_pipeline.training.model.float8_linear import Float8Linear, check_float8
 from pixel_pipeline.training.model.lora import LoraLinear

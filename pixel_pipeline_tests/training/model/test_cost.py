@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.model import lora_experts
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.lora import LoraPair
 from pixel_pipeline.training.model.mixture import build_mixture

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP
 
+from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.model import blocked_activation, lora_experts
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.dispatch import Dispatch
 from pixel_pipeline.training.model.expert_products import expert_products, grouped_products
 from pixel_pipeline.training.model.lora_experts import MixtureFFN

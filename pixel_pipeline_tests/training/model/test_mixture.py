@@ -6,11 +6,11 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_mask
 from transformers import MixtralConfig, MixtralForCausalLM
 
+from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.errors import AdapterError
 from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss, router_z_loss
 from pixel_pipeline.training.model import expert_activation, lora_experts
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.expert_products import grouped_products
 from pixel_pipeline.training.model.lora_experts import MixtureFFN
 from pixel_pipeline.training.model.mixture import (

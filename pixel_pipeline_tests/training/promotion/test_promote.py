@@ -8,7 +8,7 @@ import pytest
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoints import CheckpointRef, list_checkpoints, prune
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import CheckpointNotFoundError, PromotionError
 from pixel_pipeline.training.promotion.export_gate import export_folder
 from pixel_pipeline.training.promotion.gates import GATES, no_dead_expert, no_regression, safety_not_worse

@@ -1,8 +1,8 @@
 """Named training configurations. Torch-free: Dagster definitions import it."""
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.config.config import TrainingConfig
 
 PROFILES: dict[str, TrainingConfig] = {
     # Sized for two CPU cores. Many small steps: at 245,000 tokens, 240 steps of 2 rows end at a validation loss of 3.7,

@@ -5,10 +5,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pixel_pipeline.training.curriculum import Curriculum
+from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.config.curriculum import Curriculum
+from pixel_pipeline.training.config.shapes import PRESETS, ModelShape
 from pixel_pipeline.training.errors import TrainingConfigError
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
-from pixel_pipeline.training.shapes import PRESETS, ModelShape
 
 # They change when things are written, and in which order the same sums are taken, never what is trained: two runs that differ
 # only here are one run, and a window may have settings of its own.

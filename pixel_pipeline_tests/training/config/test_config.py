@@ -9,11 +9,11 @@ from pixel_pipeline.code_version import code_version
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.config.profiles import PROFILES, profile_config
+from pixel_pipeline.training.config.shapes import ModelShape
 from pixel_pipeline.training.errors import TrainingConfigError
 from pixel_pipeline.training.fingerprint import WEIGHT_MODULES, run_name
-from pixel_pipeline.training.profiles import PROFILES, profile_config
-from pixel_pipeline.training.shapes import ModelShape
 
 TORCH_FREE = (
     "checkpoints",

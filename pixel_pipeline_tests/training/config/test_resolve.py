@@ -10,11 +10,11 @@ import pytest
 
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.tokens.shards import ShardManifest, SplitManifest, TokenizerRef
-from pixel_pipeline.training.configuring import read_config_file, training_config
-from pixel_pipeline.training.curriculum import CurriculumError
+from pixel_pipeline.training.config.curriculum import CurriculumError
+from pixel_pipeline.training.config.priorities import LEAST_STEPS, PREFERENCES, Priority
+from pixel_pipeline.training.config.profiles import PROFILES
+from pixel_pipeline.training.config.resolve import read_config_file, training_config
 from pixel_pipeline.training.errors import TrainingConfigError
-from pixel_pipeline.training.priorities import LEAST_STEPS, PREFERENCES, Priority
-from pixel_pipeline.training.profiles import PROFILES
 
 
 def manifest(*, rows: int = 4000, base: str | None = None) -> ShardManifest:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.training.curriculum import Curriculum, CurriculumError, Stage
+from pixel_pipeline.training.config.curriculum import Curriculum, CurriculumError, Stage
 
 DOCS = Path(__file__).parents[2] / "docs" / "curriculum.md"
 

@@ -12,12 +12,18 @@ import yaml
 
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.curriculum import Curriculum
+from pixel_pipeline.training.config.adapters import AdaptersConfig
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.config.curriculum import Curriculum
+from pixel_pipeline.training.config.priorities import (
+    LEAST_STEPS,
+    PREFERENCES,
+    WARMUP_SHARE,
+    Preference,
+    Priority,
+)
+from pixel_pipeline.training.config.profiles import profile_config
 from pixel_pipeline.training.errors import TrainingConfigError
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
-from pixel_pipeline.training.priorities import LEAST_STEPS, PREFERENCES, WARMUP_SHARE, Preference, Priority
-from pixel_pipeline.training.profiles import profile_config
 
 # alpha / rank. How far a step of adapters reaches is then the same for all ranks.
 ADAPTER_SCALE = 2
