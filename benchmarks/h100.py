@@ -88,9 +88,9 @@ def measure(mixture: Any, *, rows: int, length: int, steps: int) -> Measured:
     """Whole steps: forward, backward, clipping, AdamW. Two before them are not counted: they compile."""
     import torch
 
+    from pixel_pipeline.training.data.batch import pack_batch
     from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss
     from pixel_pipeline.training.model.adapter_state import adapter_parameters
-    from pixel_pipeline.training.packing import pack_batch
 
     device = mixture.model.device
     tokens = torch.randint(3, mixture.model.config.vocab_size, (rows, length), dtype=torch.int32)

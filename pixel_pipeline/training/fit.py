@@ -27,7 +27,9 @@ from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
 from pixel_pipeline.training.checkpoints import CheckpointRef, download
 from pixel_pipeline.training.config.adapters import ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.data import ShardDataset, rows_by_family, training_loader
+from pixel_pipeline.training.data.cache import cached_object
+from pixel_pipeline.training.data.dataset import ShardDataset, rows_by_family, training_loader
+from pixel_pipeline.training.data.row_order import RowOrder
 from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import (
     TrainingDataError,
@@ -38,9 +40,7 @@ from pixel_pipeline.training.last_run import UPLOAD_BYTES_PER_SECOND
 from pixel_pipeline.training.loggers import open_loggers
 from pixel_pipeline.training.models import new_model, read_model, uses_autocast
 from pixel_pipeline.training.module import MoEModule
-from pixel_pipeline.training.row_order import RowOrder
 from pixel_pipeline.training.run_state import RunState
-from pixel_pipeline.training.shard_cache import cached_object
 from pixel_pipeline.training.state import (
     OptimizerState,
     read_optimizer,

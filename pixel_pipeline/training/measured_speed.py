@@ -20,7 +20,8 @@ from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.base.model import BaseModel
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.data import ShardDataset, collate, rows_by_family
+from pixel_pipeline.training.data.batch import PackedBatch
+from pixel_pipeline.training.data.dataset import ShardDataset, collate, rows_by_family
 from pixel_pipeline.training.device import device_name
 from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import TrainingMemoryError
@@ -35,7 +36,6 @@ from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.models import new_model, uses_autocast
 from pixel_pipeline.training.module import MoEModule
-from pixel_pipeline.training.packing import PackedBatch
 from pixel_pipeline.training.plan import Overheads, StepTime
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.scoring import score_families

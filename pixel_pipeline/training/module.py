@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.curriculum import Curriculum, StageSteps
+from pixel_pipeline.training.data.batch import PackedBatch
 from pixel_pipeline.training.errors import TrainingDivergedError
 from pixel_pipeline.training.history import History
 from pixel_pipeline.training.losses import (
@@ -21,7 +22,6 @@ from pixel_pipeline.training.losses import (
 )
 from pixel_pipeline.training.model.router import domain_pull
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.packing import PackedBatch
 from pixel_pipeline.training.spike_guard import SpikeGuard, Verdict
 from pixel_pipeline.training.state import OptimizerState
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pixel_pipeline.training.data import ShardDataset, collate
+from pixel_pipeline.training.data.batch import PackedBatch
+from pixel_pipeline.training.data.dataset import ShardDataset, collate
 from pixel_pipeline.training.losses import linear_cross_entropy
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.packing import PackedBatch
 
 ROWS_PER_BATCH = 8
 

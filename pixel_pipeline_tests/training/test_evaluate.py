@@ -19,7 +19,7 @@ from pixel_pipeline.training.checkpoints import download
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.curriculum import Curriculum, Stage
-from pixel_pipeline.training.data import ShardDataset, collate, rows_by_family
+from pixel_pipeline.training.data.dataset import ShardDataset, collate, rows_by_family
 from pixel_pipeline.training.errors import TrainingDataError
 from pixel_pipeline.training.evaluate import evaluate
 from pixel_pipeline.training.evaluation_report import DEAD_BELOW, EvaluationReport, pooled

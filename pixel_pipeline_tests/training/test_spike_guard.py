@@ -11,12 +11,12 @@ import torch
 from transformers import MixtralConfig
 
 from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
 from pixel_pipeline.training.errors import TrainingDivergedError
 from pixel_pipeline.training.history import History
 from pixel_pipeline.training.model.from_scratch import build_model
 from pixel_pipeline.training.model.native_model import NativeModel
 from pixel_pipeline.training.module import MoEModule
-from pixel_pipeline.training.packing import PackedBatch, pack_batch
 from pixel_pipeline.training.spike_guard import LEAST, PATIENCE, SpikeGuard, Verdict
 
 GUARD = SpikeGuard(10.0)

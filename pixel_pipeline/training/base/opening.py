@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.base_models import BaseManifest, BaseModelCorruptError, prefix_of
-from pixel_pipeline.training.shard_cache import file_sha256
+from pixel_pipeline.training.data.cache import file_sha256
 
 if TYPE_CHECKING:
     from pixel_pipeline.training.base.model import BaseModel

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from pixel_pipeline.training.data import ShardDataset
+from pixel_pipeline.training.data.dataset import ShardDataset
 from pixel_pipeline.training.history import History, Validation
 from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.scoring import score_families

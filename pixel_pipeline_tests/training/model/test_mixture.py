@@ -7,6 +7,7 @@ from torch.nn.attention.flex_attention import create_mask
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from pixel_pipeline.training.config.adapters import AdaptersConfig
+from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
 from pixel_pipeline.training.errors import AdapterError
 from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss, router_z_loss
 from pixel_pipeline.training.model import expert_activation, lora_experts
@@ -21,7 +22,6 @@ from pixel_pipeline.training.model.mixture import (
 )
 from pixel_pipeline.training.model.oracle import plain_forward
 from pixel_pipeline.training.model.packed_attention import block_mask, packed_attention
-from pixel_pipeline.training.packing import PackedBatch, pack_batch
 from pixel_pipeline_tests.training.model.conftest import VOCABULARY, BaseOf, randomize
 
 CONFIG = AdaptersConfig(experts=4, experts_per_token=2, rank=4, alpha=8)

@@ -10,10 +10,10 @@ import torch
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest, read_shard
 from pixel_pipeline.training.config.curriculum import Curriculum
-from pixel_pipeline.training.data import ShardDataset, rows_by_family, training_loader
+from pixel_pipeline.training.data.cache import cached_object
+from pixel_pipeline.training.data.dataset import ShardDataset, rows_by_family, training_loader
+from pixel_pipeline.training.data.row_order import RowOrder
 from pixel_pipeline.training.errors import TrainingDataError
-from pixel_pipeline.training.row_order import RowOrder
-from pixel_pipeline.training.shard_cache import cached_object
 from pixel_pipeline_tests.training.shards import CATEGORIES, FAMILIES
 
 

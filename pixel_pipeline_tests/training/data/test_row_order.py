@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.training.config.curriculum import Curriculum
-from pixel_pipeline.training.row_order import RowOrder, apportion
+from pixel_pipeline.training.data.row_order import RowOrder, apportion
 
 NAMES = ("anger", "calm", "grief", "sleep", "work")
 CATEGORIES = {"anger": "hard", "grief": "hard", "calm": "soft", "sleep": "soft", "work": "other"}

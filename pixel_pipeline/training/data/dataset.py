@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.tokens.shards import ShardManifest, ShardRef
+from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
+from pixel_pipeline.training.data.cache import cached_object
+from pixel_pipeline.training.data.row_order import RowOrder
 from pixel_pipeline.training.errors import TrainingDataError
-from pixel_pipeline.training.packing import PackedBatch, pack_batch
-from pixel_pipeline.training.row_order import RowOrder
-from pixel_pipeline.training.shard_cache import cached_object
 
 
 class Row(NamedTuple):
