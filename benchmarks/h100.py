@@ -89,7 +89,7 @@ def measure(mixture: Any, *, rows: int, length: int, steps: int) -> Measured:
     import torch
 
     from pixel_pipeline.training.data.batch import pack_batch
-    from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss
+    from pixel_pipeline.training.loop.losses import linear_cross_entropy, load_balancing_loss
     from pixel_pipeline.training.model.adapter_state import adapter_parameters
 
     device = mixture.model.device
@@ -124,7 +124,7 @@ def measure(mixture: Any, *, rows: int, length: int, steps: int) -> Measured:
 
 def figures(name: str, mixture: Any, measured: Measured, *, length: int, checkpointing: bool) -> list[Figure]:
     """Rate, share of the peak and memory, each against what is wanted of it or foretold."""
-    from pixel_pipeline.training.losses import CHUNK_ROWS
+    from pixel_pipeline.training.loop.losses import CHUNK_ROWS
     from pixel_pipeline.training.model.cost import H100_PEAK_FLOPS, MixtureCost
 
     cost = MixtureCost(mixture.model.config, mixture.config, frozen_precision=mixture.frozen_precision)

@@ -76,8 +76,8 @@ def evaluate(
     report(f"evaluating {ref.uri(lake)}")
     import torch
 
-    from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
     from pixel_pipeline.training.environment import silence_libraries
+    from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
     from pixel_pipeline.training.measuring import measure
 
     silence_libraries()

@@ -12,21 +12,21 @@ from pixel_pipeline.training.config.config import TrainingConfig
 
 # The modules that the trained weights depend on. Changing a plot must not train anew.
 WEIGHT_MODULES = (
-    "pixel_pipeline.training.arithmetic",
-    "pixel_pipeline.training.callbacks.early_stopping",
-    "pixel_pipeline.training.callbacks.validation",
+    "pixel_pipeline.training.loop.arithmetic",
+    "pixel_pipeline.training.loop.callbacks.early_stopping",
+    "pixel_pipeline.training.loop.callbacks.validation",
     "pixel_pipeline.training.config.curriculum",
     "pixel_pipeline.training.data.dataset",
     "pixel_pipeline.training.experts",
-    "pixel_pipeline.training.fit",
-    "pixel_pipeline.training.losses",
+    "pixel_pipeline.training.loop.trainer",
+    "pixel_pipeline.training.loop.losses",
     "pixel_pipeline.training.model",
     "pixel_pipeline.training.models",
-    "pixel_pipeline.training.module",
+    "pixel_pipeline.training.loop.module",
     "pixel_pipeline.training.data.batch",
     "pixel_pipeline.training.data.row_order",
     "pixel_pipeline.training.scoring",
-    "pixel_pipeline.training.spike_guard",
+    "pixel_pipeline.training.loop.spike_guard",
     "pixel_pipeline.training.state",
 )
 

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.base.model import BaseModel
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
@@ -26,16 +25,17 @@ from pixel_pipeline.training.device import device_name
 from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import TrainingMemoryError
 from pixel_pipeline.training.evaluation_report import MOST_ROWS
-from pixel_pipeline.training.fit import is_out_of_memory
-from pixel_pipeline.training.history import History
 from pixel_pipeline.training.last_run import evaluated_rows
-from pixel_pipeline.training.losses import CHUNK_ROWS
+from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
+from pixel_pipeline.training.loop.history import History
+from pixel_pipeline.training.loop.losses import CHUNK_ROWS
+from pixel_pipeline.training.loop.module import MoEModule
+from pixel_pipeline.training.loop.trainer import is_out_of_memory
 from pixel_pipeline.training.measuring import row_limit
 from pixel_pipeline.training.memory import MicroBatch, available_ram, choose_micro_batch
 from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.models import new_model, uses_autocast
-from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.plan import Overheads, StepTime
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.scoring import score_families

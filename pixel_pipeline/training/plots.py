@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixel_pipeline.training.evaluation_report import EvaluationReport, Losses, shares
-from pixel_pipeline.training.history import History
+from pixel_pipeline.training.loop.history import History
 
 WIDTH_INCHES, DPI = 9.0, 100
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"

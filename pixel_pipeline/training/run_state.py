@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import orjson
 
-from pixel_pipeline.training.history import History
+from pixel_pipeline.training.loop.history import History
 
 STATE_FILE = "state.json"
 MODEL_FILE = "model.safetensors"

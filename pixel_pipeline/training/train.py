@@ -23,7 +23,7 @@ from pixel_pipeline.training.checkpoints import (
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.fingerprint import run_identity, run_name
-from pixel_pipeline.training.history import History
+from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.planning import run_conflict
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.run_states import read_state
@@ -148,7 +148,7 @@ def train(
         report(f"run {run}: {f'going on from step {start.step}' if start.step else 'starting'} on {device}")
         import torch
 
-        from pixel_pipeline.training.fit import Fit
+        from pixel_pipeline.training.loop.trainer import Fit
         from pixel_pipeline.training.measured_speed import with_micro_batch
 
         base = open_base(lake, config.base, home=home) if config.base else None

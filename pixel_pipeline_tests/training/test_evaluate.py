@@ -25,7 +25,7 @@ from pixel_pipeline.training.evaluate import evaluate
 from pixel_pipeline.training.evaluation_report import DEAD_BELOW, EvaluationReport, pooled
 from pixel_pipeline.training.evaluation_store import evaluation_prefix
 from pixel_pipeline.training.evaluation_tables import category_table, family_table, layer_table, routing_table
-from pixel_pipeline.training.history import History, Validation
+from pixel_pipeline.training.loop.history import History, Validation
 from pixel_pipeline.training.model import router_health
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
 from pixel_pipeline.training.model.adapters_off import adapters_off

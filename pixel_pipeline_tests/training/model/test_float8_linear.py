@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.data.batch import pack_batch
 from pixel_pipeline.training.errors import AdapterError
-from pixel_pipeline.training.losses import linear_cross_entropy
+from pixel_pipeline.training.loop.losses import linear_cross_entropy
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
 from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.float8_linear import Float8Linear, check_float8, rounded

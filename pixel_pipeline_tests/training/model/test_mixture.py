@@ -9,7 +9,7 @@ from transformers import MixtralConfig, MixtralForCausalLM
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
 from pixel_pipeline.training.errors import AdapterError
-from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss, router_z_loss
+from pixel_pipeline.training.loop.losses import linear_cross_entropy, load_balancing_loss, router_z_loss
 from pixel_pipeline.training.model import expert_activation, lora_experts
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
 from pixel_pipeline.training.model.expert_products import grouped_products

@@ -5,8 +5,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.model.router_health import RouterHealth, mean_health, router_health
-from pixel_pipeline.training.module import MoEModule
 
 # Steps over which load is averaged: a step's few rows may well leave an expert out.
 EVERY_STEPS = 20

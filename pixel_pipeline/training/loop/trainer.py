@@ -11,18 +11,8 @@ import torch
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.base.files import TOKENIZER_FILES
 from pixel_pipeline.training.base.model import BaseModel
-from pixel_pipeline.training.callbacks.checkpointing import Checkpointing
-from pixel_pipeline.training.callbacks.curves import Curves
-from pixel_pipeline.training.callbacks.early_stopping import EarlyStopping
-from pixel_pipeline.training.callbacks.interruption import Interruption
-from pixel_pipeline.training.callbacks.progress import Progress
-from pixel_pipeline.training.callbacks.router_watch import RouterWatch
-from pixel_pipeline.training.callbacks.throughput import Throughput
-from pixel_pipeline.training.callbacks.validation import HeldOutLoss
-from pixel_pipeline.training.callbacks.window import Window
 from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
 from pixel_pipeline.training.checkpoints import CheckpointRef, download
 from pixel_pipeline.training.config.adapters import ExpertDomains
@@ -38,8 +28,18 @@ from pixel_pipeline.training.errors import (
 )
 from pixel_pipeline.training.last_run import UPLOAD_BYTES_PER_SECOND
 from pixel_pipeline.training.loggers import open_loggers
+from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
+from pixel_pipeline.training.loop.callbacks.checkpointing import Checkpointing
+from pixel_pipeline.training.loop.callbacks.curves import Curves
+from pixel_pipeline.training.loop.callbacks.early_stopping import EarlyStopping
+from pixel_pipeline.training.loop.callbacks.interruption import Interruption
+from pixel_pipeline.training.loop.callbacks.progress import Progress
+from pixel_pipeline.training.loop.callbacks.router_watch import RouterWatch
+from pixel_pipeline.training.loop.callbacks.throughput import Throughput
+from pixel_pipeline.training.loop.callbacks.validation import HeldOutLoss
+from pixel_pipeline.training.loop.callbacks.window import Window
+from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.models import new_model, read_model, uses_autocast
-from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.state import (
     OptimizerState,

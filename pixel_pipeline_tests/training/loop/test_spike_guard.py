@@ -13,11 +13,11 @@ from transformers import MixtralConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
 from pixel_pipeline.training.errors import TrainingDivergedError
-from pixel_pipeline.training.history import History
+from pixel_pipeline.training.loop.history import History
+from pixel_pipeline.training.loop.module import MoEModule
+from pixel_pipeline.training.loop.spike_guard import LEAST, PATIENCE, SpikeGuard, Verdict
 from pixel_pipeline.training.model.from_scratch import build_model
 from pixel_pipeline.training.model.native_model import NativeModel
-from pixel_pipeline.training.module import MoEModule
-from pixel_pipeline.training.spike_guard import LEAST, PATIENCE, SpikeGuard, Verdict
 
 GUARD = SpikeGuard(10.0)
 falling = [4.0 - 0.02 * step for step in range(60)]

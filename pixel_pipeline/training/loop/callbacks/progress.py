@@ -7,9 +7,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from pixel_pipeline.training.callbacks.throughput import Throughput
-from pixel_pipeline.training.history import History
-from pixel_pipeline.training.module import MoEModule
+from pixel_pipeline.training.loop.callbacks.throughput import Throughput
+from pixel_pipeline.training.loop.history import History
+from pixel_pipeline.training.loop.module import MoEModule
 
 
 class Progress(pl.Callback):

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from pixel_pipeline.training.module import MoEModule
+from pixel_pipeline.training.loop.module import MoEModule
 
 
 class Checkpointing(pl.Callback):
