@@ -17,7 +17,7 @@ from pixel_pipeline.lake.embedded import server as embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import Settings
-from pixel_pipeline.training.checkpoints import CheckpointRef
+from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline_tests.activated import Finished, shell
 
 CONVERSATIONS = 400

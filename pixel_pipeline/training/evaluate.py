@@ -19,7 +19,9 @@ from pixel_pipeline.registry.base_models import BaseManifest
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.base.opening import is_path
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef
+from pixel_pipeline.training.checkpoints.queries import find_dense_baseline, read_state
+from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef
 from pixel_pipeline.training.config.curriculum import Curriculum
 from pixel_pipeline.training.evaluation_report import MOST_ROWS, TEST, EvaluationReport
 from pixel_pipeline.training.evaluation_store import evaluation_prefix, store_evaluation, stored_evaluation
@@ -32,8 +34,6 @@ from pixel_pipeline.training.evaluation_tables import (
 )
 from pixel_pipeline.training.hosting import Host, run_hosted
 from pixel_pipeline.training.model_card import ModelCard
-from pixel_pipeline.training.run_state import RunState
-from pixel_pipeline.training.run_states import find_dense_baseline, read_state
 from pixel_pipeline.training.safety.probes import NOTE, load_probes
 from pixel_pipeline.training.safety.smoke_test import SmokeTest
 from pixel_pipeline.training.samples import Samples

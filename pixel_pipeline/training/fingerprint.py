@@ -27,7 +27,7 @@ WEIGHT_MODULES = (
     "pixel_pipeline.training.data.row_order",
     "pixel_pipeline.training.scoring",
     "pixel_pipeline.training.loop.spike_guard",
-    "pixel_pipeline.training.state",
+    "pixel_pipeline.training.checkpoints.state",
 )
 
 

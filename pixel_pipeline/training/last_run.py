@@ -5,13 +5,13 @@ from typing import Any
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, list_checkpoints
+from pixel_pipeline.training.checkpoints.queries import read_state, runs_by_age
+from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.evaluation_report import MOST_ROWS, TEST, VALIDATION
 from pixel_pipeline.training.memory import MicroBatch
 from pixel_pipeline.training.plan import Overheads, StepTime
-from pixel_pipeline.training.run_state import RunState
-from pixel_pipeline.training.run_states import read_state, runs_by_age
 from pixel_pipeline.training.speed import Speed
 
 # What decides how fast a token is, besides sizes of the model and the device.

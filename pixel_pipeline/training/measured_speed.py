@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import BaseModel
+from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.state import write_checkpoint_folder
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import PackedBatch
@@ -37,10 +39,8 @@ from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.models import new_model, uses_autocast
 from pixel_pipeline.training.plan import Overheads, StepTime
-from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.scoring import score_families
 from pixel_pipeline.training.speed import Speed
-from pixel_pipeline.training.state import write_checkpoint_folder
 
 MEASURED_STEPS = 5
 # Of a step whose micro-batches take longer together, as many are measured as fit, and the others reckoned.

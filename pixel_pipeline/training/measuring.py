@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.checkpoints import CheckpointRef
+from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline.training.data.dataset import ShardDataset, rows_by_family
 from pixel_pipeline.training.errors import TrainingDataError
 from pixel_pipeline.training.evaluation_report import TEST, VALIDATION, FamilyResult, SplitResult

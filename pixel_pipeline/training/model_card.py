@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pixel_pipeline.registry.base_models import BaseManifest
 from pixel_pipeline.tokens.shards import ShardManifest
+from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.evaluation_report import TEST, EvaluationReport
 from pixel_pipeline.training.evaluation_tables import (
     category_table,
@@ -12,7 +13,6 @@ from pixel_pipeline.training.evaluation_tables import (
     markdown,
     stage_table,
 )
-from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.safety.probes import NOTE, load_probes
 
 

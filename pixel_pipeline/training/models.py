@@ -14,7 +14,8 @@ from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.files import SIDE_FILES
 from pixel_pipeline.training.base.model import BaseModel
 from pixel_pipeline.training.base.opening import open_base
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, download
+from pixel_pipeline.training.checkpoints.run_state import ADAPTER_FILE, MODEL_FILE
+from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef, download
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import AdapterError, TrainingConfigError, TrainingDataError
@@ -24,7 +25,6 @@ from pixel_pipeline.training.model.from_scratch import build_model, load_model, 
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.model.native_model import NativeModel
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.run_state import ADAPTER_FILE, MODEL_FILE
 
 TOKENIZER_FILE = "tokenizer.json"
 

@@ -10,14 +10,14 @@ from time import monotonic
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.opening import digest_of_base, open_base
-from pixel_pipeline.training.checkpoints import CheckpointManifest, list_checkpoints
+from pixel_pipeline.training.checkpoints.queries import read_state
+from pixel_pipeline.training.checkpoints.store import CheckpointManifest, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.errors import PlanError, RunConflictError
 from pixel_pipeline.training.fingerprint import run_identity, run_name
 from pixel_pipeline.training.last_run import average_step_tokens, last_speed
 from pixel_pipeline.training.plan import Plan, Workload, make_plan
-from pixel_pipeline.training.run_states import read_state
 from pixel_pipeline.training.speed import Speed
 
 

@@ -13,20 +13,20 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.opening import digest_of_base, open_base
-from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
-from pixel_pipeline.training.checkpoints import (
+from pixel_pipeline.training.checkpoints.queries import read_state
+from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.store import (
     CheckpointManifest,
     CheckpointRef,
     list_checkpoints,
     point_to,
 )
+from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.fingerprint import run_identity, run_name
 from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.planning import run_conflict
-from pixel_pipeline.training.run_state import RunState
-from pixel_pipeline.training.run_states import read_state
 
 # The newest may be the one that a crash of the server damages.
 KEPT_CHECKPOINTS = 2

@@ -15,7 +15,7 @@ import torch
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import open_folder
-from pixel_pipeline.training.checkpoints import download, list_checkpoints
+from pixel_pipeline.training.checkpoints.store import download, list_checkpoints
 from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.curriculum import Curriculum, Stage

@@ -15,7 +15,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import open_folder
-from pixel_pipeline.training.checkpoints import download
+from pixel_pipeline.training.checkpoints.store import download
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.curriculum import Curriculum, Stage

@@ -13,7 +13,7 @@ from pixel_pipeline.registry.base_models import BaseModelCorruptError
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.add import add_base
 from pixel_pipeline.training.base.model import open_folder
-from pixel_pipeline.training.checkpoints import download
+from pixel_pipeline.training.checkpoints.store import download
 from pixel_pipeline.training.config.adapters import ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import TrainingConfigError

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.training.checkpoints import CheckpointRef, download, list_checkpoints
+from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, download, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import (
     CheckpointCorruptError,
@@ -27,7 +28,6 @@ from pixel_pipeline.training.loop.module import MoEModule, learning_rate_factor
 from pixel_pipeline.training.loop.trainer import Fit
 from pixel_pipeline.training.model.from_scratch import load_model, parameter_counts
 from pixel_pipeline.training.plots import loss_curve
-from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.train import TrainingResult, train
 
 Trained = tuple[TrainingResult, list[str]]

@@ -9,7 +9,7 @@ import pytest
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training import device
-from pixel_pipeline.training.checkpoints import CheckpointRef, download, list_checkpoints
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, download, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.device import Gpu, check_device
 from pixel_pipeline.training.errors import DeviceError

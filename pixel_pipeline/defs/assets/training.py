@@ -20,7 +20,7 @@ from pixel_pipeline.defs.freshness import MOE_CHECKPOINT
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.settings import project_root
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
-from pixel_pipeline.training.checkpoints import CheckpointRef
+from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline.training.config.resolve import training_config
 from pixel_pipeline.training.revision import git_revision
 from pixel_pipeline.training.session import Session

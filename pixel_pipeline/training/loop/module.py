@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from pixel_pipeline.training.checkpoints.state import OptimizerState
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.curriculum import Curriculum, StageSteps
 from pixel_pipeline.training.data.batch import PackedBatch
@@ -23,7 +24,6 @@ from pixel_pipeline.training.loop.losses import (
 from pixel_pipeline.training.loop.spike_guard import SpikeGuard, Verdict
 from pixel_pipeline.training.model.router import domain_pull
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.state import OptimizerState
 
 ADAM_BETAS = (0.9, 0.95)
 # More rewinds than this within so many steps, and it is not the data.

@@ -13,8 +13,14 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.files import TOKENIZER_FILES
 from pixel_pipeline.training.base.model import BaseModel
-from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
-from pixel_pipeline.training.checkpoints import CheckpointRef, download
+from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.state import (
+    OptimizerState,
+    read_optimizer,
+    write_checkpoint_folder,
+)
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, download
+from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 from pixel_pipeline.training.config.adapters import ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.cache import cached_object
@@ -40,12 +46,6 @@ from pixel_pipeline.training.loop.callbacks.validation import HeldOutLoss
 from pixel_pipeline.training.loop.callbacks.window import Window
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.models import new_model, read_model, uses_autocast
-from pixel_pipeline.training.run_state import RunState
-from pixel_pipeline.training.state import (
-    OptimizerState,
-    read_optimizer,
-    write_checkpoint_folder,
-)
 
 # Less than what an orchestrator waits after its signal.
 INTERRUPTED_UPLOAD_SECONDS = 90.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, list_checkpoints
+from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef, list_checkpoints
 from pixel_pipeline.training.evaluate import evaluate
 from pixel_pipeline.training.evaluation_report import MOST_ROWS, EvaluationReport
 from pixel_pipeline.training.evaluation_store import evaluation_prefix, stored_evaluation

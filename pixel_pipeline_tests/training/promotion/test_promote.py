@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.training.checkpoints import CheckpointRef, list_checkpoints, prune
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, list_checkpoints, prune
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import CheckpointNotFoundError, PromotionError
 from pixel_pipeline.training.promotion.export_gate import export_folder

@@ -16,11 +16,11 @@ import orjson
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
-from pixel_pipeline.training.checkpoint_files import LocalFiles
+from pixel_pipeline.training.checkpoints.files import LocalFiles
+from pixel_pipeline.training.checkpoints.run_state import ADAPTER_FILE, MODEL_FILE
 from pixel_pipeline.training.data.cache import file_sha256
 from pixel_pipeline.training.errors import CheckpointCorruptError, CheckpointNotFoundError
 from pixel_pipeline.training.promotion.history import promoted_step
-from pixel_pipeline.training.run_state import ADAPTER_FILE, MODEL_FILE
 
 FORMAT = "pixel-checkpoint/1"
 MANIFEST = "manifest.json"

@@ -23,7 +23,7 @@ import uuid
 
 import orjson
 
-from pixel_pipeline.training.checkpoint_files import LocalFiles
+from pixel_pipeline.training.checkpoints.files import LocalFiles
 from pixel_pipeline.training.errors import CheckpointCorruptError, CheckpointSpaceError, RunBusyError
 
 _FILES = ".files.json"

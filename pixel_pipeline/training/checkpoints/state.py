@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from pixel_pipeline.tokens.chat_template import END, JINJA, PAD
+from pixel_pipeline.training.checkpoints.run_state import STATE_FILE, RunState
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.run_state import STATE_FILE, RunState
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 OptimizerState = Mapping[str, Mapping[str, Tensor]]

@@ -15,10 +15,10 @@ from typing import Self
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
-from pixel_pipeline.training.checkpoint_claim import RunClaim
-from pixel_pipeline.training.checkpoint_files import LocalFiles
-from pixel_pipeline.training.checkpoint_spool import Marks, Spool
-from pixel_pipeline.training.checkpoints import (
+from pixel_pipeline.training.checkpoints.claim import RunClaim
+from pixel_pipeline.training.checkpoints.files import LocalFiles
+from pixel_pipeline.training.checkpoints.spool import Marks, Spool
+from pixel_pipeline.training.checkpoints.store import (
     CheckpointRef,
     best_step,
     list_checkpoints,

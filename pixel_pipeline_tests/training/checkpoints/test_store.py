@@ -6,7 +6,7 @@ from time import sleep
 import pytest
 
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.training.checkpoints import (
+from pixel_pipeline.training.checkpoints.store import (
     CheckpointRef,
     download,
     list_checkpoints,

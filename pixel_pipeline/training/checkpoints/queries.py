@@ -5,14 +5,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.training.checkpoints import (
+from pixel_pipeline.training.checkpoints.run_state import ADAPTER_FILE, STATE_FILE, RunState
+from pixel_pipeline.training.checkpoints.store import (
     POINTER,
     CheckpointManifest,
     CheckpointRef,
     download,
     list_checkpoints,
 )
-from pixel_pipeline.training.run_state import ADAPTER_FILE, STATE_FILE, RunState
 
 
 def read_state(lake: Lake, ref: CheckpointRef) -> RunState | None:
