@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from benchmarks.harness import Figure, report
-from pixel_pipeline.training.model.cost import FrozenPrecision
+from pixel_pipeline.training.planning.cost import FrozenPrecision
 
 GIB = 1024**3
 
@@ -125,7 +125,7 @@ def measure(mixture: Any, *, rows: int, length: int, steps: int) -> Measured:
 def figures(name: str, mixture: Any, measured: Measured, *, length: int, checkpointing: bool) -> list[Figure]:
     """Rate, share of the peak and memory, each against what is wanted of it or foretold."""
     from pixel_pipeline.training.loop.losses import CHUNK_ROWS
-    from pixel_pipeline.training.model.cost import H100_PEAK_FLOPS, MixtureCost
+    from pixel_pipeline.training.planning.cost import H100_PEAK_FLOPS, MixtureCost
 
     cost = MixtureCost(mixture.model.config, mixture.config, frozen_precision=mixture.frozen_precision)
     rates = sorted(measured.tokens / second for second in measured.seconds)

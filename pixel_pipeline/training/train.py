@@ -26,7 +26,7 @@ from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.fingerprint import run_identity, run_name
 from pixel_pipeline.training.loop.history import History
-from pixel_pipeline.training.planning import run_conflict
+from pixel_pipeline.training.planning.planner import run_conflict
 
 # The newest may be the one that a crash of the server damages.
 KEPT_CHECKPOINTS = 2
@@ -149,7 +149,7 @@ def train(
         import torch
 
         from pixel_pipeline.training.loop.trainer import Fit
-        from pixel_pipeline.training.measured_speed import with_micro_batch
+        from pixel_pipeline.training.planning.measure import with_micro_batch
 
         base = open_base(lake, config.base, home=home) if config.base else None
         config = with_micro_batch(
@@ -214,6 +214,6 @@ def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int |
 
 
 if __name__ == "__main__":
-    from pixel_pipeline.training.session import main
+    from pixel_pipeline.training.planning.session import main
 
     sys.exit(main())

@@ -17,8 +17,8 @@ from pixel_pipeline.training.checkpoints.store import download
 from pixel_pipeline.training.config.adapters import ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import TrainingConfigError
-from pixel_pipeline.training.measured_speed import with_micro_batch
 from pixel_pipeline.training.model.from_scratch import load_model
+from pixel_pipeline.training.planning.measure import with_micro_batch
 from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.training.base.models import write_tokenizer
 

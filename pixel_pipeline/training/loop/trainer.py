@@ -32,7 +32,6 @@ from pixel_pipeline.training.errors import (
     TrainingInterruptedError,
     TrainingMemoryError,
 )
-from pixel_pipeline.training.last_run import UPLOAD_BYTES_PER_SECOND
 from pixel_pipeline.training.loggers import open_loggers
 from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.loop.callbacks.checkpointing import Checkpointing
@@ -46,6 +45,7 @@ from pixel_pipeline.training.loop.callbacks.validation import HeldOutLoss
 from pixel_pipeline.training.loop.callbacks.window import Window
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.models import new_model, read_model, uses_autocast
+from pixel_pipeline.training.planning.last_run import UPLOAD_BYTES_PER_SECOND
 
 # Less than what an orchestrator waits after its signal.
 INTERRUPTED_UPLOAD_SECONDS = 90.0

@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 from transformers import MistralConfig
 
 from pixel_pipeline.training.config.adapters import AdaptersConfig
-from pixel_pipeline.training.memory import (
+from pixel_pipeline.training.planning.cost import MixtureCost
+from pixel_pipeline.training.planning.memory import (
     ENOUGH_TOKENS,
     USABLE_SHARE,
     MicroBatch,
     available_ram,
     choose_micro_batch,
 )
-from pixel_pipeline.training.model.cost import MixtureCost
 
 GIB = 2**30
 COST = MixtureCost(MistralConfig(), AdaptersConfig())

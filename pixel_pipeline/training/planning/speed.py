@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from pixel_pipeline.training.memory import MicroBatch
-from pixel_pipeline.training.plan import Overheads, StepTime
+from pixel_pipeline.training.planning.memory import MicroBatch
+from pixel_pipeline.training.planning.plan import Overheads, StepTime
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import os
 from pathlib import Path
 
-from pixel_pipeline.training.model.cost import MixtureCost
+from pixel_pipeline.training.planning.cost import MixtureCost
 
 # Caches of the allocator, kernels' workspaces, and what the model of memory does not know of.
 USABLE_SHARE = 0.8

@@ -10,9 +10,9 @@ from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.evaluation_report import MOST_ROWS, TEST, VALIDATION
-from pixel_pipeline.training.memory import MicroBatch
-from pixel_pipeline.training.plan import Overheads, StepTime
-from pixel_pipeline.training.speed import Speed
+from pixel_pipeline.training.planning.memory import MicroBatch
+from pixel_pipeline.training.planning.plan import Overheads, StepTime
+from pixel_pipeline.training.planning.speed import Speed
 
 # What decides how fast a token is, besides sizes of the model and the device.
 LIKE_FIELDS = ("adapters", "dense_baseline", "shape", "precision", "device")

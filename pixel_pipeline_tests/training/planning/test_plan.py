@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.training.plan import (
+from pixel_pipeline.training.planning.plan import (
     Outcome,
     Overheads,
     Plan,
@@ -18,7 +18,7 @@ from pixel_pipeline.training.plan import (
     make_plan,
     reserve_seconds,
 )
-from pixel_pipeline.training.plan_report import _clock, _seconds
+from pixel_pipeline.training.planning.report import _clock, _seconds
 
 short = st.floats(0, 100)
 step_times = st.lists(st.floats(0.05, 50), min_size=1, max_size=8).map(

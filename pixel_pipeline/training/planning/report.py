@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
 
-from pixel_pipeline.training.plan import Plan
-from pixel_pipeline.training.planning import PlannedRun
+from pixel_pipeline.training.planning.plan import Plan
+from pixel_pipeline.training.planning.planner import PlannedRun
 
 GIB = 2**30
 

@@ -16,9 +16,9 @@ from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.errors import PlanError, RunConflictError
 from pixel_pipeline.training.fingerprint import run_identity, run_name
-from pixel_pipeline.training.last_run import average_step_tokens, last_speed
-from pixel_pipeline.training.plan import Plan, Workload, make_plan
-from pixel_pipeline.training.speed import Speed
+from pixel_pipeline.training.planning.last_run import average_step_tokens, last_speed
+from pixel_pipeline.training.planning.plan import Plan, Workload, make_plan
+from pixel_pipeline.training.planning.speed import Speed
 
 
 class Source(StrEnum):
@@ -98,7 +98,7 @@ def plan_run(
     if speed is None:
         import torch
 
-        from pixel_pipeline.training.measured_speed import measure_speed
+        from pixel_pipeline.training.planning.measure import measure_speed
 
         speed = measure_speed(
             config,

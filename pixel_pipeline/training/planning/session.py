@@ -17,8 +17,8 @@ from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.priorities import Priority
 from pixel_pipeline.training.config.resolve import training_config
 from pixel_pipeline.training.hosting import Host, run_hosted
-from pixel_pipeline.training.plan_report import plan_lines
-from pixel_pipeline.training.planning import PlannedRun, plan_run
+from pixel_pipeline.training.planning.planner import PlannedRun, plan_run
+from pixel_pipeline.training.planning.report import plan_lines
 from pixel_pipeline.training.train import TrainingResult, train
 
 
