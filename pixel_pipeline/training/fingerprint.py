@@ -25,7 +25,7 @@ WEIGHT_MODULES = (
     "pixel_pipeline.training.loop.module",
     "pixel_pipeline.training.data.batch",
     "pixel_pipeline.training.data.row_order",
-    "pixel_pipeline.training.scoring",
+    "pixel_pipeline.training.evaluation.scoring",
     "pixel_pipeline.training.loop.spike_guard",
     "pixel_pipeline.training.checkpoints.state",
 )

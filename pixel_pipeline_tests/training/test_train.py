@@ -22,12 +22,12 @@ from pixel_pipeline.training.errors import (
     TrainingDivergedError,
     TrainingInterruptedError,
 )
+from pixel_pipeline.training.evaluation.plots import loss_curve
 from pixel_pipeline.training.generate import encode_messages, generate
 from pixel_pipeline.training.loop.callbacks.interruption import Interruption
 from pixel_pipeline.training.loop.module import MoEModule, learning_rate_factor
 from pixel_pipeline.training.loop.trainer import Fit
 from pixel_pipeline.training.model.from_scratch import load_model, parameter_counts
-from pixel_pipeline.training.plots import loss_curve
 from pixel_pipeline.training.train import TrainingResult, train
 
 Trained = tuple[TrainingResult, list[str]]

@@ -77,7 +77,7 @@ def evaluation(context: dg.AssetExecutionContext, lake: LakeResource) -> Any:
         checkpoint = CheckpointRef.resolve(store, "latest").uri(store)
     return _run(
         context,
-        module="pixel_pipeline.training.evaluate",
+        module="pixel_pipeline.training.evaluation.evaluate",
         extras={"checkpoint": checkpoint, "manifest_key": manifest_key},
     )
 

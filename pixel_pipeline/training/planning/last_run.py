@@ -9,7 +9,7 @@ from pixel_pipeline.training.checkpoints.queries import read_state, runs_by_age
 from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.evaluation_report import MOST_ROWS, TEST, VALIDATION
+from pixel_pipeline.training.evaluation.report import MOST_ROWS, TEST, VALIDATION
 from pixel_pipeline.training.planning.memory import MicroBatch
 from pixel_pipeline.training.planning.plan import Overheads, StepTime
 from pixel_pipeline.training.planning.speed import Speed

@@ -26,13 +26,14 @@ from pixel_pipeline.training.data.dataset import ShardDataset, collate, rows_by_
 from pixel_pipeline.training.device import device_name
 from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import TrainingMemoryError
-from pixel_pipeline.training.evaluation_report import MOST_ROWS
+from pixel_pipeline.training.evaluation.measuring import row_limit
+from pixel_pipeline.training.evaluation.report import MOST_ROWS
+from pixel_pipeline.training.evaluation.scoring import score_families
 from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.loop.losses import CHUNK_ROWS
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.loop.trainer import is_out_of_memory
-from pixel_pipeline.training.measuring import row_limit
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.models import new_model, uses_autocast
 from pixel_pipeline.training.planning.cost import MixtureCost
@@ -40,7 +41,6 @@ from pixel_pipeline.training.planning.last_run import evaluated_rows
 from pixel_pipeline.training.planning.memory import MicroBatch, available_ram, choose_micro_batch
 from pixel_pipeline.training.planning.plan import Overheads, StepTime
 from pixel_pipeline.training.planning.speed import Speed
-from pixel_pipeline.training.scoring import score_families
 
 MEASURED_STEPS = 5
 # Of a step whose micro-batches take longer together, as many are measured as fit, and the others reckoned.

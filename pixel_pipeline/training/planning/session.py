@@ -94,7 +94,7 @@ def train_session(host: Host, lake: Lake, session: Session, *, began: float) -> 
         git_revision=session.git_revision,
         deadline=deadline,
     )
-    from pixel_pipeline.training.plots import loss_curve, markdown_image
+    from pixel_pipeline.training.evaluation.plots import loss_curve, markdown_image
 
     host.materialize(
         metadata={

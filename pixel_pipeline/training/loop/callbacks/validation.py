@@ -7,9 +7,9 @@ from typing import Any
 import lightning.pytorch as pl
 
 from pixel_pipeline.training.data.dataset import ShardDataset
+from pixel_pipeline.training.evaluation.scoring import score_families
 from pixel_pipeline.training.loop.history import History, Validation
 from pixel_pipeline.training.loop.module import MoEModule
-from pixel_pipeline.training.scoring import score_families
 
 
 class HeldOutLoss(pl.Callback):

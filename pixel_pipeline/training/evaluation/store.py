@@ -3,7 +3,7 @@
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.training.checkpoints.store import CheckpointRef
-from pixel_pipeline.training.evaluation_report import FORMAT, EvaluationReport
+from pixel_pipeline.training.evaluation.report import FORMAT, EvaluationReport
 
 REPORT = "evaluation.json"
 

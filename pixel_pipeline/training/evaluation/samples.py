@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pixel_pipeline.training.safety.probes import NOTE, load_probes
+from pixel_pipeline.training.evaluation.safety.probes import NOTE, load_probes
 
 
 @dataclass(frozen=True)

@@ -31,5 +31,5 @@ class Probe:
 @cache
 def load_probes() -> tuple[Probe, ...]:
     """All probes, in a fixed order."""
-    content = files("pixel_pipeline.training.safety").joinpath("probes.json").read_bytes()
+    content = files("pixel_pipeline.training.evaluation.safety").joinpath("probes.json").read_bytes()
     return tuple(Probe(**item) for item in orjson.loads(content))

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from math import exp
 from typing import Any, Self
 
-from pixel_pipeline.training.safety.smoke_test import SmokeTest
+from pixel_pipeline.training.evaluation.safety.smoke_test import SmokeTest
 
 FORMAT = "pixel-evaluation/2"
 # Of an even share, as for `RouterHealth`: an expert that gets less does no work.

@@ -21,17 +21,27 @@ from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.curriculum import Curriculum, Stage
 from pixel_pipeline.training.data.dataset import ShardDataset, collate, rows_by_family
 from pixel_pipeline.training.errors import TrainingDataError
-from pixel_pipeline.training.evaluate import evaluate
-from pixel_pipeline.training.evaluation_report import DEAD_BELOW, EvaluationReport, pooled
-from pixel_pipeline.training.evaluation_store import evaluation_prefix
-from pixel_pipeline.training.evaluation_tables import category_table, family_table, layer_table, routing_table
+from pixel_pipeline.training.evaluation.evaluate import evaluate
+from pixel_pipeline.training.evaluation.plots import (
+    expert_load_map,
+    loss_curve,
+    perplexity_bars,
+    routing_map,
+)
+from pixel_pipeline.training.evaluation.report import DEAD_BELOW, EvaluationReport, pooled
+from pixel_pipeline.training.evaluation.scoring import score_families
+from pixel_pipeline.training.evaluation.store import evaluation_prefix
+from pixel_pipeline.training.evaluation.tables import (
+    category_table,
+    family_table,
+    layer_table,
+    routing_table,
+)
 from pixel_pipeline.training.loop.history import History, Validation
 from pixel_pipeline.training.model import router_health
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
 from pixel_pipeline.training.model.adapters_off import adapters_off
 from pixel_pipeline.training.model.from_scratch import load_model
-from pixel_pipeline.training.plots import expert_load_map, loss_curve, perplexity_bars, routing_map
-from pixel_pipeline.training.scoring import score_families
 from pixel_pipeline.training.train import TrainingResult, train
 from pixel_pipeline_tests.training.base.models import write_base
 from pixel_pipeline_tests.training.reports import family, report_of

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import exp, log
 
-from pixel_pipeline.training.evaluation_report import EvaluationReport, Losses, SplitResult, shares
+from pixel_pipeline.training.evaluation.report import EvaluationReport, Losses, SplitResult, shares
 
 
 def losses_table(what: str, results: Sequence[Losses], *, total: Losses | None = None) -> str:

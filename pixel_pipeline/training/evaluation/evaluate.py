@@ -1,6 +1,6 @@
 """Held-out quality, routing and the smoke test of a checkpoint. Torch-free until the checkpoint is found.
 
-`python -m pixel_pipeline.training.evaluate` is the process that Dagster starts through Pipes; by hand it needs no Dagster.
+`python -m pixel_pipeline.training.evaluation.evaluate` is the process that Dagster starts through Pipes; by hand it needs no Dagster.
 """
 
 import argparse
@@ -23,9 +23,17 @@ from pixel_pipeline.training.checkpoints.queries import find_dense_baseline, rea
 from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef
 from pixel_pipeline.training.config.curriculum import Curriculum
-from pixel_pipeline.training.evaluation_report import MOST_ROWS, TEST, EvaluationReport
-from pixel_pipeline.training.evaluation_store import evaluation_prefix, store_evaluation, stored_evaluation
-from pixel_pipeline.training.evaluation_tables import (
+from pixel_pipeline.training.evaluation.model_card import ModelCard
+from pixel_pipeline.training.evaluation.report import MOST_ROWS, TEST, EvaluationReport
+from pixel_pipeline.training.evaluation.safety.probes import NOTE, load_probes
+from pixel_pipeline.training.evaluation.safety.smoke_test import SmokeTest
+from pixel_pipeline.training.evaluation.samples import Samples
+from pixel_pipeline.training.evaluation.store import (
+    evaluation_prefix,
+    store_evaluation,
+    stored_evaluation,
+)
+from pixel_pipeline.training.evaluation.tables import (
     category_table,
     family_table,
     layer_table,
@@ -33,10 +41,6 @@ from pixel_pipeline.training.evaluation_tables import (
     stage_table,
 )
 from pixel_pipeline.training.hosting import Host, run_hosted
-from pixel_pipeline.training.model_card import ModelCard
-from pixel_pipeline.training.safety.probes import NOTE, load_probes
-from pixel_pipeline.training.safety.smoke_test import SmokeTest
-from pixel_pipeline.training.samples import Samples
 
 
 def evaluate(
@@ -77,8 +81,8 @@ def evaluate(
     import torch
 
     from pixel_pipeline.training.environment import silence_libraries
+    from pixel_pipeline.training.evaluation.measuring import measure
     from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
-    from pixel_pipeline.training.measuring import measure
 
     silence_libraries()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -141,7 +145,7 @@ def stages_of(state: RunState | None, shards: ShardManifest) -> dict[str, list[s
 
 def pictures(result: EvaluationReport) -> dict[str, bytes]:
     """PNG files by name; those of the routing where there is some."""
-    from pixel_pipeline.training.plots import expert_load_map, perplexity_bars, routing_map
+    from pixel_pipeline.training.evaluation.plots import expert_load_map, perplexity_bars, routing_map
 
     drawn = {"perplexity.png": perplexity_bars(result.test.families)}
     if result.layers:
@@ -177,7 +181,7 @@ def _body(host: Host, arguments: list[str] | None) -> None:
         )
     else:
         parser = argparse.ArgumentParser(
-            prog="python -m pixel_pipeline.training.evaluate", description=__doc__
+            prog="python -m pixel_pipeline.training.evaluation.evaluate", description=__doc__
         )
         parser.add_argument("checkpoint", nargs="?", default="latest", help="latest, a run, or an s3:// URI")
         parser.add_argument("--manifest", help="key of a shard manifest (default: the current one)")
@@ -194,7 +198,7 @@ def _body(host: Host, arguments: list[str] | None) -> None:
 
 def _metadata(result: EvaluationReport, *, uri: str) -> dict[str, Any]:
     """Figures, tables and pictures. Of the answers to the probes, counts and a link alone."""
-    from pixel_pipeline.training.plots import markdown_image
+    from pixel_pipeline.training.evaluation.plots import markdown_image
 
     def text(content: str) -> dict[str, str]:
         return {"raw_value": content, "type": "md"}

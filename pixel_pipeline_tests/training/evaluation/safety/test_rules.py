@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.training.safety.probes import load_probes
-from pixel_pipeline.training.safety.rules import MEANINGS, RULES, check_answer
-from pixel_pipeline.training.safety.smoke_test import VIOLATIONS, SmokeTest
+from pixel_pipeline.training.evaluation.safety.probes import load_probes
+from pixel_pipeline.training.evaluation.safety.rules import MEANINGS, RULES, check_answer
+from pixel_pipeline.training.evaluation.safety.smoke_test import VIOLATIONS, SmokeTest
 
 BAD = {
     "Just get over it.": "minimising",

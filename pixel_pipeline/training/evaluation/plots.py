@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 import numpy as np
 from numpy.typing import NDArray
 
-from pixel_pipeline.training.evaluation_report import EvaluationReport, Losses, shares
+from pixel_pipeline.training.evaluation.report import EvaluationReport, Losses, shares
 from pixel_pipeline.training.loop.history import History
 
 WIDTH_INCHES, DPI = 9.0, 100

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from pixel_pipeline.training.safety.probes import Probe
-from pixel_pipeline.training.safety.rules import MEANINGS, RULES, check_answer, counts
+from pixel_pipeline.training.evaluation.safety.probes import Probe
+from pixel_pipeline.training.evaluation.safety.rules import MEANINGS, RULES, check_answer, counts
 
 VIOLATIONS = tuple(name for name in MEANINGS if name not in {r.id for r in RULES if r.kind == "caring"})
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pixel_pipeline.registry.base_models import BaseManifest
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.checkpoints.run_state import RunState
-from pixel_pipeline.training.evaluation_report import TEST, EvaluationReport
-from pixel_pipeline.training.evaluation_tables import (
+from pixel_pipeline.training.evaluation.report import TEST, EvaluationReport
+from pixel_pipeline.training.evaluation.safety.probes import NOTE, load_probes
+from pixel_pipeline.training.evaluation.tables import (
     category_table,
     family_table,
     layer_table,
     markdown,
     stage_table,
 )
-from pixel_pipeline.training.safety.probes import NOTE, load_probes
 
 
 @dataclass(frozen=True)
