@@ -26,7 +26,7 @@ from pixel_pipeline.training.errors import (
     TrainingInterruptedError,
     TrainingMemoryError,
 )
-from pixel_pipeline.training.generate import generate
+from pixel_pipeline.training.inference.generate import generate
 from pixel_pipeline.training.loop.callbacks.interruption import Interruption
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.models import new_model, open_checkpoint

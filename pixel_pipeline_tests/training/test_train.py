@@ -23,7 +23,7 @@ from pixel_pipeline.training.errors import (
     TrainingInterruptedError,
 )
 from pixel_pipeline.training.evaluation.plots import loss_curve
-from pixel_pipeline.training.generate import encode_messages, generate
+from pixel_pipeline.training.inference.generate import encode_messages, generate
 from pixel_pipeline.training.loop.callbacks.interruption import Interruption
 from pixel_pipeline.training.loop.module import MoEModule, learning_rate_factor
 from pixel_pipeline.training.loop.trainer import Fit

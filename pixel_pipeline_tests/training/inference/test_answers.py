@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from pixel_pipeline.tokens.chat_template import JINJA
 from pixel_pipeline.training.evaluation.safety.probes import load_probes
 from pixel_pipeline.training.evaluation.safety.smoke_test import SmokeTest
-from pixel_pipeline.training.safety.answers import greedy_answers
+from pixel_pipeline.training.inference.answers import greedy_answers
 from pixel_pipeline_tests.training.base.models import write_base
 
 PROMPTS = [probe.prompt for probe in load_probes()]

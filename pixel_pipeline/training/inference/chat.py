@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pixel_pipeline.training.generate import Message, Sampling, Speaker, encode_messages
+from pixel_pipeline.training.inference.generate import Message, Sampling, Speaker, encode_messages
 
 
 class Conversation:

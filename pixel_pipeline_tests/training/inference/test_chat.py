@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 from pixel_pipeline.cli import app
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.training.chat import Conversation
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.generate import Sampling, Speaker, open_speaker
+from pixel_pipeline.training.inference.chat import Conversation
+from pixel_pipeline.training.inference.generate import Sampling, Speaker, open_speaker
 from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.training.base.models import write_base
 

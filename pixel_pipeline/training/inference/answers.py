@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixel_pipeline.training.generate import encode_messages, end_tokens
+from pixel_pipeline.training.inference.generate import encode_messages, end_tokens
 
 # 24 probes in three batches: a token of eight answers costs little more than one of one.
 PROMPTS_PER_BATCH = 8
