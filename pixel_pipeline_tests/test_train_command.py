@@ -26,7 +26,7 @@ from pixel_pipeline.training.checkpoints.store import (
     list_checkpoints,
     publish,
 )
-from pixel_pipeline.training.environment import prepare_environment
+from pixel_pipeline.training.runtime.environment import prepare_environment
 from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 from pixel_pipeline_tests.training.base.models import write_base
 from pixel_pipeline_tests.training.shards import conversation, write_shards

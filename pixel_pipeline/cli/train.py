@@ -13,8 +13,8 @@ from pixel_pipeline.settings import get_settings
 
 if TYPE_CHECKING:
     from pixel_pipeline.lake.lake import Lake
-    from pixel_pipeline.training.hosting import Host
     from pixel_pipeline.training.planning.session import Session
+    from pixel_pipeline.training.runtime.hosting import Host
 
 DATA, MODEL, TIME = "Data", "Model and run", "Time"
 
@@ -208,7 +208,7 @@ def _hosted(
     overrides: dict[str, Any],
 ) -> None:
     """Find the data, make the configuration, and do something with both; ends the command with its exit status."""
-    from pixel_pipeline.training.hosting import run_hosted
+    from pixel_pipeline.training.runtime.hosting import run_hosted
 
     began = monotonic()
     if dataset_path is not None and s3_path is not None:
@@ -220,7 +220,7 @@ def _hosted(
         from pixel_pipeline.training.config.resolve import read_config_file, training_config
         from pixel_pipeline.training.dataset_source import find_shards
         from pixel_pipeline.training.planning.session import Session
-        from pixel_pipeline.training.revision import git_revision
+        from pixel_pipeline.training.runtime.revision import git_revision
 
         settings = get_settings()
         asked = (read_config_file(config) if config else {}) | overrides

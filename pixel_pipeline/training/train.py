@@ -23,10 +23,10 @@ from pixel_pipeline.training.checkpoints.store import (
 )
 from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.device import check_device, device_name
-from pixel_pipeline.training.fingerprint import run_identity, run_name
 from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.planning.planner import run_conflict
+from pixel_pipeline.training.runtime.device import check_device, device_name
+from pixel_pipeline.training.runtime.identity import run_identity, run_name
 
 # The newest may be the one that a crash of the server damages.
 KEPT_CHECKPOINTS = 2

@@ -23,7 +23,7 @@ from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline.training.config.resolve import training_config
 from pixel_pipeline.training.planning.session import Session
-from pixel_pipeline.training.revision import git_revision
+from pixel_pipeline.training.runtime.revision import git_revision
 
 # The trainer finishes its step and stores a last checkpoint before it goes.
 TERMINATION_TIMEOUT_SECONDS = 120.0

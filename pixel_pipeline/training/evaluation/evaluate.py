@@ -40,7 +40,7 @@ from pixel_pipeline.training.evaluation.tables import (
     routing_table,
     stage_table,
 )
-from pixel_pipeline.training.hosting import Host, run_hosted
+from pixel_pipeline.training.runtime.hosting import Host, run_hosted
 
 
 def evaluate(
@@ -80,9 +80,9 @@ def evaluate(
     report(f"evaluating {ref.uri(lake)}")
     import torch
 
-    from pixel_pipeline.training.environment import silence_libraries
     from pixel_pipeline.training.evaluation.measuring import measure
     from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
+    from pixel_pipeline.training.runtime.environment import silence_libraries
 
     silence_libraries()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")

@@ -13,9 +13,9 @@ from pixel_pipeline.sample.layout import FILES
 from pixel_pipeline.sample.texts import themes
 from pixel_pipeline.training.base.opening import is_path, open_base
 from pixel_pipeline.training.checkpoints.store import CheckpointRef, download
-from pixel_pipeline.training.environment import prepare_environment
 from pixel_pipeline.training.export.errors import ExportError
 from pixel_pipeline.training.export.folder import ExportRecord
+from pixel_pipeline.training.runtime.environment import prepare_environment
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.training.base.opening import is_path
 from pixel_pipeline.training.checkpoints.store import CheckpointRef
-from pixel_pipeline.training.environment import prepare_environment, silence_libraries
+from pixel_pipeline.training.runtime.environment import prepare_environment, silence_libraries
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,7 @@
 
 import torch
 
-from pixel_pipeline.training.device import usable_cores
+from pixel_pipeline.training.runtime.device import usable_cores
 
 
 def use_reproducible_arithmetic(device: torch.device) -> None:

@@ -26,13 +26,11 @@ from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.cache import cached_object
 from pixel_pipeline.training.data.dataset import ShardDataset, rows_by_family, training_loader
 from pixel_pipeline.training.data.row_order import RowOrder
-from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import (
     TrainingDataError,
     TrainingInterruptedError,
     TrainingMemoryError,
 )
-from pixel_pipeline.training.loggers import open_loggers
 from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.loop.callbacks.checkpointing import Checkpointing
 from pixel_pipeline.training.loop.callbacks.curves import Curves
@@ -46,6 +44,8 @@ from pixel_pipeline.training.loop.callbacks.window import Window
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.models import new_model, read_model, uses_autocast
 from pixel_pipeline.training.planning.last_run import UPLOAD_BYTES_PER_SECOND
+from pixel_pipeline.training.runtime.environment import silence_libraries
+from pixel_pipeline.training.runtime.loggers import open_loggers
 
 # Less than what an orchestrator waits after its signal.
 INTERRUPTED_UPLOAD_SECONDS = 90.0

@@ -23,8 +23,6 @@ from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import PackedBatch
 from pixel_pipeline.training.data.dataset import ShardDataset, collate, rows_by_family
-from pixel_pipeline.training.device import device_name
-from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.errors import TrainingMemoryError
 from pixel_pipeline.training.evaluation.measuring import row_limit
 from pixel_pipeline.training.evaluation.report import MOST_ROWS
@@ -41,6 +39,8 @@ from pixel_pipeline.training.planning.last_run import evaluated_rows
 from pixel_pipeline.training.planning.memory import MicroBatch, available_ram, choose_micro_batch
 from pixel_pipeline.training.planning.plan import Overheads, StepTime
 from pixel_pipeline.training.planning.speed import Speed
+from pixel_pipeline.training.runtime.device import device_name
+from pixel_pipeline.training.runtime.environment import silence_libraries
 
 MEASURED_STEPS = 5
 # Of a step whose micro-batches take longer together, as many are measured as fit, and the others reckoned.

@@ -13,12 +13,12 @@ from pixel_pipeline.training.base.opening import digest_of_base, open_base
 from pixel_pipeline.training.checkpoints.queries import read_state
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.errors import PlanError, RunConflictError
-from pixel_pipeline.training.fingerprint import run_identity, run_name
 from pixel_pipeline.training.planning.last_run import average_step_tokens, last_speed
 from pixel_pipeline.training.planning.plan import Plan, Workload, make_plan
 from pixel_pipeline.training.planning.speed import Speed
+from pixel_pipeline.training.runtime.device import check_device, device_name
+from pixel_pipeline.training.runtime.identity import run_identity, run_name
 
 
 class Source(StrEnum):

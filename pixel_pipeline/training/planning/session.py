@@ -16,9 +16,9 @@ from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.priorities import Priority
 from pixel_pipeline.training.config.resolve import training_config
-from pixel_pipeline.training.hosting import Host, run_hosted
 from pixel_pipeline.training.planning.planner import PlannedRun, plan_run
 from pixel_pipeline.training.planning.report import plan_lines
+from pixel_pipeline.training.runtime.hosting import Host, run_hosted
 from pixel_pipeline.training.train import TrainingResult, train
 
 

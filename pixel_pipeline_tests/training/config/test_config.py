@@ -13,7 +13,7 @@ from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.profiles import PROFILES, profile_config
 from pixel_pipeline.training.config.shapes import ModelShape
 from pixel_pipeline.training.errors import TrainingConfigError
-from pixel_pipeline.training.fingerprint import WEIGHT_MODULES, run_name
+from pixel_pipeline.training.runtime.identity import WEIGHT_MODULES, run_name
 
 TORCH_FREE = (
     "checkpoints",

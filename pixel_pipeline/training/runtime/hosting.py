@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.training.environment import prepare_environment
 from pixel_pipeline.training.errors import TrainingInterruptedError
+from pixel_pipeline.training.runtime.environment import prepare_environment
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130

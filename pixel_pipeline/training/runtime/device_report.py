@@ -1,4 +1,4 @@
-"""`python -m pixel_pipeline.training.device_report`: the GPUs as one JSON line, for those who must not import torch."""
+"""`python -m pixel_pipeline.training.runtime.device_report`: the GPUs as one JSON line, for those who must not import torch."""
 
 import json
 
@@ -7,7 +7,7 @@ def main() -> None:
     """Print `{"torch": version, "gpus": [{"name", "capability": [major, minor], "memory_bytes"}]}`."""
     import torch
 
-    from pixel_pipeline.training.device import visible_gpus
+    from pixel_pipeline.training.runtime.device import visible_gpus
 
     gpus = [
         {
