@@ -29,7 +29,7 @@ from pixel_pipeline.training.errors import (
 from pixel_pipeline.training.inference.generate import generate
 from pixel_pipeline.training.loop.callbacks.interruption import Interruption
 from pixel_pipeline.training.loop.module import MoEModule
-from pixel_pipeline.training.models import new_model, open_checkpoint
+from pixel_pipeline.training.model.factory import new_model, open_checkpoint
 from pixel_pipeline.training.train import TrainingResult, train
 from pixel_pipeline_tests.training.base.models import write_base
 

@@ -19,9 +19,9 @@ from pixel_pipeline.training.evaluation.scoring import Score, score_families
 from pixel_pipeline.training.inference.answers import greedy_answers
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
 from pixel_pipeline.training.model.adapters_off import adapters_off
+from pixel_pipeline.training.model.factory import open_checkpoint
 from pixel_pipeline.training.model.router_health import mutual_information
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.models import open_checkpoint
 
 # Of one pass over a split on a CPU: 28 rows of 512 tokens of a model of 135 M parameters, less than a minute of CPU time. Larger models
 # are given fewer rows, so that an evaluation ends.

@@ -107,7 +107,7 @@ def open_speaker(wanted: CheckpointRef | str, lake: Callable[[], Lake]) -> Speak
             folder, dtype="auto", local_files_only=True, use_safetensors=True
         )
         return Speaker(model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True))
-    from pixel_pipeline.training.models import open_checkpoint
+    from pixel_pipeline.training.model.factory import open_checkpoint
 
     store = lake()
     ref = CheckpointRef.resolve(store, wanted) if isinstance(wanted, str) else wanted

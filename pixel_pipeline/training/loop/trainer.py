@@ -42,7 +42,7 @@ from pixel_pipeline.training.loop.callbacks.throughput import Throughput
 from pixel_pipeline.training.loop.callbacks.validation import HeldOutLoss
 from pixel_pipeline.training.loop.callbacks.window import Window
 from pixel_pipeline.training.loop.module import MoEModule
-from pixel_pipeline.training.models import new_model, read_model, uses_autocast
+from pixel_pipeline.training.model.factory import new_model, read_model, uses_autocast
 from pixel_pipeline.training.planning.last_run import UPLOAD_BYTES_PER_SECOND
 from pixel_pipeline.training.runtime.environment import silence_libraries
 from pixel_pipeline.training.runtime.loggers import open_loggers

@@ -10,9 +10,9 @@ from transformers import LlamaForCausalLM, MistralForCausalLM
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.data.batch import PackedBatch
 from pixel_pipeline.training.errors import AdapterError
+from pixel_pipeline.training.model.experts.ffn import DenseFFN, MixtureFFN
+from pixel_pipeline.training.model.experts.lora import LoraLinear
 from pixel_pipeline.training.model.float8_linear import Float8Linear, check_float8
-from pixel_pipeline.training.model.lora import LoraLinear
-from pixel_pipeline.training.model.lora_experts import DenseFFN, MixtureFFN
 from pixel_pipeline.training.model.packed_attention import attention_implementation, packed_attention
 from pixel_pipeline.training.planning.cost import FrozenPrecision, MixtureCost
 

@@ -32,8 +32,8 @@ from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.loop.losses import CHUNK_ROWS
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.loop.trainer import is_out_of_memory
+from pixel_pipeline.training.model.factory import new_model, uses_autocast
 from pixel_pipeline.training.model.mixture import matched_dense
-from pixel_pipeline.training.models import new_model, uses_autocast
 from pixel_pipeline.training.planning.cost import MixtureCost
 from pixel_pipeline.training.planning.last_run import evaluated_rows
 from pixel_pipeline.training.planning.memory import MicroBatch, available_ram, choose_micro_batch

@@ -11,11 +11,12 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from pixel_pipeline.training.config.adapters import AdaptersConfig
-from pixel_pipeline.training.model import blocked_activation, lora_experts
-from pixel_pipeline.training.model.dispatch import Dispatch
-from pixel_pipeline.training.model.expert_products import expert_products, grouped_products
-from pixel_pipeline.training.model.lora_experts import MixtureFFN
-from pixel_pipeline.training.model.oracle import plain_forward
+from pixel_pipeline.training.model.experts import blocked_activation
+from pixel_pipeline.training.model.experts import ffn as lora_experts
+from pixel_pipeline.training.model.experts.dispatch import Dispatch
+from pixel_pipeline.training.model.experts.ffn import MixtureFFN
+from pixel_pipeline.training.model.experts.oracle import plain_forward
+from pixel_pipeline.training.model.experts.products import expert_products, grouped_products
 
 
 def make_ffn(

@@ -11,7 +11,7 @@ from torch import Tensor
 import torch.nn.functional as F
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from pixel_pipeline.training.model.dispatch import Dispatch
+from pixel_pipeline.training.model.experts.dispatch import Dispatch
 
 IMPLEMENTATION = "sorted_loop"
 

@@ -13,8 +13,8 @@ from torch import Tensor
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from pixel_pipeline.training.model.dispatch import Dispatch
-from pixel_pipeline.training.model.expert_products import expert_products
+from pixel_pipeline.training.model.experts.dispatch import Dispatch
+from pixel_pipeline.training.model.experts.products import expert_products
 from pixel_pipeline.training.model.router import Routing
 
 

@@ -5,7 +5,7 @@ import torch
 from transformers import MixtralConfig
 from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 
-from pixel_pipeline.training.experts import IMPLEMENTATION
+from pixel_pipeline.training.model.experts.sorted_loop import IMPLEMENTATION
 
 EXPERTS, HIDDEN, TOKENS, TOP_K = 4, 16, 40, 2
 

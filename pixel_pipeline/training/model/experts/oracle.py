@@ -3,8 +3,8 @@
 from torch import Tensor
 import torch.nn.functional as F
 
-from pixel_pipeline.training.model.lora import LoraPair
-from pixel_pipeline.training.model.lora_experts import MixtureFFN
+from pixel_pipeline.training.model.experts.ffn import MixtureFFN
+from pixel_pipeline.training.model.experts.lora import LoraPair
 
 
 def plain_forward(ffn: MixtureFFN, x: Tensor) -> Tensor:

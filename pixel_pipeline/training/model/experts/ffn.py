@@ -7,9 +7,9 @@ from torch import Tensor, nn
 import torch.nn.functional as F
 
 from pixel_pipeline.training.config.adapters import AdaptersConfig
-from pixel_pipeline.training.model.blocked_activation import blocked_activation
-from pixel_pipeline.training.model.expert_activation import ExpertInputs, recomputed_activation
-from pixel_pipeline.training.model.lora import LoraPair, add_product, changed_linear
+from pixel_pipeline.training.model.experts.activation import ExpertInputs, recomputed_activation
+from pixel_pipeline.training.model.experts.blocked_activation import blocked_activation
+from pixel_pipeline.training.model.experts.lora import LoraPair, add_product, changed_linear
 from pixel_pipeline.training.model.router import Router
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F
 
-from pixel_pipeline.training.model.dispatch import Dispatch
+from pixel_pipeline.training.model.experts.dispatch import Dispatch
 
 
 def expert_products(x_SN: Tensor, weight_ENM: Tensor, dispatch: Dispatch) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 import torch.nn.functional as F
 
-from pixel_pipeline.training.model.expert_activation import ExpertInputs, expert_slots
+from pixel_pipeline.training.model.experts.activation import ExpertInputs, expert_slots
 from pixel_pipeline.training.model.router import Routing
 
 # Activations of a block of tokens. Small enough to bound memory; large because two threads that sleep at each barrier lose more to
