@@ -217,8 +217,8 @@ def _hosted(
     def hosted(host: "Host") -> None:
         from pixel_pipeline.lake.lake import Lake
         from pixel_pipeline.tokens.shards import ShardManifest
+        from pixel_pipeline.tokens.sources import find_shards
         from pixel_pipeline.training.config.resolve import read_config_file, training_config
-        from pixel_pipeline.training.dataset_source import find_shards
         from pixel_pipeline.training.planning.session import Session
         from pixel_pipeline.training.runtime.revision import git_revision
 

@@ -15,10 +15,9 @@ import orjson
 from pixel_pipeline.code_version import code_version
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import fingerprint
-from pixel_pipeline.registry.base_models import BaseManifest
+from pixel_pipeline.registry.base_models import BaseManifest, is_path
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
-from pixel_pipeline.training.base.opening import is_path
 from pixel_pipeline.training.checkpoints.queries import find_dense_baseline, read_state
 from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.registry.base_models import is_path
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.training.base.opening import is_path
 from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline.training.runtime.environment import prepare_environment, silence_libraries
 

@@ -13,17 +13,21 @@ from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.curation.curate import curated_batches, decide
+from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import Memo, fingerprint
 from pixel_pipeline.lake.tables.table import Table
+from pixel_pipeline.registry.base_models import is_path
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.tokens.build import TokenConfig, build_shards
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
-from pixel_pipeline.training.base.opening import is_path
-from pixel_pipeline.training.errors import TrainingDataError
 
 Report = Callable[[str], None]
+
+
+class TrainingSourceError(PixelError):
+    """A dataset named for training does not exist or holds no conversation."""
 
 
 def find_shards(
@@ -44,7 +48,7 @@ def find_shards(
         s3_path: URI, or key in the data bucket: of a shard manifest, or of a table of conversations.
 
     Raises:
-        TrainingDataError: nothing is there, or it holds no conversation.
+        TrainingSourceError: nothing is there, or it holds no conversation.
         TokenShardsNotFoundError: nothing is named, and the lake has no shards.
         NothingToTrainOnError, BaseModelError: see their classes.
     """
@@ -70,12 +74,12 @@ def find_shards(
 def _key(lake: Lake, path: str) -> str:
     key = path.strip().removeprefix(lake.data.uri()).strip("/")
     if "://" in key:
-        raise TrainingDataError(
+        raise TrainingSourceError(
             f"{path} is not in the data bucket {lake.data.uri()}.",
             hint="Give a URI there; `pixel ingest` brings files into it.",
         )
     if key.endswith(".json") and not lake.data.exists(key):
-        raise TrainingDataError(
+        raise TrainingSourceError(
             f"There is no shard manifest at {lake.data.uri(key)}.",
             hint=f"Shards lie below {lake.data.uri(keys.TOKENS)}/; without --s3-path the current ones are used.",
         )
@@ -85,14 +89,14 @@ def _key(lake: Lake, path: str) -> str:
 def _lake_table(lake: Lake, key: str, *, report: Report) -> ds.Dataset:
     table = Table(lake, key)
     if not table.exists():
-        raise TrainingDataError(
+        raise TrainingSourceError(
             f"{lake.data.uri(key)} is neither a shard manifest (…/manifest.json) nor a table.",
             hint=f"Name a table of conversations, such as {lake.data.uri(keys.CURATED)} or one below {lake.data.uri(keys.PROCESSED)}/.",
         )
     dataset = table.dataset()
     missing = sorted({*CONVERSATION_SCHEMA.names} - {*dataset.schema.names})
     if missing:
-        raise TrainingDataError(
+        raise TrainingSourceError(
             f"The table {lake.data.uri(key)} holds no conversations: it lacks {', '.join(missing)}.",
             hint=f"Name one such as {lake.data.uri(keys.CURATED)}.",
         )
@@ -104,7 +108,7 @@ def _local_conversations(path: Path, settings: Settings, *, report: Report) -> d
     root = path.expanduser().resolve()
     files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
     if not files:
-        raise TrainingDataError(f"There is nothing at {path}.", hint="Give the path of a folder or a file.")
+        raise TrainingSourceError(f"There is nothing at {path}.", hint="Give the path of a folder or a file.")
     families = FamilyConfig.load(settings.families_file)
     batches: list[pa.RecordBatch] = []
     quarantined = 0
@@ -135,7 +139,7 @@ def _local_conversations(path: Path, settings: Settings, *, report: Report) -> d
         f"{f'; {quarantined:,} records cannot be converted (`pixel detect FILE` says why)' if quarantined else ''}"
     )
     if not table.num_rows:
-        raise TrainingDataError(
+        raise TrainingSourceError(
             f"{path} holds no conversations.",
             hint="`pixel detect FILE` says what a file is taken for, and why.",
         )
@@ -153,7 +157,7 @@ def _curated(conversations: ds.Dataset, *, report: Report) -> ds.Dataset:
 
 def _shards(lake: Lake, settings: Settings, curated: ds.Dataset, *, base: str | None, report: Report) -> str:
     if base is not None and is_path(base):
-        raise TrainingDataError(
+        raise TrainingSourceError(
             f"The tokens for a base model in a folder ({base}) cannot be made.",
             hint="Put it into the lake first: `pixel base add FOLDER`, and give its name.",
         )
