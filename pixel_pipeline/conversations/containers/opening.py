@@ -10,32 +10,20 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
-from pixel_pipeline.conversations.containers import other, text_document, yaml_document
-from pixel_pipeline.conversations.containers.arrow import ipc as arrow_table
-from pixel_pipeline.conversations.containers.arrow import parquet as parquet_table
-from pixel_pipeline.conversations.containers.csv import table as csv_table
-from pixel_pipeline.conversations.containers.json import (
-    array as json_array,
-)
-from pixel_pipeline.conversations.containers.json import (
-    document as json_document,
-)
-from pixel_pipeline.conversations.containers.json import (
-    lines as json_lines,
-)
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Container, Evidence, Input, Opened
-from pixel_pipeline.conversations.containers.openings import opening_of
+from pixel_pipeline.conversations.containers import other
+from pixel_pipeline.conversations.containers.container import PROBE_BYTES, Container, Evidence, Input, Opened
+from pixel_pipeline.conversations.containers.known import ARCHIVES, CONTAINERS
 from pixel_pipeline.conversations.containers.overrides import (
     WIDE,
     mismatch,
     refuse_container,
     refuse_encoding,
 )
-from pixel_pipeline.conversations.containers.packed import word as word_document
-from pixel_pipeline.conversations.containers.packed.archives import TAR, ZIP, ZIP_MAGIC, Archive
+from pixel_pipeline.conversations.containers.packed.archives import ZIP_MAGIC, Archive
 from pixel_pipeline.conversations.containers.packed.unpacking import packing_of
 from pixel_pipeline.conversations.containers.packed.workbook import WORKBOOK
 from pixel_pipeline.conversations.containers.random_access import spooled
+from pixel_pipeline.conversations.containers.ranges import opening_of
 from pixel_pipeline.conversations.containers.streams import (
     PeekableStream,
     TranscodedStream,
@@ -48,21 +36,6 @@ from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.text.cleaning import SAMPLE_BYTES, Encoding, detect_encoding
 from pixel_pipeline.conversations.threads.messages import joined, strewn
 
-CONTAINERS: tuple[Container, ...] = tuple(
-    Container(module.NAME, module.POSITION_KIND, module.IS_TEXT, module.matches, module.read)
-    for module in (
-        parquet_table,
-        arrow_table,
-        word_document,
-        json_lines,
-        json_array,
-        json_document,
-        yaml_document,
-        csv_table,
-        text_document,
-    )
-)
-ARCHIVES: tuple[Archive, ...] = (WORKBOOK, ZIP, TAR)
 MAX_DEPTH = 2
 """Archives within archives, and packings within packings."""
 

@@ -4,7 +4,7 @@ to doubt, and is refused where it cannot be."""
 import codecs
 import re
 
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.container import Input
 from pixel_pipeline.conversations.model.records import ObjectError
 
 _MARKS = (

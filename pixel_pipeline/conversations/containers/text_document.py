@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
+from pixel_pipeline.conversations.containers.container import Evidence, Input
 from pixel_pipeline.conversations.model.records import (
     MAX_RECORD_BYTES,
     Fault,

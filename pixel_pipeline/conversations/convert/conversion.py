@@ -6,10 +6,9 @@ from typing import BinaryIO
 import numpy as np
 
 from pixel_pipeline.conversations.code_version import CODE_VERSION
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
+from pixel_pipeline.conversations.containers.container import PROBE_BYTES, Opened, Opening, Range
 from pixel_pipeline.conversations.containers.opening import open_container
-from pixel_pipeline.conversations.containers.openings import open_range
-from pixel_pipeline.conversations.containers.ranges import Range
+from pixel_pipeline.conversations.containers.ranges import open_range
 from pixel_pipeline.conversations.convert.batch import BatchBuilder, Conversation, ConvertedBatch
 from pixel_pipeline.conversations.convert.detection import SAMPLE_RECORDS, UNREADABLE, UNRECOGNISED
 from pixel_pipeline.conversations.convert.lanes.choice import Lanes

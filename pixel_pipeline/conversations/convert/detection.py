@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pixel_pipeline.conversations.containers.opened import Opened
+from pixel_pipeline.conversations.containers.container import Opened
 from pixel_pipeline.conversations.formats.fields import nameable_keys
 from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
 

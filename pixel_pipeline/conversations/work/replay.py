@@ -9,9 +9,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.containers.csv import table as csv_table
-from pixel_pipeline.conversations.containers.json import array as json_array
-from pixel_pipeline.conversations.containers.opened import Opening
+from pixel_pipeline.conversations.containers.container import Opening
+from pixel_pipeline.conversations.containers.csv import csv_table
+from pixel_pipeline.conversations.containers.json import json_array
 from pixel_pipeline.conversations.containers.opening import open_container
 from pixel_pipeline.conversations.convert.conversion import UnalignedRange, convert_object
 from pixel_pipeline.conversations.convert.ledger import json_counts

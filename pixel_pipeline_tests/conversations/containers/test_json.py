@@ -9,18 +9,7 @@ import pytest
 
 from pixel_pipeline.conversations.containers import opening as containers
 from pixel_pipeline.conversations.containers import streams
-from pixel_pipeline.conversations.containers.json import (
-    array as json_array,
-)
-from pixel_pipeline.conversations.containers.json import (
-    document as json_document,
-)
-from pixel_pipeline.conversations.containers.json import (
-    lines as json_lines,
-)
-from pixel_pipeline.conversations.containers.json import (
-    streams as json_streams,
-)
+from pixel_pipeline.conversations.containers.json import elements, json_array, json_document, json_lines
 from pixel_pipeline.conversations.model.identity import record_id
 from pixel_pipeline.conversations.model.records import ObjectError
 from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt, taken_apart
@@ -283,7 +272,7 @@ def test_a_comma_behind_the_last_element_is_repaired() -> None:
 def test_a_mark_too_many_does_not_end_the_reading(
     more: bytes, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_streams, "WINDOW_BYTES", window)
+    monkeypatch.setattr(elements, "WINDOW_BYTES", window)
     good = orjson.dumps(GOOD)
     got = convert(b"[" + good + more + good + b",]")
     assert (got.ledger.records_out, got.error_classes) == (2, [])
@@ -292,7 +281,7 @@ def test_a_mark_too_many_does_not_end_the_reading(
 
 @pytest.mark.parametrize("window", [200, 300, 1 << 20])
 def test_damage_again_and_again(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_streams, "WINDOW_BYTES", window)
+    monkeypatch.setattr(elements, "WINDOW_BYTES", window)
     good, bad = b'{"prompt": "a", "response": "b"}', b'{"prompt": "a", "resp'
     records = [bad if number % 4 == 3 else good for number in range(40)]
     data = b"[" + b",\n".join(records) + b"]"
@@ -315,7 +304,7 @@ def test_damage_again_and_again(window: int, monkeypatch: pytest.MonkeyPatch) ->
 def test_an_element_without_its_end_costs_no_other(
     bad: bytes, wrapped: bool, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_streams, "WINDOW_BYTES", window)
+    monkeypatch.setattr(elements, "WINDOW_BYTES", window)
     good = orjson.dumps(GOOD)
     data = b"[" + b",\n".join([good, good, bad, good, good]) + b"]"
     data = b'{"version": 1, "conversations": ' + data + b"}" if wrapped else data

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES
-from pixel_pipeline.conversations.containers.opening import CONTAINERS
+from pixel_pipeline.conversations.containers.container import PROBE_BYTES
+from pixel_pipeline.conversations.containers.known import CONTAINERS
 from pixel_pipeline.conversations.convert.detection import SAMPLE_RECORDS
 from pixel_pipeline.conversations.convert.lanes import choice as lanes
 from pixel_pipeline.conversations.formats.known import FORMATS

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 import zipfile
 import zlib
 
-from pixel_pipeline.conversations.containers.opened import Input, Opened
+from pixel_pipeline.conversations.containers.container import Input, Opened
 from pixel_pipeline.conversations.containers.packed.unpacking import Budget
 from pixel_pipeline.conversations.containers.random_access import WatchedStream
 from pixel_pipeline.conversations.model.records import ObjectError

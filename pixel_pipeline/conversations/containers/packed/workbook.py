@@ -13,8 +13,8 @@ import zlib
 
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, PasswordError
 
+from pixel_pipeline.conversations.containers.container import Input, Opened
 from pixel_pipeline.conversations.containers.csv.header import is_header, unique_names
-from pixel_pipeline.conversations.containers.opened import Input, Opened
 from pixel_pipeline.conversations.containers.packed.archives import ZIP_MAGIC, Archive, Member, zip_file
 from pixel_pipeline.conversations.containers.random_access import WatchedStream
 from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from pixel_pipeline.conversations.containers.arrow.rows import rows_of
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
+from pixel_pipeline.conversations.containers.container import Evidence, Input
 from pixel_pipeline.conversations.containers.random_access import WatchedStream, seekable
 from pixel_pipeline.conversations.model.records import Fault, Record
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import zipfile
 import zlib
 
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
+from pixel_pipeline.conversations.containers.container import Evidence, Input
 from pixel_pipeline.conversations.containers.packed.archives import ZIP_MAGIC, zip_file
 from pixel_pipeline.conversations.containers.random_access import WatchedStream
 from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES, Fault, ObjectError, Record

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from pixel_pipeline.conversations.containers import streams
-from pixel_pipeline.conversations.containers.csv import table as csv_table
+from pixel_pipeline.conversations.containers.container import Input, Range
+from pixel_pipeline.conversations.containers.csv import csv_table
 from pixel_pipeline.conversations.containers.csv.blocks import RowBounds
-from pixel_pipeline.conversations.containers.opened import Input
-from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import PeekableStream
 from pixel_pipeline.conversations.model.records import Block, Fault, Record
 from pixel_pipeline_tests.conversations.converted import convert, taken_apart

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from pixel_pipeline.conversations.containers import streams
-from pixel_pipeline.conversations.containers.json.lines import line_record
-from pixel_pipeline.conversations.containers.json.streams import Tail, elements_of, parsed
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
-from pixel_pipeline.conversations.containers.ranges import Range
+from pixel_pipeline.conversations.containers.container import Evidence, Input, Range
+from pixel_pipeline.conversations.containers.json.elements import Tail, elements_of, parsed
+from pixel_pipeline.conversations.containers.json.json_lines import line_record
 from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import (

@@ -6,9 +6,8 @@ from collections.abc import Generator, Iterator
 import numpy as np
 import orjson
 
+from pixel_pipeline.conversations.containers.container import PROBE_BYTES, Evidence, Input, Range
 from pixel_pipeline.conversations.containers.json.values import parse_json
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
-from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream, iter_blocks
 from pixel_pipeline.conversations.model.columns import places_of
 from pixel_pipeline.conversations.model.records import (

@@ -9,10 +9,10 @@ from itertools import chain, islice
 import re
 from typing import Any
 
+from pixel_pipeline.conversations.containers.container import Evidence, Input
+from pixel_pipeline.conversations.containers.json.elements import LOOKED_AT, keyed_records, object_records
 from pixel_pipeline.conversations.containers.json.recovery import DamagedError, end_of, most_searched
-from pixel_pipeline.conversations.containers.json.streams import LOOKED_AT, keyed_records, object_records
 from pixel_pipeline.conversations.containers.json.values import parse_json
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record, RecordError, looked_at

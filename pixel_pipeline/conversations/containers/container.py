@@ -1,11 +1,11 @@
 """What containers get and give."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import BinaryIO, NamedTuple
 
 from pixel_pipeline.conversations.containers.streams import PeekableStream
-from pixel_pipeline.conversations.model.records import Block, Fault, ObjectError, Record
+from pixel_pipeline.conversations.model.records import Item, ObjectError
 
 PROBE_BYTES = 256 << 10
 
@@ -64,7 +64,7 @@ class Container(NamedTuple):
     position_kind: str
     is_text: bool
     matches: Callable[[Input], Evidence]
-    read: Callable[[Input], Iterator[Record | Fault | Block]]
+    read: Callable[[Input], Iterator[Item]]
 
 
 class Opening(NamedTuple):
@@ -108,10 +108,30 @@ class Opened(NamedTuple):
     name: str
     encoding: str
     position_kind: str
-    records: Iterator[Record | Fault | Block]
+    records: Iterator[Item]
     dropped: str | None = None
     members: "Iterator[tuple[str, int, Opened | ObjectError]] | None" = None
     opening: Opening | None = None
     why: str = ""
     encoding_why: str = ""
     candidates: dict[str, Evidence] | None = None
+
+
+class Range:
+    """Records from a record boundary on, to the end of a range. To be iterated once.
+
+    Where an object is cut before it is known what its bytes mean, a cut may lie within a record: the range before it tells.
+
+    Args:
+        items: The records; what the generator returns is `ends_at_boundary`.
+
+    Attributes:
+        ends_at_boundary: Whether the range ended where a record ends. Known once all records were taken.
+    """
+
+    def __init__(self, items: Generator[Item, None, bool]) -> None:
+        self._items = items
+        self.ends_at_boundary = False
+
+    def __iter__(self) -> Iterator[Item]:
+        self.ends_at_boundary = yield from self._items

@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pixel_pipeline.conversations.containers.container import PROBE_BYTES, Evidence, Input, Range
 from pixel_pipeline.conversations.containers.csv.blocks import RowText, row_bounds
 from pixel_pipeline.conversations.containers.csv.header import TEXT_COLUMNS, is_header, unique_names
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
-from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import Line, PeekableStream
 from pixel_pipeline.conversations.formats.texts.transcript import speaker_share
 from pixel_pipeline.conversations.model.records import (
