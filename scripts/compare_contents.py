@@ -9,8 +9,8 @@ of every run with its evaluation, and the folders under `<home>/exports`. `diff`
 are any. Two homes filled by `pixel demo` with the same code on the same kind of machine have none.
 
 Left out, because they change with a recipe, a run or the clock: VOLATILE_COLUMNS and VOLATILE_FIELDS, the order of rows and
-files, digests in keys and in the names of runs, the bookkeeping of conversions (`_pixel/conversion`, `_pixel/memo`), checkpoints
-before the final one, pictures and Markdown. Of several runs or sets of shards with the same label, the newest counts.
+files in a table, digests in keys and run names, the bookkeeping in `_pixel/conversion` and `_pixel/memo`, checkpoints before the
+final one, pictures and Markdown. Of several runs or sets of shards with the same label, the newest counts.
 
 `diff --ignore FIELD` accepts an intended change of a column or JSON field, such as `reason` when only its wording changed.
 
@@ -46,11 +46,15 @@ import typer
 import xxhash
 
 VOLATILE_COLUMNS = {"code_version", "part", "last_modified", "noticed_at", "at"}
-VOLATILE_FIELDS = {"key", "sha256", "bytes", "checkpoint", "run", "recipe", "manifest_key", "git_revision"}
+VOLATILE_FIELDS = {"key", "manifest_key", "checkpoint", "adapter", "run"}
+VOLATILE_FIELDS |= {"recipe", "identity", "code_version", "git_revision", "seconds"}
+# Of whole files, which are compared by their contents.
+VOLATILE_FIELDS |= {"sha256", "model_sha256", "adapter_sha256", "bytes"}
 WORDING = {"reason", "detection"}
 """Columns written for people: compared as columns, but not part of the digests of records."""
 LABELS = ("id", "source_key", "key", "path")
 """A record is known by the first of these columns that its table has."""
+REGISTRY = "config/dataset_registry.json"
 RUN_DIGEST = re.compile(r"-[0-9a-f]{12}$")
 
 Digest = dict[str, dict[str, str]]
@@ -89,10 +93,11 @@ def export_probe(home: Home) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     _write_tiny_base(work / "base")
     with _server(home):
-        _pixel(home, f"base add {work}/base --name probe --licence Apache-2.0")
-        _pixel(home, f"sample --output {work}/drive --conversations 150")
-        _pixel(home, f"train --dataset-path {work}/drive --base probe --steps 2 --run probe")
-        _pixel(home, f"export probe --output {target} --dtype fp32")
+        _pixel(home, "base", "add", f"{work}/base", "--name", "probe", "--licence", "Apache-2.0")
+        _pixel(home, "sample", "--output", f"{work}/drive", "--conversations", "150")
+        data = ("--dataset-path", f"{work}/drive")
+        _pixel(home, "train", *data, "--base", "probe", "--steps", "2", "--run", "probe")
+        _pixel(home, "export", "probe", "--output", str(target), "--dtype", "fp32")
 
 
 def digest_lake(options: dict[str, str], exports: Path) -> Digest:
@@ -105,7 +110,8 @@ def digest_lake(options: dict[str, str], exports: Path) -> Digest:
     data, checkpoints = Objects(options["data"], options), Objects(options["checkpoints"], options)
     for key in sorted({key.split("/_delta_log/")[0] for key in data.times if "/_delta_log/" in key}):
         content |= _table(data, key)
-    content |= _file("config/dataset_registry.json", data.get("config/dataset_registry.json"))
+    if REGISTRY in data.times:
+        content |= _file(REGISTRY, data.get(REGISTRY))
     for key in data.newest_last(r"tokens/.*/manifest\.json"):
         manifest = orjson.loads(data.get(key))
         label = f"tokens/{manifest['base'] or 'own'}-{manifest['sequence_length']}"
@@ -180,11 +186,13 @@ def _table(objects: Objects, key: str) -> Digest:
         partition = {name[10:]: value for name, value in file.items() if name.startswith("partition.")}
         parquet = pq.ParquetFile(io.BytesIO(objects.get(f"{key}/{unquote(file['path'])}")))
         for row in (partition | row for batch in parquet.iter_batches() for row in batch.to_pylist()):
-            cells = {name: xxhash.xxh3_128_hexdigest(_bytes([row[label], row.get(name)])) for name in names}
+            cells = {
+                name: xxhash.xxh3_128_hexdigest(_bytes([row.get(label), row.get(name)])) for name in names
+            }
             for name, cell in cells.items():
                 columns[name] += int(cell, 16)
             record = {name: cell for name, cell in cells.items() if name not in WORDING}
-            records[str(row[label])] += xxhash.xxh3_128_intdigest(_bytes(record))
+            records[str(row.get(label))] += xxhash.xxh3_128_intdigest(_bytes(record))
             rows += 1
     digests = {f"{key} {kind}": sums for kind, sums in (("columns", columns), ("records", records))}
     return {f"{key} rows": {"number": str(rows)}} | {
@@ -214,7 +222,7 @@ def _tensors(data: bytes) -> Iterator[tuple[str, str]]:
 
 def _fields(document: Any, prefix: str = "", depth: int = 2) -> Iterator[tuple[str, str]]:
     """Digest of each field, named by its path of at most two names."""
-    if isinstance(document, dict) and depth:
+    if isinstance(document, dict) and document and depth:
         for name in document.keys() - VOLATILE_FIELDS:
             yield from _fields(document[name], f"{prefix}.{name}".strip("."), depth - 1)
     else:
@@ -234,8 +242,8 @@ def _bytes(value: Any) -> bytes:
 @contextmanager
 def _server(home: Path) -> Iterator[dict[str, str]]:
     """Options for the embedded server of a home, which is left running or stopped as it was found."""
-    was_running = _pixel(home, "s3 status", check=False) == 0
-    _pixel(home, "s3 up")
+    was_running = _pixel(home, "s3", "status", check=False) == 0
+    _pixel(home, "s3", "up")
     try:
         ports = json.loads((home / "s3" / "server.json").read_bytes())["ports"]
         credentials = json.loads((home / "s3" / "credentials.json").read_bytes())
@@ -250,41 +258,37 @@ def _server(home: Path) -> Iterator[dict[str, str]]:
         }
     finally:
         if not was_running:
-            _pixel(home, "s3 down")
+            _pixel(home, "s3", "down")
 
 
-def _pixel(home: Path, arguments: str, *, check: bool = True) -> int:
-    command = [sys.executable, "-m", "pixel_pipeline.cli", *arguments.split(" ")]
+def _pixel(home: Path, *arguments: str, check: bool = True) -> int:
+    command = [sys.executable, "-m", "pixel_pipeline.cli", *arguments]
     environment = {**os.environ, "PIXEL_HOME": str(home)}
     return subprocess.run(command, cwd=Path(__file__).parent.parent, env=environment, check=check).returncode
 
 
 def _write_tiny_base(folder: Path) -> None:
     """A random Llama with a byte-level tokenizer and ChatML, stored as its publisher would."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import ByteLevelBPETokenizer
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(["I feel calm and tired, and I sleep better after a walk."], trainer)
-    names = dict(zip(("pad_token", "bos_token", "eos_token"), special, strict=True))
+    special = {"pad_token": "<|pad|>", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    tokenizer = ByteLevelBPETokenizer()
+    text = "I feel calm and tired, and I sleep better after a walk."
+    tokenizer.train_from_iterator([text], vocab_size=300, special_tokens=[*special.values()])
     template = (
         "{% for message in messages %}"
         "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template, **names)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template, **special)
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"num_key_value_heads": 2, "vocab_size": len(fast), "max_position_embeddings": 512}
-    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    LlamaForCausalLM(LlamaConfig(**sizes, **ids)).save_pretrained(folder)
+    sizes |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(folder)
 
 
 if __name__ == "__main__":
