@@ -27,7 +27,7 @@ def base_add(
     as_json: Json = False,
 ) -> None:
     """Put a base model into the lake, with digests, licence and source; what is there already is left alone."""
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.training.base.add import add_base
 
     settings = get_settings()
@@ -59,7 +59,7 @@ def base_list(as_json: Json = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.registry.base_models import BaseManifest, base_names
 
     lake = Lake.open(get_settings())

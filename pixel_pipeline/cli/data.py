@@ -45,7 +45,7 @@ def ingest(
 ) -> None:
     """Copy local files into the lake's raw tier, below `acquired/`. The job `prepare_data` then converts them."""
     from pixel_pipeline.lake import keys
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.sync.ingest import copy_to_lake
 
     if not path.exists():
@@ -73,9 +73,9 @@ def status(as_json: Json = False) -> None:
 
 
 def _status() -> dict[str, Any]:
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.curation.accounts import read_accounts
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.tokens.shards import ShardManifest, TokenShardsNotFoundError, current_manifest_key
 
     settings = get_settings()

@@ -47,7 +47,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint of adapters as a native Mixtral, with tokenizer and chat template."""
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.training.export.commands import export_checkpoint
 
     settings = get_settings()
@@ -80,7 +80,7 @@ def verify_export(
     as_json: Json = False,
 ) -> None:
     """Load an export in plain transformers and compare it with base and adapters; fails where it is another model."""
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.training.export.commands import verify_folder
 
     settings = get_settings()

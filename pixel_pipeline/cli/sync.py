@@ -20,7 +20,7 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Copy what is new or changed on the Drive into the raw tier and compare the two. Exit code 1 if anything is missing."""
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.sync.drive import sync_drive
     from pixel_pipeline.sync.options import SyncOptions
 

@@ -18,8 +18,8 @@ def vacuum(
     as_json: Json = False,
 ) -> None:
     """Remove files of tables that only old versions need, and what killed writers left behind."""
-    from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.lake.table_vacuum import vacuum_all
+    from pixel_pipeline.lake.lake import Lake
+    from pixel_pipeline.lake.tables.vacuum import vacuum_all
 
     lake = Lake.open(get_settings())
     lake.check()

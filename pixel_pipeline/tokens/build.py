@@ -12,8 +12,9 @@ from pixel_pipeline.code_version import code_version
 from pixel_pipeline.curation.splits import SPLITS
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import fingerprint
-from pixel_pipeline.lake.store import Bucket, Lake
+from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.registry.base_models import BaseManifest
 from pixel_pipeline.tokens.base_tokenizer import BaseTokenizer, base_identity
 from pixel_pipeline.tokens.chat_template import EncodedConversation

@@ -11,8 +11,8 @@ from safetensors.numpy import load, save
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.errors import ObjectNotFoundError
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.tokens.packing import PackedRows
 
 FORMAT = "pixel-token-shards/2"

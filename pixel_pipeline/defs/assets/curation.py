@@ -12,7 +12,7 @@ from pixel_pipeline.defs.io_manager import column_schema
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import Memo, fingerprint
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 
 DROPPED = {
     "exact duplicates": "exact_duplicate",

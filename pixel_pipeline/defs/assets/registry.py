@@ -12,7 +12,7 @@ from pixel_pipeline.defs.freshness import DATASET_REGISTRY
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import Memo, fingerprint
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.registry.dataset_registry import build
 
 
