@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save
 from typer.testing import CliRunner
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "compare_contents.py"
 ROWS = [
