@@ -53,12 +53,12 @@ VOLATILE_FIELDS |= {"sha256", "model_sha256", "adapter_sha256", "bytes"}
 WORDING = {"reason", "detection"}
 """Columns written for people: compared as columns, but not part of the digests of records."""
 LABELS = ("id", "source_key", "key", "path")
-"""A record is known by the first of these columns that its table has."""
+"""The first of these columns that a table has identifies its records."""
 REGISTRY = "config/dataset_registry.json"
 RUN_DIGEST = re.compile(r"-[0-9a-f]{12}$")
 
 Digest = dict[str, dict[str, str]]
-"""Digests by what they are of (a table's rows, columns or records; a file) and by part of it."""
+"""Digests by subject (the rows, columns or records of a table, or a file) and by part of the subject."""
 
 app = typer.Typer(help="Compare the contents of two lakes.", no_args_is_help=True, add_completion=False)
 Home = Annotated[Path, typer.Option(help="PIXEL_HOME of a lake on the embedded server.")]
