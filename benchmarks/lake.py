@@ -34,7 +34,7 @@ from benchmarks.harness import (
     alternate,
     run_area,
 )
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table

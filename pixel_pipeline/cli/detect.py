@@ -16,8 +16,8 @@ from pixel_pipeline.errors import PixelError
 from pixel_pipeline.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from pixel_pipeline.conversations.explanation import Explanation
-    from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+    from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
+    from pixel_pipeline.conversations.inspect.explanation import Explanation
 
 MAX_SHOWN = 6
 
@@ -48,9 +48,9 @@ def detect(
     as_json: Json = False,
 ) -> None:
     """What a file is taken for and why, and what its first records would become. Writes nothing, shows no text of it."""
-    from pixel_pipeline.conversations.explanation import explain
-    from pixel_pipeline.conversations.families import FamilyConfig
-    from pixel_pipeline.conversations.source import SourceObject
+    from pixel_pipeline.conversations.families.config import FamilyConfig
+    from pixel_pipeline.conversations.inspect.explanation import explain
+    from pixel_pipeline.conversations.model.source import SourceObject
 
     settings = get_settings()
     config = FamilyConfig.load(settings.families_file)
@@ -86,8 +86,8 @@ def detect(
 
 def _open(name: str, settings: Settings) -> _Subject:
     from pixel_pipeline.lake import keys
-    from pixel_pipeline.lake.loader import S3DatasetLoader
-    from pixel_pipeline.lake.resolution import local_path
+    from pixel_pipeline.lake.loader.loader import S3DatasetLoader
+    from pixel_pipeline.lake.loader.resolution import local_path
 
     if Path(name).expanduser().is_dir():
         raise PixelError(f"{name} is a folder.", hint="Give one of its files.")

@@ -14,7 +14,7 @@ from pixel_pipeline.errors import SettingsError
 from pixel_pipeline.settings import get_settings
 
 if TYPE_CHECKING:
-    from pixel_pipeline.lake.probing import Finding, Probe
+    from pixel_pipeline.lake.doctor.probing import Finding, Probe
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 
@@ -22,9 +22,9 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 def doctor(as_json: Json = False) -> None:
     """Check access, lake, sync, compute and instance, each with a verdict and the fix. Exit code 1 if anything fails."""
     from pixel_pipeline.cli.machine_probes import machine_probes, settingless_probes
-    from pixel_pipeline.lake.access import Access
-    from pixel_pipeline.lake.doctor import lake_probes
-    from pixel_pipeline.lake.probing import Probe, examine, fail
+    from pixel_pipeline.lake.doctor.access import Access
+    from pixel_pipeline.lake.doctor.doctor import lake_probes
+    from pixel_pipeline.lake.doctor.probing import Probe, examine, fail
 
     access: Access | None = None
     try:

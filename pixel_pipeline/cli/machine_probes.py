@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.probing import Finding, Probe, fail, ok, skip, warn
+from pixel_pipeline.lake.doctor.probing import Finding, Probe, fail, ok, skip, warn
 from pixel_pipeline.settings import Settings
 
 PACKAGES = ("dagster", "obstore", "deltalake", "pyarrow", "boto3")
@@ -99,7 +99,7 @@ def gpu(settings: Settings) -> Finding:
         return fail(told, fix) if settings.profile != "demo" else warn(told, fix)
     if settings.profile == "demo":
         return ok(f"none needed: profile demo trains on the CPU, torch {torch}")
-    report = _report("pixel_pipeline.training.device_report")
+    report = _report("pixel_pipeline.training.runtime.device_report")
     cards = [
         f"{card['name']}, {card['memory_bytes'] / 1e9:.0f} GB, compute capability {'.'.join(map(str, card['capability']))}"
         for card in report["gpus"]

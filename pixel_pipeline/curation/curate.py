@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pixel_pipeline.code_version import code_version
-from pixel_pipeline.conversations.records import PREFERENCE
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.model.records import PREFERENCE
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.curation.exact_duplicates import spoken_digest
 from pixel_pipeline.curation.near_duplicates import NearDuplicate, NearDuplicateIndex
 from pixel_pipeline.curation.splits import split_of

@@ -123,6 +123,11 @@ def manifest_key(name: str) -> str:
     return f"{prefix_of(name)}/{MANIFEST}"
 
 
+def is_path(text: str) -> bool:
+    """Whether a base model is given as the path of a local folder, not as a name in the lake."""
+    return text.startswith((".", "/", "~"))
+
+
 def prefix_of(name: str) -> str:
     """Key prefix of a base model's files, without a slash at the end. Raises BaseModelError for what is no name."""
     if _SAFE_NAME.fullmatch(name) is None:

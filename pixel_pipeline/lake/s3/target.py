@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from pixel_pipeline.errors import SettingsError
-from pixel_pipeline.lake import embedded
+from pixel_pipeline.lake.embedded import server as embedded
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
 
 CLOCK_SECONDS = 5.0

@@ -11,9 +11,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.lake import embedded
+from pixel_pipeline.lake.embedded import server as embedded
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.resolution import BucketCatalogue
+from pixel_pipeline.lake.loader.resolution import BucketCatalogue
 from pixel_pipeline.lake.s3 import client, stream
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.errors import (
