@@ -1,4 +1,4 @@
-"""What containers get and give."""
+"""The interface of containers: what they get and what they return."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -14,12 +14,11 @@ class Input(NamedTuple):
     """An object ready to be read by a container.
 
     Attributes:
-        name: File name from the key, lower case, without `.gz`.
+        name: File name from the key, lower case, without suffixes of compression.
         content: Its bytes, unpacked; UTF-8 without byte order mark unless it is binary.
-        original: The object as it came where it can be read in place (seekable and not packed); None
-        otherwise.
+        original: The stored object if it can be read in place (seekable and not compressed), else None.
         start: Offset of the first byte of `content`: 3 after a UTF-8 byte order mark.
-        repaired: Counts of changes, shared with the ledger.
+        repaired: Counts changes, for the ledger.
     """
 
     name: str
@@ -35,11 +34,11 @@ class Input(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Whether something is so, and why; true where it is.
+    """Whether something holds, and why. Its truth value is `holds`.
 
     Attributes:
-        holds: Whether it is so.
-        why: For a person, about the object at hand; without text of it.
+        holds: Whether it holds.
+        why: For a person; contains no text of the object.
     """
 
     holds: bool
@@ -53,11 +52,11 @@ class Container(NamedTuple):
     """How bytes become records.
 
     Attributes:
-        name: As it stands in the ledger.
+        name: Its name in the ledger.
         position_kind: Unit of its records' positions.
         is_text: Whether it reads text.
         matches: Whether an object's content is of this kind, and why.
-        read: Hands out the records; raises ObjectError where the rest cannot be read.
+        read: Yields the records; raises ObjectError if the rest cannot be read.
     """
 
     name: str
@@ -68,15 +67,15 @@ class Container(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """What a reader has to know of a text to begin at one of its records. UTF-8, not packed.
+    """How to start reading a text at any of its records. The text is UTF-8 and not compressed.
 
     Attributes:
         container: Name of the container.
         start: Offset of the first byte: of the header, of the bracket.
-        marked: A byte order mark stands before it.
-        delimiter: Of a CSV text.
-        names: Of a CSV text those of its columns, of an array the keys of its first element.
-        why, encoding_why: As of Opened.
+        marked: Whether a byte order mark precedes it.
+        delimiter: Delimiter of a CSV text.
+        names: Columns of a CSV text, or keys of an array's first element.
+        why, encoding_why: As in Opened.
     """
 
     container: str
@@ -96,13 +95,12 @@ class Opened(NamedTuple):
         encoding: As in the ledger.
         position_kind: Unit of the records' positions.
         records: The records, to be consumed once.
-        dropped: Why the object is no dataset, None where it is one.
-        members: Of an archive, name, size in bytes and content of each member, to be consumed in order; then there are no
-            records beside.
-        opening: How to begin at any record; None where the object has to be read from its first byte on.
-        why: What speaks for the container, or for its being no dataset.
-        encoding_why: What speaks for the encoding.
-        candidates: What speaks for and against each container, by name, where that was asked for.
+        dropped: Why the object is not a dataset, None if it is one.
+        members: For an archive, name, size in bytes and content of each member, to be consumed in order; `records` is empty then.
+        opening: How to start at any record; None if the object has to be read from its first byte.
+        why: Evidence for the container, or for the object not being a dataset.
+        encoding_why: Evidence for the encoding.
+        candidates: Evidence for and against each container, by name, if requested.
     """
 
     name: str
@@ -118,15 +116,15 @@ class Opened(NamedTuple):
 
 
 class Range:
-    """Records from a record boundary on, to the end of a range. To be iterated once.
+    """The records in a byte range of an object, beginning at a record. To be iterated once.
 
-    Where an object is cut before it is known what its bytes mean, a cut may lie within a record: the range before it tells.
+    An object is cut before the meaning of its bytes is known, so a cut may fall within a record; the range before it detects that.
 
     Args:
-        items: The records; what the generator returns is `ends_at_boundary`.
+        items: Yields the records and returns `ends_at_boundary`.
 
     Attributes:
-        ends_at_boundary: Whether the range ended where a record ends. Known once all records were taken.
+        ends_at_boundary: Whether the range ends where a record ends. Known once all records were taken.
     """
 
     def __init__(self, items: Generator[Item, None, bool]) -> None:

@@ -1,4 +1,4 @@
-"""Texts that can be read from any of their records on: JSON lines, arrays, CSV."""
+"""Reading texts from any record on: JSON lines, arrays, CSV."""
 
 from collections import Counter
 from typing import BinaryIO
@@ -8,12 +8,12 @@ from pixel_pipeline.conversations.containers.csv import csv_table
 from pixel_pipeline.conversations.containers.json import json_array, json_lines
 from pixel_pipeline.conversations.containers.json.elements import Tail, elements_of
 from pixel_pipeline.conversations.containers.json.values import parse_json
-from pixel_pipeline.conversations.containers.streams import CHUNK, PeekableStream
-from pixel_pipeline.conversations.model.records import ObjectError, RecordError
+from pixel_pipeline.conversations.containers.streams import PeekableStream
+from pixel_pipeline.conversations.model.records import RecordError
 
 
 def opening_of(container: str, given: Input) -> Opening | None:
-    """Returns how a text opens; None where it has to be read from its first byte on."""
+    """Return how to start at any record of a text; None if it has to be read from its first byte."""
     opening = Opening(container, given.start, marked=given.start > 0)
     if container == json_lines.NAME:
         return opening
@@ -28,15 +28,17 @@ def opening_of(container: str, given: Input) -> Opening | None:
 def open_range(
     opening: Opening, stream: BinaryIO, *, start: int, last: bool, repaired: Counter[str]
 ) -> tuple[Opened, Range]:
-    """Opens a range of a text.
+    """Open a range of a text.
 
     Args:
-        stream: The bytes of the range, which is to begin and end where records do.
+        opening: How the text opens.
+        stream: The bytes of the range, which should begin and end where records do.
         start: Offset of its first byte.
-        last: It ends where the text ends.
+        last: Whether it ends where the text ends.
+        repaired: Counts repairs.
 
     Returns:
-        The range as an object of its own, and its records once more: these tell in the end whether a record ends there.
+        The range as an object of its own, and its records again, to check at the end whether a record ends there.
     """
     first = start == opening.start
     if opening.marked and first:
@@ -51,9 +53,8 @@ def open_range(
             header=None if first else [*opening.names],
         )
     elif opening.container == json_array.NAME:
-        chunks = iter(lambda: content.read(CHUNK), b"")
         records = json_array.read_elements(
-            chunks, start=start, repaired=repaired, opened=not first, cut=not last
+            content.chunks(), start=start, repaired=repaired, opened=not first, cut=not last
         )
     else:
         records = json_lines.read_lines(content, start=start)
@@ -69,11 +70,11 @@ def open_range(
 
 
 def _first_keys(given: Input) -> tuple[str, ...]:
-    """Keys of an array's first element, where it is an object."""
-    elements = elements_of(Tail([given.head], start=given.start), repaired=Counter(), cut=True)
+    """Keys of an array's first element, if it is an object."""
+    elements = elements_of(Tail([given.head], start=given.start), repaired={}, cut=True)
     try:
         element = next(elements, None)
         value = None if element is None else parse_json(element.data, {})
-    except (RecordError, ObjectError):
+    except RecordError:
         return ()
     return tuple(value) if isinstance(value, dict) else ()

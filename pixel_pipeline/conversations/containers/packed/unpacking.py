@@ -1,4 +1,4 @@
-"""Packed objects as what they hold: gzip, zstd and bzip2, told by their first bytes."""
+"""Decompression of gzip, zstd and bzip2 objects, recognised by their first bytes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,14 +13,19 @@ from pixel_pipeline.conversations.containers.streams import PeekableStream
 from pixel_pipeline.conversations.model.records import ObjectError
 
 _INPUT = 64 << 10
-"""Read at a time of gzip data: what follows a member is copied once for each member."""
+"""Size of reads of gzip data: small, because the data behind a member is copied once for each member."""
 _BOMB_FLOOR = 64 << 20
 _BOMB_RATIO = 200
-"""Text packs 3 to 20 times, zeros 1,000 times. More than this, once _BOMB_FLOOR came out, is a bomb."""
+"""Text compresses 3 to 20 times, zeros 1,000 times. A higher ratio is a bomb, once the output exceeds _BOMB_FLOOR."""
 
 
 class Budget:
-    """What may come out of packed bytes. `gzip_bomb`, `zip_bomb` … once it is far more than text can be."""
+    """Limits the output of compressed bytes to the ratio of text.
+
+    Attributes:
+        packed: Number of compressed bytes so far.
+        unpacked: Number of bytes they became.
+    """
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -28,7 +33,7 @@ class Budget:
         self.unpacked = 0
 
     def spend(self, size: int) -> None:
-        """Counts bytes that came out.
+        """Count output bytes.
 
         Raises:
             ObjectError: `<kind>_bomb`.
@@ -40,11 +45,10 @@ class Budget:
 
 
 class GunzipStream(io.RawIOBase):
-    """What a gzip object holds; members follow each other, zeros may pad the end.
+    """Content of a gzip object with one or several members, perhaps padded with zeros.
 
     Raises:
-        ObjectError: `corrupt_gzip` or `gzip_bomb`, when reading gets there; what was unpacked before is
-        handed out first.
+        ObjectError: `corrupt_gzip` or `gzip_bomb`, once everything unpacked before it was read.
     """
 
     def __init__(self, stream: PeekableStream) -> None:
@@ -59,7 +63,7 @@ class GunzipStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        # As much as there is room for: of thousands of small members each would cost a buffer of its own.
+        # Fill the buffer, because one read for each of thousands of small members is slow.
         size = 0
         try:
             while size < len(buffer) and (part := self._part(len(buffer) - size)):
@@ -97,8 +101,7 @@ class GunzipStream(io.RawIOBase):
         return b""
 
     def _fill(self) -> bool:
-        """Whether there is input to unpack, reading on where it is used up; zeros between members are
-        padding."""
+        """Whether there is input to unpack; reads more if none is left."""
         while not self._input:
             self._input = self._stream.read(_INPUT) or b""
             if not self._input:
@@ -108,20 +111,20 @@ class GunzipStream(io.RawIOBase):
 
 
 class ArrowUnpackStream(io.RawIOBase):
-    """What an object packed by one of Arrow's codecs holds; frames follow each other.
+    """Content of an object compressed by one of Arrow's codecs, in one or several frames.
 
     Args:
         codec: "zstd" or "bz2".
 
     Raises:
-        ObjectError: `corrupt_<codec>` or `<codec>_bomb`, when reading gets there.
+        ObjectError: `corrupt_<codec>` or `<codec>_bomb`, once reading gets there.
     """
 
     def __init__(self, stream: PeekableStream, codec: str) -> None:
         self._watched = WatchedStream(stream)
         self._codec = codec
         self._budget = Budget(codec)
-        self._unpacked = pa.CompressedInputStream(pa.PythonFile(self._counted(), mode="r"), codec)
+        self._unpacked = pa.CompressedInputStream(pa.PythonFile(self._watched, mode="r"), codec)
 
     def readable(self) -> bool:
         return True
@@ -130,31 +133,18 @@ class ArrowUnpackStream(io.RawIOBase):
         try:
             part = self._unpacked.read(len(buffer))
         except (OSError, pa.ArrowException):
-            if self._watched.error is not None:
-                raise self._watched.error from None
             where = f"damaged, or ends early, after {self._budget.unpacked} bytes unpacked"
-            raise ObjectError(f"corrupt_{self._codec}", f"the {self._codec} data is {where}") from None
+            raise self._watched.error or ObjectError(
+                f"corrupt_{self._codec}", f"the {self._codec} data is {where}"
+            ) from None
+        self._budget.packed = self._watched.size
         self._budget.spend(len(part))
         buffer[: len(part)] = part
         return len(part)
 
-    def _counted(self) -> io.RawIOBase:
-        watched, budget = self._watched, self._budget
-
-        class Counted(io.RawIOBase):
-            def readable(self) -> bool:
-                return True
-
-            def read(self, size: int = -1) -> bytes:
-                data = watched.read(size)
-                budget.packed += len(data)
-                return data
-
-        return Counted()
-
 
 class Packing(NamedTuple):
-    """One way to pack an object: its suffix, and how it is unpacked."""
+    """One kind of compression: its file suffix and how to decompress it."""
 
     suffix: str
     unpack: Callable[[PeekableStream], io.RawIOBase]
@@ -168,9 +158,9 @@ _PACKINGS = {
 
 
 def packing_of(head: bytes) -> Packing | None:
-    """Returns how an object is packed; None where it is not."""
+    """Return how an object is compressed, or None."""
     for magic, packing in _PACKINGS.items():
-        # Text may begin with the three letters of bzip2.
+        # A text may begin with `BZh`.
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] in (b"1AY&SY", b"\x17rE8P\x90")):
             return packing
     return None
