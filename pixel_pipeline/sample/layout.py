@@ -1,6 +1,6 @@
-"""Which files the sample Drive has: names and folders as people leave them, formats as tools export them.
+"""Files of the sample Drive: names and folders as people leave them, formats as tools export them.
 
-The set of paths is the same for every seed and size, so writing again into the same folder leaves no file of an earlier sample behind.
+The set of paths is the same for every seed and size, so a rewrite into the same folder leaves no stale files.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ Shape = Literal["letter", "talk", "long"]
 
 JSON_LINES: frozenset[Format] = frozenset(("sharegpt", "chatml"))
 TURN_LISTS: frozenset[Format] = frozenset(("sharegpt", "chatml", "sessions", "parquet_messages"))
-"""Formats that carry any number of turns, a system prompt, and an empty turn."""
+"""Formats that allow any number of turns, a system prompt, and an empty turn."""
 
 TRANSCRIPTS = 40
-LOOSE_RECORDS = 20
-LEAST_CONVERSATIONS = 150
+UNSORTED_RECORDS = 20
+MIN_CONVERSATIONS = 150
 _EVERYONE = ("addiction", "cptsd", "grief", "couples_family", "professional")
 
 
@@ -36,14 +36,14 @@ class FileSpec:
 
     Attributes:
         path: Relative to the Drive's root, with `/`.
-        format: How records are written.
-        shape: One letter and its answer, a talk, or several sessions.
-        groups: Groups of themes (texts.THEME_GROUPS) that its conversations are about.
-        weight: Its share of all conversations, relative to the others'; 0 for a fixed number of records.
-        fixed: Number of records where weight is 0.
+        format: File format.
+        shape: A letter and its answer, a chat, or several sessions.
+        groups: Theme groups (texts.THEME_GROUPS) of its conversations.
+        weight: Relative share of all conversations; 0 for a fixed number of records.
+        fixed: Number of records if weight is 0.
         encoding: utf-8, utf-8-sig (byte order mark) or latin-1.
-        newline: What ends a line.
-        system_share: Part of the conversations that have a system prompt, 0 to 1.
+        newline: Line terminator.
+        system_share: Share of conversations with a system prompt, 0 to 1.
     """
 
     path: str
@@ -58,7 +58,7 @@ class FileSpec:
 
     @property
     def family(self) -> str:
-        """The family that the path gives by default: the first folder as a slug; `unsorted` in no folder."""
+        """The path's default family: the first folder as a slug, or `unsorted` outside any folder."""
         folder, slash, _ = self.path.partition("/")
         return re.sub(r"[^a-z0-9]+", "_", folder.casefold()).strip("_") if slash else "unsorted"
 
@@ -152,20 +152,20 @@ FILES: tuple[FileSpec, ...] = (
         "Professional Therapeutic/psych_alpaca_cleaned.json", "alpaca", "letter", ("professional",), 220
     ),
     FileSpec(
-        "new chats from Sam (to sort).jsonl", "sharegpt", "talk", ("professional",), fixed=LOOSE_RECORDS
+        "new chats from Sam (to sort).jsonl", "sharegpt", "talk", ("professional",), fixed=UNSORTED_RECORDS
     ),
 )
 
 
 def records_per_file(conversations: int) -> list[int]:
-    """Distributes conversations over FILES by weight (largest remainder); files of a fixed size keep it.
+    """Distribute conversations over FILES by weight (largest remainder), except for files of a fixed size.
 
     Raises:
-        ValueError: Fewer than LEAST_CONVERSATIONS.
+        ValueError: Fewer than MIN_CONVERSATIONS.
     """
-    if conversations < LEAST_CONVERSATIONS:
+    if conversations < MIN_CONVERSATIONS:
         raise ValueError(
-            f"a sample Drive needs at least {LEAST_CONVERSATIONS} conversations, {conversations} were asked for"
+            f"a sample Drive needs at least {MIN_CONVERSATIONS} conversations, got {conversations}"
         )
     free = conversations - sum(spec.fixed for spec in FILES)
     total = sum(spec.weight for spec in FILES)
