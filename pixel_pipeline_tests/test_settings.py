@@ -247,11 +247,11 @@ def test_a_cluster_cannot_work_on_the_embedded_server(
 
 
 def test_loggers_are_names_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Settings.load().loggers == ("tensorboard",)
+    assert get_settings().loggers == ("tensorboard",)
     monkeypatch.setenv("PIXEL_LOGGERS", "tensorboard, mlflow")
-    assert Settings.load().loggers == ("tensorboard", "mlflow")
+    assert get_settings().loggers == ("tensorboard", "mlflow")
     monkeypatch.setenv("PIXEL_LOGGERS", "none")
-    assert Settings.load().loggers == ()
+    assert get_settings().loggers == ()
     monkeypatch.setenv("PIXEL_LOGGERS", "paper")
     with pytest.raises(SettingsError, match="PIXEL_LOGGERS"):
-        Settings.load()
+        get_settings()

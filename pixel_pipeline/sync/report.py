@@ -1,4 +1,4 @@
-"""The last sync, file by file, as one Parquet object of the lake."""
+"""Report of the last sync, one row per file, stored as a Parquet object in the lake."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -29,25 +29,25 @@ SYNC_REPORT_SCHEMA = pa.schema(
         pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-"""One row a file: its path below the source; what was done; size in bytes where it is known; why it failed; when the sync ended.
+"""One row per file: path in the source, action, size in bytes if known, reason of a failure, end of the sync.
 
-Actions: `copied` (new), `replaced` (changed), `unchanged`, `kept` (in raw, no longer in the source), `skipped` (no file),
-`failed` (did not arrive), `unverified` (arrived, and does not compare equal). Sorted by action and path. A path has a second row where
-several files of the source bear its name: one was taken, the others failed.
+Actions: `copied` (new), `replaced` (changed), `unchanged`, `kept` (in raw, no longer in the source), `skipped` (not a regular file),
+`failed` (did not arrive), `unverified` (arrived, but differs). Sorted by action and path. A path has a second row if several files of
+the source share its name: one was copied, the others failed.
 """
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What one sync did.
+    """Result of one sync.
 
     Attributes:
         rows: Table of SYNC_REPORT_SCHEMA.
-        started: With time zone.
-        seconds: That it took.
-        verified: How source and raw were compared.
-        without_hash: Files compared by size alone for want of a common hash.
-        fault: Why the sync failed as a whole, or its verification did.
+        started: Start, with time zone.
+        seconds: Duration.
+        verified: Method of the comparison.
+        without_hash: Files compared by size alone because they lack a common hash.
+        fault: Reason why the sync or its verification failed as a whole.
     """
 
     source: str
@@ -60,64 +60,64 @@ class SyncReport:
     fault: str | None
 
     def counts(self) -> Counter[str]:
-        """Files by action."""
+        """Count files by action."""
         return Counter(self.rows["action"].to_pylist())
 
     def copied_bytes(self) -> int:
-        """Bytes that were copied."""
-        moved = self.rows.filter(pc.is_in(self.rows["action"], pa.array(ARRIVED)))
-        return pc.sum(moved["size"]).as_py() or 0
+        """Sum the bytes copied."""
+        arrived = self.rows.filter(pc.is_in(self.rows["action"], pa.array(ARRIVED)))
+        return pc.sum(arrived["size"]).as_py() or 0
 
     def compared(self) -> int:
-        """Files of the source that arrived now or before."""
+        """Count files of the source that are in raw."""
         counts = self.counts()
         return sum(counts[action] for action in (*ARRIVED, "unchanged", "unverified"))
 
     def problems(self) -> pa.Table:
-        """Rows of what did not arrive, or not as it is in the source."""
+        """Return the rows of files that did not arrive or differ from the source."""
         return self.rows.filter(pc.is_in(self.rows["action"], pa.array(PROBLEMS)))
 
     def reasons(self) -> Counter[str]:
-        """Problems by reason."""
+        """Count problems by reason."""
         return Counter(self.problems()["reason"].to_pylist())
 
     def verdict(self) -> str:
-        """In a sentence: did everything arrive?"""
+        """Summarise in a sentence whether everything arrived."""
         counts = self.counts()
-        told = [
-            f"{n:,} {what}"
-            for n, what in (
+        problems = [
+            f"{n:,} {problem}"
+            for n, problem in (
                 (counts["failed"], "did not arrive"),
                 (counts["unverified"], "differ from the source"),
             )
             if n
         ]
-        if told:
+        if problems:
             reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.reasons().items()))
-            return f"of {self.compared() + counts['failed']:,} files {' and '.join(told)}: {reasons}"
+            return f"of {self.compared() + counts['failed']:,} files, {' and '.join(problems)}: {reasons}"
         if self.fault is not None:
             return f"the comparison with the source failed: {self.fault}"
         if not self.compared():
             return f"there is no file in {self.source}"
-        how = {
+        comparison = {
             "hash": "sizes and hashes agree",
             "size": "sizes agree",
             "download": "all bytes agree",
             "off": "not compared afterwards",
         }[self.verified]
-        without = f", {self.without_hash:,} by size alone" if self.without_hash else ""
-        return f"all {self.compared():,} files are in raw; {how}{without}"
+        by_size = f", {self.without_hash:,} compared by size only" if self.without_hash else ""
+        return f"all {self.compared():,} files are in raw; {comparison}{by_size}"
 
     @property
     def complete(self) -> bool:
-        """Every file of the source lies in raw as it is there, and there is at least one."""
+        """Whether every file of the source is in raw unchanged, and there is at least one."""
         return self.fault is None and self.problems().num_rows == 0 and self.compared() > 0
 
 
 def build_report(
     outcome: Outcome, verification: Verification, *, source: str, destination: str, started: datetime
 ) -> SyncReport:
-    """One row a file, from what copy and comparison found."""
+    """Combine the results of copy and comparison."""
     actions: dict[str, tuple[str, str | None]] = {}
     for action, names in (
         ("unchanged", outcome.unchanged),
@@ -137,7 +137,7 @@ def build_report(
         + [("failed", name, "duplicate_name") for name in outcome.duplicates]
     )
     now = datetime.now(UTC)
-    # Google's own documents have no size before they are copied.
+    # Google documents have no size before they are exported.
     sizes = {
         name: size for name, size in (outcome.copied | outcome.replaced).items() if size >= 0
     } | outcome.sizes
@@ -169,7 +169,7 @@ _FACTS = ("source", "destination", "seconds", "verified", "without_hash", "fault
 
 
 def save_report(report: SyncReport, lake: Lake) -> None:
-    """Keep it as the last one, whole or not at all."""
+    """Store the report as the last one."""
     facts = {name: getattr(report, name) for name in _FACTS} | {"started": report.started.isoformat()}
     buffer = io.BytesIO()
     pq.write_table(
@@ -179,12 +179,12 @@ def save_report(report: SyncReport, lake: Lake) -> None:
 
 
 def load_report(lake: Lake) -> SyncReport:
-    """The last one. Raises SyncError where no sync has ended yet."""
+    """Load the last report. Raises SyncError before the first sync."""
     try:
         content = lake.data.get(keys.LAST_SYNC)
     except ObjectNotFoundError:
         raise SyncError(
-            f"No sync has ended in {lake.data.uri()} yet.", hint="Run `pixel sync` or the job `sync_raw`."
+            f"{lake.data.uri()} has no sync report yet.", hint="Run `pixel sync` or the job `sync_raw`."
         ) from None
     rows = pq.read_table(io.BytesIO(content))
     facts: dict[str, Any] = orjson.loads((rows.schema.metadata or {})[b"pixel.sync"])
