@@ -1,7 +1,7 @@
-"""`config/dataset_registry.json`: each dataset of the lake, by category, with its counts and the versions it comes from.
+"""`config/dataset_registry.json`: the lake's datasets by category, with counts and content digests.
 
-The file is a pure function of the lake's content: no time stamps, sorted keys. Its `version` names the curated state that
-tokens and checkpoints are made of.
+A pure function of the lake's content: no timestamps, sorted keys. Its `version` identifies the curated state behind tokens and
+checkpoints.
 """
 
 from dataclasses import asdict, dataclass
@@ -27,10 +27,10 @@ class DatasetEntry:
 
     Attributes:
         path: URI of its canonical table.
-        conversations: Curated conversations, by split.
-        turns: Messages in them.
-        characters: Unicode code points in them.
-        content_digest: Digest over the turns of its curated conversations, to the letter, order-free.
+        conversations: Curated conversations by split.
+        turns: Their messages.
+        characters: Their Unicode code points.
+        content_digest: Digest of their exact turns and splits, in any order.
     """
 
     category: str
@@ -44,25 +44,19 @@ class DatasetEntry:
 
 
 def build(curated: ds.Dataset, *, families: dict[str, FamilyRule], data: Bucket) -> dict[str, Any]:
-    """The registry as plain JSON.
+    """Build the registry as plain JSON.
 
     Args:
         curated: Dataset of CURATED_SCHEMA.
         families: Rules of the families that may occur in it.
         data: The data bucket, for URIs.
     """
-    table = curated.to_table(
-        columns={
-            "family": ds.field("family"),
-            "split": ds.field("split"),
-            "messages": ds.field("messages"),
-        }
-    )
+    table = curated.to_table(columns=["family", "split", "messages"])
     entries = []
     for family in sorted(pc.unique(table["family"]).to_pylist()):
         rule = families[family]
         rows = table.filter(pc.equal(table["family"], family))
-        # Lists are flattened rather than looked into row by row: counting makes no Python objects.
+        # Count in Arrow, without creating Python objects.
         contents = pc.struct_field(pc.list_flatten(rows["messages"]), "content")
         splits = rows["split"].value_counts().to_pylist()
         entries.append(
@@ -89,7 +83,7 @@ def build(curated: ds.Dataset, *, families: dict[str, FamilyRule], data: Bucket)
 
 
 def _content_digest(rows: pa.Table) -> str:
-    # Not from `content_hash`, which is blind to the composition of letters: tokens are not, and they are named by the version.
+    # Not based on `content_hash`, which ignores Unicode composition: tokens do not, and their keys contain the version.
     digests = []
     for batch in rows.select(["split", "messages"]).to_batches(max_chunksize=1024):
         for conversation in zip(batch["split"].to_pylist(), batch["messages"].to_pylist(), strict=True):
