@@ -24,7 +24,7 @@ def refresh(listed_at: str) -> Work:
     Args:
         listed_at: Endpoint of the raw tiers; the tables lie in the lake.
     """
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.lake.inventory import update_inventory
     from pixel_pipeline.lake.s3.listing import list_raw
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.curation.accounts import read_accounts, unaccounted_objects
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.embedded import server as embedded

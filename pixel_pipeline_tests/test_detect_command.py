@@ -11,7 +11,7 @@ from pixel_pipeline.cli.console import out
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.loader.resolution import DatasetNotFoundError
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 
 RULES = """
 rules:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pixel_pipeline.cli import app
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake

@@ -27,8 +27,8 @@ def chat(
 ) -> None:
     """Talk with a model, through plain transformers. What is piped in is one message, answered once. Nothing is stored."""
     from pixel_pipeline.lake.lake import Lake
-    from pixel_pipeline.training.chat import Conversation
-    from pixel_pipeline.training.generate import Sampling, open_speaker
+    from pixel_pipeline.training.inference.chat import Conversation
+    from pixel_pipeline.training.inference.generate import Sampling, open_speaker
 
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     speaker = open_speaker(model, lambda: Lake.open(get_settings()))

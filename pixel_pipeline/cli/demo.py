@@ -88,8 +88,8 @@ def _export_and_talk(lake: "Lake", *, folder: Path) -> None:
     export("latest", folder, dtype=ExportDtype.fp32)
     err.print("\n[bold]pixel verify-export[/bold]")
     verify_export(folder)
-    from pixel_pipeline.training.chat import Conversation
-    from pixel_pipeline.training.generate import Sampling, open_speaker
+    from pixel_pipeline.training.inference.chat import Conversation
+    from pixel_pipeline.training.inference.generate import Sampling, open_speaker
 
     conversation = Conversation(
         open_speaker(str(folder), lambda: lake),

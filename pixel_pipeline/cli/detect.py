@@ -16,8 +16,8 @@ from pixel_pipeline.errors import PixelError
 from pixel_pipeline.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from pixel_pipeline.conversations.explanation import Explanation
-    from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+    from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
+    from pixel_pipeline.conversations.inspect.explanation import Explanation
 
 MAX_SHOWN = 6
 
@@ -48,8 +48,8 @@ def detect(
     as_json: Json = False,
 ) -> None:
     """What a file is taken for and why, and what its first records would become. Writes nothing, shows no text of it."""
-    from pixel_pipeline.conversations.explanation import explain
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
+    from pixel_pipeline.conversations.inspect.explanation import explain
     from pixel_pipeline.conversations.model.source import SourceObject
 
     settings = get_settings()

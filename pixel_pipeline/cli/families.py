@@ -12,7 +12,7 @@ from pixel_pipeline.settings import get_settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
 
 families = typer.Typer(
     help="Which raw objects belong together: the rules of families.yaml, and suggestions for more.",
@@ -28,7 +28,7 @@ def families_list(as_json: Json = False) -> None:
     from rich.filesize import decimal
     from rich.table import Table as RichTable
 
-    from pixel_pipeline.conversations.family_list import list_families
+    from pixel_pipeline.conversations.families.family_list import list_families
 
     found = list_families(*_inventory_and_rules())
     if as_json:
@@ -49,7 +49,7 @@ def families_list(as_json: Json = False) -> None:
 @families.command("suggest")
 def families_suggest(as_json: Json = False) -> None:
     """Rules for what no rule names, as YAML for families.yaml: categories are guessed from the names of folders and files."""
-    from pixel_pipeline.conversations.suggestions import as_yaml, suggest
+    from pixel_pipeline.conversations.families.suggestions import as_yaml, suggest
 
     inventory, config = _inventory_and_rules()
     suggestions = suggest(inventory, config)
@@ -69,7 +69,7 @@ def families_suggest(as_json: Json = False) -> None:
 
 
 def _inventory_and_rules() -> "tuple[pa.Table, FamilyConfig]":
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.lake import keys
     from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.lake.tables.table import Table

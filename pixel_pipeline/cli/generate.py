@@ -20,7 +20,7 @@ def generate(
 ) -> None:
     """Answer a prompt with a trained checkpoint, through plain transformers."""
     from pixel_pipeline.lake.lake import Lake
-    from pixel_pipeline.training.generate import generate as stream
+    from pixel_pipeline.training.inference.generate import generate as stream
 
     lake = Lake.open(get_settings())
     for piece in stream(

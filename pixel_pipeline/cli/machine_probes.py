@@ -99,7 +99,7 @@ def gpu(settings: Settings) -> Finding:
         return fail(told, fix) if settings.profile != "demo" else warn(told, fix)
     if settings.profile == "demo":
         return ok(f"none needed: profile demo trains on the CPU, torch {torch}")
-    report = _report("pixel_pipeline.training.device_report")
+    report = _report("pixel_pipeline.training.runtime.device_report")
     cards = [
         f"{card['name']}, {card['memory_bytes'] / 1e9:.0f} GB, compute capability {'.'.join(map(str, card['capability']))}"
         for card in report["gpus"]

@@ -12,7 +12,7 @@ from pixel_pipeline.errors import PixelError
 from pixel_pipeline.settings import get_settings
 
 if TYPE_CHECKING:
-    from pixel_pipeline.conversations.quarantine import QuarantinedRecord, Wanted
+    from pixel_pipeline.conversations.quarantine.reading import QuarantinedRecord, Wanted
     from pixel_pipeline.lake.lake import Lake
 
 quarantine = typer.Typer(
@@ -40,7 +40,7 @@ def quarantine_list(
     as_json: Json = False,
 ) -> None:
     """How many records of which object are refused for what; with --records, one by one."""
-    from pixel_pipeline.conversations.quarantine import Wanted
+    from pixel_pipeline.conversations.quarantine.reading import Wanted
 
     lake, wanted = _lake(), Wanted(family=family, error_class=error, key=key)
     if single:
@@ -62,7 +62,7 @@ def quarantine_show(
     as_json: Json = False,
 ) -> None:
     """One record: where it stands, what is wrong with it, by which code."""
-    from pixel_pipeline.conversations.quarantine import find
+    from pixel_pipeline.conversations.quarantine.reading import find
 
     if raw and as_json:
         raise PixelError("--raw and --json exclude each other.", hint="Ask for the one, then for the other.")
@@ -88,9 +88,9 @@ def quarantine_replay(
     looked at; the next `prepare_data` then finds them unchanged.
     """
     from pixel_pipeline.compute.opening import open_executor
-    from pixel_pipeline.conversations.build import replay_quarantine
-    from pixel_pipeline.conversations.families import FamilyConfig
-    from pixel_pipeline.conversations.quarantine import Wanted
+    from pixel_pipeline.conversations.families.config import FamilyConfig
+    from pixel_pipeline.conversations.quarantine.reading import Wanted
+    from pixel_pipeline.conversations.work.build import replay_quarantine
 
     lake, settings = _lake(), get_settings()
     config = FamilyConfig.load(settings.families_file)
@@ -120,7 +120,7 @@ def _lake() -> "Lake":
 
 
 def _list_counts(lake: "Lake", wanted: "Wanted", *, limit: int, as_json: bool) -> None:
-    from pixel_pipeline.conversations.quarantine import counts
+    from pixel_pipeline.conversations.quarantine.reading import counts
 
     found = counts(lake, wanted)
     by_family: Counter[str] = Counter()
@@ -151,7 +151,7 @@ def _list_counts(lake: "Lake", wanted: "Wanted", *, limit: int, as_json: bool) -
 
 
 def _list_records(lake: "Lake", wanted: "Wanted", *, limit: int | None, as_json: bool) -> None:
-    from pixel_pipeline.conversations.quarantine import records
+    from pixel_pipeline.conversations.quarantine.reading import records
 
     found, total = records(lake, wanted, limit=limit)
     if as_json:
@@ -184,7 +184,7 @@ def _document(record: "QuarantinedRecord") -> dict[str, Any]:
 
 
 def _write_raw(lake: "Lake", record: "QuarantinedRecord") -> None:
-    from pixel_pipeline.conversations.quarantine import raw_bytes
+    from pixel_pipeline.conversations.quarantine.reading import raw_bytes
 
     kept = raw_bytes(lake, record)
     part = "" if len(kept) == record.raw_size else f"; the first {len(kept):,} of {record.raw_size:,} bytes"

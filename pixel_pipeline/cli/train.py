@@ -13,8 +13,8 @@ from pixel_pipeline.settings import get_settings
 
 if TYPE_CHECKING:
     from pixel_pipeline.lake.lake import Lake
-    from pixel_pipeline.training.hosting import Host
-    from pixel_pipeline.training.session import Session
+    from pixel_pipeline.training.planning.session import Session
+    from pixel_pipeline.training.runtime.hosting import Host
 
 DATA, MODEL, TIME = "Data", "Model and run", "Time"
 
@@ -172,7 +172,7 @@ def train(
         raise typer.BadParameter("--hours must be greater than 0")
 
     def body(host: "Host", lake: "Lake", session: "Session", began: float) -> None:
-        from pixel_pipeline.training.session import train_session
+        from pixel_pipeline.training.planning.session import train_session
 
         if dry_run:
             _plan(host, lake, session, began, source="either", as_json=False)
@@ -208,7 +208,7 @@ def _hosted(
     overrides: dict[str, Any],
 ) -> None:
     """Find the data, make the configuration, and do something with both; ends the command with its exit status."""
-    from pixel_pipeline.training.hosting import run_hosted
+    from pixel_pipeline.training.runtime.hosting import run_hosted
 
     began = monotonic()
     if dataset_path is not None and s3_path is not None:
@@ -217,10 +217,10 @@ def _hosted(
     def hosted(host: "Host") -> None:
         from pixel_pipeline.lake.lake import Lake
         from pixel_pipeline.tokens.shards import ShardManifest
-        from pixel_pipeline.training.configuring import read_config_file, training_config
-        from pixel_pipeline.training.dataset_source import find_shards
-        from pixel_pipeline.training.revision import git_revision
-        from pixel_pipeline.training.session import Session
+        from pixel_pipeline.tokens.sources import find_shards
+        from pixel_pipeline.training.config.resolve import read_config_file, training_config
+        from pixel_pipeline.training.planning.session import Session
+        from pixel_pipeline.training.runtime.revision import git_revision
 
         settings = get_settings()
         asked = (read_config_file(config) if config else {}) | overrides
@@ -253,8 +253,8 @@ def _hosted(
 def _plan(
     host: "Host", lake: "Lake", session: "Session", began: float, *, source: str, as_json: bool
 ) -> None:
-    from pixel_pipeline.training.plan_report import plan_json, plan_lines
-    from pixel_pipeline.training.planning import Source, plan_run
+    from pixel_pipeline.training.planning.planner import Source, plan_run
+    from pixel_pipeline.training.planning.report import plan_json, plan_lines
 
     planned = plan_run(
         session.config,

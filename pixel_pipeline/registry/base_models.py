@@ -121,6 +121,11 @@ def manifest_key(name: str) -> str:
     return f"{prefix_of(name)}/{MANIFEST}"
 
 
+def is_path(text: str) -> bool:
+    """Whether a base model is given as the path of a local folder, not as a name in the lake."""
+    return text.startswith((".", "/", "~"))
+
+
 def prefix_of(name: str) -> str:
     """Return the key prefix of a base model's files, without a trailing slash. Raises BaseModelError for an invalid name."""
     if _SAFE_NAME.fullmatch(name) is None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import xxhash
 
-from pixel_pipeline.conversations.families import FamilyRule
+from pixel_pipeline.conversations.families.config import FamilyRule
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import fingerprint
 from pixel_pipeline.lake.s3.bucket import Bucket

@@ -1,8 +1,8 @@
 """A lake in a test, converted as it stands."""
 
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations.build import convert_family, families_of
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
+from pixel_pipeline.conversations.work.build import convert_family, families_of
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.listing import list_raw

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 import pytest
 from tokenizers import Tokenizer
 
-from pixel_pipeline.conversations.families import FamilyRule
+from pixel_pipeline.conversations.families.config import FamilyRule
 from pixel_pipeline.curation.curate import CURATED_SCHEMA
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake

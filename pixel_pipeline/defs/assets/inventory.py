@@ -3,7 +3,7 @@
 import dagster as dg
 import pyarrow as pa
 
-from pixel_pipeline.conversations.families import UNSORTED, FamilyConfig
+from pixel_pipeline.conversations.families.config import UNSORTED, FamilyConfig
 from pixel_pipeline.defs import metadata
 from pixel_pipeline.defs.assets.sync import gdrive_sync
 from pixel_pipeline.defs.freshness import RAW_INVENTORY

@@ -9,9 +9,9 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import current_manifest_key
 from pixel_pipeline.training.errors import PromotionError
-from pixel_pipeline.training.hosting import Host, run_hosted
 from pixel_pipeline.training.promotion.export_gate import export_folder
 from pixel_pipeline.training.promotion.promote import promote
+from pixel_pipeline.training.runtime.hosting import Host, run_hosted
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from pixel_pipeline.conversations.formats import find_format
+from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from pixel_pipeline.conversations.model.options import ConversionOptions
-from pixel_pipeline_tests.conversations.convert import Converted, convert, lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import Converted, convert, lines, sharegpt
 
 
 def _both_ways(*records: dict[str, Any], options: ConversionOptions) -> Converted:

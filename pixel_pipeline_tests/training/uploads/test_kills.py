@@ -14,7 +14,12 @@ import pytest
 
 from pixel_pipeline.lake.embedded.server import EmbeddedServer
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.training.checkpoints import CheckpointRef, best_step, download, list_checkpoints
+from pixel_pipeline.training.checkpoints.store import (
+    CheckpointRef,
+    best_step,
+    download,
+    list_checkpoints,
+)
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 from pixel_pipeline_tests.training.uploads.conftest import RUN
 

@@ -11,9 +11,8 @@ import threading
 import pytest
 
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.training.checkpoint_claim import RunClaim
-from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
-from pixel_pipeline.training.checkpoints import (
+from pixel_pipeline.training.checkpoints.claim import RunClaim
+from pixel_pipeline.training.checkpoints.store import (
     CheckpointManifest,
     CheckpointRef,
     best_step,
@@ -21,6 +20,7 @@ from pixel_pipeline.training.checkpoints import (
     list_checkpoints,
     publish,
 )
+from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 from pixel_pipeline.training.errors import CheckpointNotFoundError, CheckpointUploadError, RunBusyError
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 from pixel_pipeline_tests.training.uploads.conftest import RUN, write
