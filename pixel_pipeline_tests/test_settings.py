@@ -52,7 +52,9 @@ def test_the_first_pair_of_the_chain_wins(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(("pair", "half"), [*product(CREDENTIAL_CHAIN, (0, 1))])
-def test_an_error_names_the_missing_half_of_a_pair(monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str], half: int) -> None:
+def test_an_error_names_the_missing_half_of_a_pair(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str], half: int
+) -> None:
     """Even if a later pair of the chain is complete: a typo must not silently switch accounts."""
     for other in CREDENTIAL_CHAIN[CREDENTIAL_CHAIN.index(pair) :]:
         set_pair(monkeypatch, other)

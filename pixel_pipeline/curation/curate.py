@@ -1,7 +1,7 @@
 """Curate in two passes over the canonical tables: decide which conversations to keep, then stream them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,14 +54,14 @@ class Decision:
         """Conversations by family after curation."""
         return self.records_in - Counter(self.dropped["family"].to_pylist())
 
-    def dropped_counts(self) -> dict[str, Counter[str]]:
+    def dropped_counts(self) -> Mapping[str, Mapping[str, int]]:
         """Dropped conversations by family and reason."""
         counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for family, reason in zip(
             self.dropped["family"].to_pylist(), self.dropped["reason"].to_pylist(), strict=True
         ):
             counts[family][reason] += 1
-        return dict(counts)
+        return counts
 
 
 def decide(conversations: ds.Dataset) -> Decision:

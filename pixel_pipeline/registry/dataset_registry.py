@@ -4,6 +4,7 @@ A pure function of the lake's content: no timestamps, sorted keys. Its `version`
 checkpoints.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,7 +69,7 @@ def build(curated: ds.Dataset, *, families: dict[str, FamilyRule], data: Bucket)
                 conversations={item["values"]: item["counts"] for item in splits},
                 turns=len(contents),
                 characters=pc.sum(pc.utf8_length(contents)).as_py() or 0,
-                content_digest=_content_digest(rows),
+                content_digest=content_digest(rows.to_batches(max_chunksize=1024), ["split", "messages"]),
             )
         )
     datasets = [asdict(entry) for entry in entries]
@@ -82,10 +83,13 @@ def build(curated: ds.Dataset, *, families: dict[str, FamilyRule], data: Bucket)
     }
 
 
-def _content_digest(rows: pa.Table) -> str:
-    # Not based on `content_hash`, which ignores Unicode composition: tokens do not, and their keys contain the version.
+def content_digest(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> str:
+    """Digest (32 hex digits) of the columns' exact values in any order of rows.
+
+    Unlike `content_hash`, it does not ignore Unicode composition: tokens depend on it, and their keys contain this digest.
+    """
     digests = []
-    for batch in rows.select(["split", "messages"]).to_batches(max_chunksize=1024):
-        for conversation in zip(batch["split"].to_pylist(), batch["messages"].to_pylist(), strict=True):
-            digests.append(xxhash.xxh3_128_hexdigest(orjson.dumps(conversation)))
+    for batch in batches:
+        for row in zip(*(batch[name].to_pylist() for name in columns), strict=True):
+            digests.append(xxhash.xxh3_128_hexdigest(orjson.dumps(row)))
     return fingerprint(*sorted(digests))
