@@ -24,30 +24,15 @@ _SURNAMES = _items("""
     Ahmed, Baker, Carter, Dunne, Evans, Farah, Gill, Hughes, Iqbal, Jones, Kaur, Lowe, Mensah, Novak,
     Okafor, Patel, Quinn, Reid, Shah, Turner, Vance, Walsh, Young, Zhang
 """)
-_JOBS = (
-    ("a nurse", "the ward"),
-    ("a teacher", "the school"),
-    ("an electrician", "the depot"),
-    ("a librarian", "the library"),
-    ("a bus driver", "the depot"),
-    ("an accountant", "the office"),
-    ("a baker", "the bakery"),
-    ("a lab technician", "the lab"),
-    ("a mechanic", "the garage"),
-    ("a paramedic", "the station"),
-    ("an architect", "the studio"),
-    ("a shop manager", "the shop"),
-    ("a physiotherapist", "the clinic"),
-    ("a warehouse supervisor", "the warehouse"),
-    ("an office manager", "the office"),
-    ("a vet", "the practice"),
-    ("a translator", "the agency"),
-    ("a primary school teacher", "the school"),
-    ("a care worker", "the home"),
-    ("an engineer", "the plant"),
-    ("a chef", "the restaurant"),
-    ("a social worker", "the office"),
-)
+_JOBS = _items("""
+    a nurse at the ward, a teacher at the school, an electrician at the depot, a librarian at the library,
+    a bus driver at the depot, an accountant at the office, a baker at the bakery,
+    a lab technician at the lab, a mechanic at the garage, a paramedic at the station,
+    an architect at the studio, a shop manager at the shop, a physiotherapist at the clinic,
+    a warehouse supervisor at the warehouse, an office manager at the office, a vet at the practice,
+    a translator at the agency, a primary school teacher at the school, a care worker at the home,
+    an engineer at the plant, a chef at the restaurant, a social worker at the office
+""")
 _TOWNS = _items("""
     Leeds, Bristol, Halifax, Dublin, Cork, Perth, Cardiff, Norwich, Aberdeen, Bath, Exeter, Hull, Galway,
     York, Kingston, Portland
@@ -78,20 +63,9 @@ _OBJECTS = _items("""
     a smooth stone, a wooden button, an old key, a conker, a piece of cord, a small shell, a glass marble
 """)
 _GAPS = ("two weeks", "ten days", "three weeks", "a month", "nearly five weeks")
-_SIBLINGS = (
-    ("older brother", _HE),
-    ("younger brother", _HE),
-    ("brother", _HE),
-    ("older sister", _SHE),
-    ("younger sister", _SHE),
-    ("sister", _SHE),
-)
-_PHONES = (
-    "555-01{:02d}",
-    "(415) 555-01{:02d}",
-    "212-555-01{:02d}",
-    "+1 303 555 01{:02d}",
-    "617.555.01{:02d}",
+_SIBLINGS = _items("older brother, younger brother, brother, older sister, younger sister, sister")
+_PHONES = _items(
+    "555-01{0:02d}, (415) 555-01{0:02d}, 212-555-01{0:02d}, +1 303 555 01{0:02d}, 617.555.01{0:02d}"
 )
 
 
@@ -123,9 +97,9 @@ class Persona(dict[str, str]):
         self["boss"] = rng.choice(women + men)
         self["parent"] = rng.choice(("mother", "father"))
         self._pronouns("r", _SHE if self["parent"] == "mother" else _HE)
-        self["sibling"], pronouns = rng.choice(_SIBLINGS)
-        self._pronouns("b", pronouns)
-        self["a_job"], self["workplace"] = rng.choice(_JOBS)
+        self["sibling"] = rng.choice(_SIBLINGS)
+        self._pronouns("b", _HE if self["sibling"].endswith("brother") else _SHE)
+        self["a_job"], self["workplace"] = rng.choice(_JOBS).split(" at ")
         self["town"] = rng.choice(_TOWNS)
         self["season"] = rng.choice(_SEASONS)
         self["weekday"] = rng.choice(_WEEKDAYS)

@@ -103,7 +103,7 @@ def _can_be(slot: _Slot, kind: Kind) -> bool:
     if kind == "bad_line":
         return spec.format in JSON_LINES and slot.index >= _FIRST_DIRTY_LINE
     if kind == "empty_turn":
-        return spec.format in TURN_LISTS and spec.shape != "letter" and slot.index >= _FIRST_DIRTY_LINE
+        return spec.format in TURN_LISTS and slot.index >= _FIRST_DIRTY_LINE
     # A copy needs originals in earlier files, and has no reasoning.
     return spec.format != "chain_of_thought" and not spec.path.startswith("Addiction")
 
@@ -129,10 +129,10 @@ def _original(seed: int, spec: FileSpec, *, index: int, kind: Kind) -> Record:
 
 def _conversation(spec: FileSpec, rng: Random) -> Conversation:
     theme = rng.choice(themes(rng.choice(spec.groups)))
-    if spec.shape == "long":
+    if spec.several_sessions:
         sessions, topics = rng.choice(_SESSIONS_AND_TOPICS)
         return long_running(rng, theme, sessions=sessions, topics=topics)
-    if spec.shape == "talk":
+    if spec.format in TURN_LISTS or spec.format == "transcript":
         # A crisis needs room for its safety questions.
         shortest = 4 if "first" in theme.fields else 2
         return multi_turn(rng, theme, exchanges=rng.randint(shortest, 6), greeted=spec.format == "transcript")
