@@ -4,8 +4,8 @@ In one file, and only on the standard library, because the workers of both envir
 """
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 import json
@@ -293,6 +293,18 @@ def serve(jobs: Mapping[str, Callable[..., Callable[[], int]]], *, libraries: Se
         versions={name: version(name) for name in libraries if name in sys.modules},
     )
     print(json.dumps(asdict(run)), flush=True)
+
+
+@contextmanager
+def server_process(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Run a server module in a separate process; yield the JSON line that it prints when it is ready."""
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 def _cpu_seconds() -> float:

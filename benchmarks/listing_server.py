@@ -15,12 +15,12 @@ import gc
 from itertools import accumulate
 import json
 import re
-import subprocess
-import sys
 import threading
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from benchmarks.harness import server_process
 
 HEAD = b"HTTP/1.1 %s\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n%s\r\n"
 TIME = "2026-01-02T03:04:05.000Z"
@@ -186,14 +186,9 @@ def serving(objects: Iterable[Listed], *, latency: float = 0.0) -> Iterator[str]
 @contextmanager
 def spawned(objects: int, *, changed: int = 0, latency: float = 0.0) -> Iterator[str]:
     """Serve synthetic objects from a separate process; yield the endpoint's URL."""
-    command = [sys.executable, "-m", "benchmarks.listing_server", str(objects)]
-    command += ["--changed", str(changed), "--latency", str(latency)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-        finally:
-            process.kill()
+    options = ("--changed", str(changed), "--latency", str(latency))
+    with server_process("benchmarks.listing_server", str(objects), *options) as server:
+        yield f"http://127.0.0.1:{server['port']}"
 
 
 async def _serve(pages: Pages, latency: float) -> None:

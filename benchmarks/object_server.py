@@ -4,18 +4,17 @@
 `{"port": …, "objects": {"big.jsonl": {"size": …, "count": …}}}`, and serves every bucket name until it is killed.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import json
 import re
-import subprocess
 import sys
 from typing import Any
 from urllib.parse import unquote
 
 from benchmarks import data
-from benchmarks.harness import ROOT
+from benchmarks.harness import server_process
 
 MAKERS = {
     maker.__name__: maker
@@ -76,16 +75,9 @@ class Server(ThreadingHTTPServer):
         """Suppress errors: a reader may close its connection at any time."""
 
 
-@contextmanager
-def serving(objects: Mapping[str, tuple[str, int]]) -> Iterator[dict[str, Any]]:
-    """Run the server in a separate process. Yields its output: the port, and size and count of each object."""
-    command = [sys.executable, "-m", "benchmarks.object_server", json.dumps(objects)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.kill()
+def serving(objects: Mapping[str, tuple[str, int]]) -> AbstractContextManager[dict[str, Any]]:
+    """Run the server in a separate process; yield its port, and size and count of each object."""
+    return server_process("benchmarks.object_server", json.dumps(objects))
 
 
 def main() -> None:

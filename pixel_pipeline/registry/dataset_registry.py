@@ -5,7 +5,6 @@ checkpoints.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -22,30 +21,11 @@ from pixel_pipeline.lake.s3.bucket import Bucket
 FORMAT = "pixel-dataset-registry/1"
 
 
-@dataclass(frozen=True)
-class DatasetEntry:
-    """One dataset.
-
-    Attributes:
-        path: URI of its canonical table.
-        conversations: Curated conversations by split.
-        turns: Their messages.
-        characters: Their Unicode code points.
-        content_digest: Digest of their exact turns and splits, in any order.
-    """
-
-    category: str
-    dataset: str
-    family: str
-    path: str
-    conversations: dict[str, int]
-    turns: int
-    characters: int
-    content_digest: str
-
-
 def build(curated: ds.Dataset, *, families: dict[str, FamilyRule], data: Bucket) -> dict[str, Any]:
     """Build the registry as plain JSON.
+
+    Each dataset has the URI of its canonical table (`path`), curated conversations by split, their messages (`turns`) and Unicode
+    code points (`characters`), and a digest of their exact turns and splits.
 
     Args:
         curated: Dataset of CURATED_SCHEMA.
@@ -53,32 +33,31 @@ def build(curated: ds.Dataset, *, families: dict[str, FamilyRule], data: Bucket)
         data: The data bucket, for URIs.
     """
     table = curated.to_table(columns=["family", "split", "messages"])
-    entries = []
+    datasets: list[dict[str, Any]] = []
     for family in sorted(pc.unique(table["family"]).to_pylist()):
         rule = families[family]
         rows = table.filter(pc.equal(table["family"], family))
         # Count in Arrow, without creating Python objects.
         contents = pc.struct_field(pc.list_flatten(rows["messages"]), "content")
         splits = rows["split"].value_counts().to_pylist()
-        entries.append(
-            DatasetEntry(
-                category=rule.category,
-                dataset=rule.dataset,
-                family=family,
-                path=data.uri(keys.conversations_table(category=rule.category, dataset=rule.dataset)),
-                conversations={item["values"]: item["counts"] for item in splits},
-                turns=len(contents),
-                characters=pc.sum(pc.utf8_length(contents)).as_py() or 0,
-                content_digest=content_digest(rows.to_batches(max_chunksize=1024), ["split", "messages"]),
-            )
+        datasets.append(
+            {
+                "category": rule.category,
+                "dataset": rule.dataset,
+                "family": family,
+                "path": data.uri(keys.conversations_table(category=rule.category, dataset=rule.dataset)),
+                "conversations": {item["values"]: item["counts"] for item in splits},
+                "turns": len(contents),
+                "characters": pc.sum(pc.utf8_length(contents)).as_py() or 0,
+                "content_digest": content_digest(rows.to_batches(max_chunksize=1024), ["split", "messages"]),
+            }
         )
-    datasets = [asdict(entry) for entry in entries]
     return {
         "format": FORMAT,
         "version": fingerprint(FORMAT, datasets)[:16],
         "curated": data.uri(keys.CURATED),
-        "categories": sorted({entry.category for entry in entries}),
-        "conversations": sum(sum(entry.conversations.values()) for entry in entries),
+        "categories": sorted({entry["category"] for entry in datasets}),
+        "conversations": sum(sum(entry["conversations"].values()) for entry in datasets),
         "datasets": datasets,
     }
 

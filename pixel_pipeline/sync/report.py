@@ -1,7 +1,8 @@
 """Report of the last sync, one row per file, stored as a Parquet object in the lake."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 import io
 from typing import Any
@@ -118,45 +119,39 @@ def build_report(
     outcome: Outcome, verification: Verification, *, source: str, destination: str, started: datetime
 ) -> SyncReport:
     """Combine the results of copy and comparison."""
-    actions: dict[str, tuple[str, str | None]] = {}
-    for action, names in (
-        ("unchanged", outcome.unchanged),
-        ("copied", outcome.copied),
-        ("replaced", outcome.replaced),
-        ("kept", outcome.kept),
-    ):
-        actions |= dict.fromkeys(names, (action, None))
-    for action, reasons in (
+    reasons_by_action: tuple[tuple[str, Mapping[str, str | None]], ...] = (
+        ("unchanged", dict.fromkeys(outcome.unchanged)),
+        ("copied", dict.fromkeys(outcome.copied)),
+        ("replaced", dict.fromkeys(outcome.replaced)),
+        ("kept", dict.fromkeys(outcome.kept)),
         ("skipped", outcome.skipped),
         ("unverified", verification.problems),
         ("failed", outcome.failed),
-    ):
-        actions |= {name: (action, reason) for name, reason in reasons.items()}
-    rows = sorted(
-        [(action, name, reason) for name, (action, reason) in actions.items()]
-        + [("failed", name, "duplicate_name") for name in outcome.duplicates]
     )
+    # A later action replaces an earlier one of the same file.
+    actions = {
+        name: (action, reason) for action, reasons in reasons_by_action for name, reason in reasons.items()
+    }
+    rows = [(action, name, reason) for name, (action, reason) in actions.items()]
+    rows += [("failed", name, "duplicate_name") for name in outcome.duplicates]
     now = datetime.now(UTC)
     # Google documents have no size before they are exported.
-    sizes = {
-        name: size for name, size in (outcome.copied | outcome.replaced).items() if size >= 0
-    } | outcome.sizes
-    table = pa.table(
+    copied = {name: size for name, size in (outcome.copied | outcome.replaced).items() if size >= 0}
+    sizes = copied | outcome.sizes
+    table = [
         {
-            "path": [name for _, name, _ in rows],
-            "action": [action for action, _, _ in rows],
-            "size": [
-                None if action in ("failed", "skipped") else sizes.get(name) for action, name, _ in rows
-            ],
-            "reason": [reason for _, _, reason in rows],
-            "at": [now] * len(rows),
-        },
-        schema=SYNC_REPORT_SCHEMA,
-    )
+            "path": name,
+            "action": action,
+            "size": None if action in ("failed", "skipped") else sizes.get(name),
+            "reason": reason,
+            "at": now,
+        }
+        for action, name, reason in sorted(rows)
+    ]
     return SyncReport(
         source=source,
         destination=destination,
-        rows=table,
+        rows=pa.Table.from_pylist(table, schema=SYNC_REPORT_SCHEMA),
         started=started,
         seconds=(now - started).total_seconds(),
         verified=verification.method,
@@ -165,12 +160,9 @@ def build_report(
     )
 
 
-_FACTS = ("source", "destination", "seconds", "verified", "without_hash", "fault")
-
-
 def save_report(report: SyncReport, lake: Lake) -> None:
     """Store the report as the last one."""
-    facts = {name: getattr(report, name) for name in _FACTS} | {"started": report.started.isoformat()}
+    facts = {field.name: getattr(report, field.name) for field in fields(report) if field.name != "rows"}
     buffer = io.BytesIO()
     pq.write_table(
         report.rows.replace_schema_metadata({"pixel.sync": orjson.dumps(facts)}), buffer, compression="zstd"
