@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pixel_pipeline.code_version import code_version
 from pixel_pipeline.conversations.model.records import PREFERENCE
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.curation.exact_duplicates import spoken_digest
@@ -32,7 +31,8 @@ DROPPED_SCHEMA = pa.schema(
 place, Jaccard similarity 0 to 1. A side of a comparison (`preference`) must not be imitated; no other conversation replaces it,
 so `kept_id` is its own id."""
 
-CODE_VERSION = code_version("pixel_pipeline.curation")
+RECIPE_VERSION = "curation-1"
+"""Increase it when the result for the same conversations changes; everything is then curated again."""
 
 
 @dataclass(frozen=True)

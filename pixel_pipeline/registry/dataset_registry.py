@@ -19,6 +19,8 @@ from pixel_pipeline.lake.memo import fingerprint
 from pixel_pipeline.lake.s3.bucket import Bucket
 
 FORMAT = "pixel-dataset-registry/1"
+RECIPE_VERSION = "registry-1"
+"""Increase it when the registry of the same curated rows changes."""
 
 
 def build(curated: ds.Dataset, *, families: dict[str, FamilyRule], data: Bucket) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Token shards in the lake: format, manifest, and the pointer to the current manifest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import hashlib
 from typing import Self
 
@@ -85,6 +85,7 @@ class ShardManifest:
         base: Base model whose tokenizer and template were used; None for a tokenizer trained on the corpus.
         base_digest: That model's digest.
         chat_template: `chatml`, or `base` for the base model's own.
+        libraries: Versions of the libraries that determine the tokens.
     """
 
     dataset_version: str
@@ -95,6 +96,7 @@ class ShardManifest:
     base: str | None = None
     base_digest: str | None = None
     chat_template: str = "chatml"
+    libraries: dict[str, str] = field(default_factory=dict)
     format: str = FORMAT
 
     @classmethod

@@ -16,6 +16,26 @@ from pixel_pipeline.curation.curate import CURATED_SCHEMA
 from pixel_pipeline.curation.splits import split_of
 
 Row = dict[str, Any]
+WORDS = [
+    "breathe",
+    "sleep",
+    "worry",
+    "friend",
+    "morning",
+    "quiet",
+    "talk",
+    "listen",
+    "heavy",
+    "light",
+    "walk",
+    "rest",
+    "hope",
+    "gentle",
+    "week",
+    "work",
+    "home",
+    "calm",
+]
 
 
 def row(*contents: str, key: str = "gdrive/raw/Calm/a.jsonl", position: int = 0, family: str = "calm") -> Row:
@@ -51,8 +71,9 @@ def words(seed: int, *, n: int = 80) -> list[str]:
 
 def dialogue(seed: int) -> tuple[str, str]:
     """A question and an answer, different for each seed."""
-    text = words(seed)
-    return " ".join(text[:40]), " ".join(text[40:])
+    generator = random.Random(seed)
+    question, answer = (" ".join(generator.choices(WORDS, k=30)) for _ in range(2))
+    return f"{question} {seed}?", f"{answer}."
 
 
 def curated(conversations: int, *, families: tuple[str, ...] = ("calm", "sleep")) -> pa.Table:
