@@ -69,6 +69,13 @@ Steps = Annotated[
         min=1, help="Steps of the whole run, in place of the priority's epochs.", rich_help_panel=MODEL
     ),
 ]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="Start a new run from the weights of this checkpoint: RUN, RUN/step-000200, `promoted`, or an s3:// URI.",
+        rich_help_panel=MODEL,
+    ),
+]
 Run = Annotated[
     str | None,
     typer.Option(
@@ -100,6 +107,7 @@ def plan(
     s3_path: S3Path = None,
     config: Config = None,
     steps: Steps = None,
+    init_from: InitFrom = None,
     run: Run = None,
     dense_baseline: DenseBaseline = False,
     from_last_run: Annotated[
@@ -138,7 +146,7 @@ def plan(
         priority=priority,
         hours=hours,
         run=run,
-        overrides=_overrides(steps=steps, base=base, dense_baseline=dense_baseline),
+        overrides=_overrides(steps=steps, base=base, init_from=init_from, dense_baseline=dense_baseline),
     )
 
 
@@ -149,6 +157,7 @@ def train(
     priority: PriorityChoice = None,
     config: Config = None,
     steps: Steps = None,
+    init_from: InitFrom = None,
     run: Run = None,
     dense_baseline: DenseBaseline = False,
     hours: Hours = None,
@@ -187,12 +196,19 @@ def train(
         priority=priority,
         hours=hours,
         run=run,
-        overrides=_overrides(steps=steps, base=base, dense_baseline=dense_baseline),
+        overrides=_overrides(steps=steps, base=base, init_from=init_from, dense_baseline=dense_baseline),
     )
 
 
-def _overrides(*, steps: int | None, base: str | None, dense_baseline: bool) -> dict[str, Any]:
-    given = {"steps": steps, "base": base, "dense_baseline": dense_baseline or None}
+def _overrides(
+    *, steps: int | None, base: str | None, init_from: str | None, dense_baseline: bool
+) -> dict[str, Any]:
+    given = {
+        "steps": steps,
+        "base": base,
+        "init_from": init_from,
+        "dense_baseline": dense_baseline or None,
+    }
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -9,6 +9,7 @@ import orjson
 from pixel_pipeline.code_version import code_version
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.initial_weights import InitialWeights
 
 # The modules that the trained weights depend on. Changing a plot must not train anew.
 WEIGHT_MODULES = (
@@ -32,10 +33,14 @@ WEIGHT_MODULES = (
 
 
 def run_identity(
-    config: TrainingConfig, manifest: ShardManifest, *, base_digest: str | None
+    config: TrainingConfig,
+    manifest: ShardManifest,
+    *,
+    base_digest: str | None,
+    initial: InitialWeights | None = None,
 ) -> dict[str, object]:
-    """Dataset, tokenizer, configuration, base model and code of a run, as plain types."""
-    return {
+    """Dataset, tokenizer, configuration, base model, code and first weights of a run, as plain types."""
+    identity: dict[str, object] = {
         "dataset_version": manifest.dataset_version,
         "sequence_length": manifest.sequence_length,
         "tokenizer": manifest.tokenizer.digest,
@@ -43,12 +48,21 @@ def run_identity(
         "config": config.identity(),
         "code_version": code_version(*WEIGHT_MODULES),
     }
+    # Without the key, runs from fresh weights keep their names.
+    return identity if initial is None else {**identity, "init_from": initial.identity()}
 
 
-def run_name(config: TrainingConfig, manifest: ShardManifest, *, base_digest: str | None) -> str:
+def run_name(
+    config: TrainingConfig,
+    manifest: ShardManifest,
+    *,
+    base_digest: str | None,
+    initial: InitialWeights | None = None,
+) -> str:
     """`<preset or base>-<12 hex digits>`: the same inputs always give the same name."""
     identity = orjson.dumps(
-        run_identity(config, manifest, base_digest=base_digest), option=orjson.OPT_SORT_KEYS
+        run_identity(config, manifest, base_digest=base_digest, initial=initial),
+        option=orjson.OPT_SORT_KEYS,
     )
     stem = re.sub(r"[^A-Za-z0-9_.-]", "-", PurePath(config.base).name) if config.base else config.preset
     return f"{stem}{'-dense' if config.dense_baseline else ''}-{sha256(identity).hexdigest()[:12]}"

@@ -24,7 +24,7 @@ from pixel_pipeline.training.callbacks.throughput import Throughput
 from pixel_pipeline.training.callbacks.validation import HeldOutLoss
 from pixel_pipeline.training.callbacks.window import Window
 from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
-from pixel_pipeline.training.checkpoints import CheckpointRef, download
+from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, download
 from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.data import ShardDataset, rows_by_family, training_loader
 from pixel_pipeline.training.environment import silence_libraries
@@ -39,9 +39,10 @@ from pixel_pipeline.training.model.adapters_config import ExpertDomains
 from pixel_pipeline.training.models import new_model, read_model, uses_autocast
 from pixel_pipeline.training.module import MoEModule
 from pixel_pipeline.training.row_order import RowOrder
-from pixel_pipeline.training.run_state import RunState
+from pixel_pipeline.training.run_state import STATE_FILE, RunState
 from pixel_pipeline.training.shard_cache import cached_object
 from pixel_pipeline.training.state import (
+    OPTIMIZER_FILE,
     OptimizerState,
     read_optimizer,
     write_checkpoint_folder,
@@ -62,6 +63,7 @@ class Fit:
         start: State to go on from; step 0 for a new run.
         uploads: Of this run, recovered.
         base: Base model of the adapters; None from scratch.
+        initial: Checkpoint that a new run takes its first weights from; None for fresh weights.
         home: Folder of logs and caches.
         cache: Folder of local copies of lake objects.
         device: Checked already.
@@ -75,6 +77,7 @@ class Fit:
     start: RunState
     uploads: CheckpointUploads
     base: BaseModel | None
+    initial: CheckpointRef | None
     home: Path
     cache: Path
     device: torch.device
@@ -141,11 +144,11 @@ class Fit:
 
     def _module(self, order: RowOrder) -> MoEModule:
         optimizer: OptimizerState | None = None
-        if self.start.step:
-            ref = CheckpointRef(run=self.run, step=self.start.step)
-            with TemporaryDirectory(prefix="pixel-resume-") as name:
-                folder = Path(name)
-                download(self.lake, ref, folder=folder)
+        own = CheckpointRef(run=self.run, step=self.start.step) if self.start.step else None
+        with TemporaryDirectory(prefix="pixel-weights-") as name:
+            folder = Path(name)
+            if own is not None:
+                download(self.lake, own, folder=folder)
                 model = read_model(
                     folder,
                     base=self.base,
@@ -153,8 +156,18 @@ class Fit:
                     frozen_precision=self.config.frozen_precision,
                 )
                 optimizer = read_optimizer(folder)
-        else:
-            model = new_model(self.config, self.manifest, base=self.base, device=self.device)
+            else:
+                if self.initial is not None:
+                    files = CheckpointManifest.load(self.lake, self.initial).files
+                    names = sorted(files.keys() - {OPTIMIZER_FILE, STATE_FILE})
+                    download(self.lake, self.initial, folder=folder, names=names)
+                model = new_model(
+                    self.config,
+                    self.manifest,
+                    base=self.base,
+                    device=self.device,
+                    initial=folder if self.initial else None,
+                )
         total, active = model.parameter_counts()
         trained = sum(parameter.numel() for parameter in model.trained_parameters().values())
         self.start = replace(self.start, parameters=(total, active))

@@ -134,6 +134,8 @@ class ModelCard:
                     "parameters",
                     f"{state.parameters[0]:,}, {state.parameters[1]:,} of them active for a token",
                 ],
+                *[["first weights", f"`{state.identity['init_from']['checkpoint']}`"]]
+                * ("init_from" in state.identity),
                 *[
                     [f"validation loss after step {validation.step:,}", f"{validation.loss:.3f}"]
                     for validation in history.validations

@@ -24,6 +24,7 @@ from pixel_pipeline.training.config import TrainingConfig
 from pixel_pipeline.training.device import check_device, device_name
 from pixel_pipeline.training.fingerprint import run_identity, run_name
 from pixel_pipeline.training.history import History
+from pixel_pipeline.training.initial_weights import InitialWeights
 from pixel_pipeline.training.planning import run_conflict
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.run_states import read_state
@@ -113,14 +114,16 @@ def train(
         DeviceError: the device that the configuration asks for is not there.
         TrainingInterruptedError: SIGINT or SIGTERM came; a checkpoint of the steps done is durable.
         RunConflictError: `run` names a run of other inputs.
+        InitialWeightsError: `config.init_from` names weights that do not fit the run.
         BaseModelError, TrainingDataError, TrainingDivergedError, TrainingMemoryError, CheckpointCorruptError: see their classes.
     """
     device = check_device(config.device)
     manifest = ShardManifest.load(lake.data, manifest_key)
     home = home or get_settings().home
     base_digest = digest_of_base(lake, config.base) if config.base else None
-    identity = run_identity(config, manifest, base_digest=base_digest)
-    run = run or run_name(config, manifest, base_digest=base_digest)
+    initial = InitialWeights.find(lake, config.init_from) if config.init_from else None
+    identity = run_identity(config, manifest, base_digest=base_digest, initial=initial)
+    run = run or run_name(config, manifest, base_digest=base_digest, initial=initial)
     newest = max(list_checkpoints(lake.checkpoints, run), default=None)
     if newest is not None and CheckpointManifest.load(lake, newest).final:
         _check_identity(_state(lake, newest), identity=identity, run=run)
@@ -131,6 +134,8 @@ def train(
         step = uploads.recover()
         newest = None if step is None else CheckpointRef(run=run, step=step)
         if newest is None:
+            if initial is not None:
+                initial.check(lake, config, manifest, base_digest=base_digest)
             start = RunState(
                 step=0,
                 identity=identity,
@@ -145,7 +150,8 @@ def train(
             start = replace(start, manifest_key=manifest_key, git_revision=git_revision)
             if CheckpointManifest.load(lake, newest).final:
                 return _reused(lake, newest, report=report)
-        report(f"run {run}: {f'going on from step {start.step}' if start.step else 'starting'} on {device}")
+        begins = f"starting from the weights of {initial.ref.prefix}" if initial else "starting"
+        report(f"run {run}: {f'going on from step {start.step}' if start.step else begins} on {device}")
         import torch
 
         from pixel_pipeline.training.fit import Fit
@@ -169,6 +175,7 @@ def train(
             start=replace(start, execution=execution),
             uploads=uploads,
             base=base,
+            initial=initial.ref if initial else None,
             home=home,
             cache=cache or home / "cache",
             device=torch.device(device),

@@ -25,6 +25,7 @@ TORCH_FREE = (
     "fingerprint",
     "generate",
     "hosting",
+    "initial_weights",
     "last_run",
     "memory",
     "plan",
