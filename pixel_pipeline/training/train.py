@@ -1,6 +1,6 @@
 """Trains a model from token shards, or finds that it has been trained. Torch-free until there are steps to do.
 
-`python -m pixel_pipeline.training.train` is the process that Dagster starts through Pipes; by hand it needs no Dagster (`session`).
+`python -m pixel_pipeline.training.train` is the process that Dagster starts through Pipes; `pixel train` does the same in a terminal.
 """
 
 from collections.abc import Callable

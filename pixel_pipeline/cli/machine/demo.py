@@ -1,4 +1,4 @@
-"""`pixel demo`: the whole graph on invented samples."""
+"""`pixel demo`: the whole pipeline on invented samples."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixel_pipeline.cli.base import base_add
-from pixel_pipeline.cli.console import err, out
-from pixel_pipeline.cli.data import sample, show_status
-from pixel_pipeline.cli.export import ExportDtype, export, verify_export
+from pixel_pipeline.cli.console import Flag, err, out, say, suggest_next
+from pixel_pipeline.cli.exit_codes import ExitCode
+from pixel_pipeline.cli.lake.status import show_status
+from pixel_pipeline.cli.machine.sample import sample
+from pixel_pipeline.cli.models.export import ExportDtype, export, verify_export
+from pixel_pipeline.cli.training.base import base_add
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.settings import get_settings, project_root
 
@@ -30,23 +32,26 @@ DEMO_JOBS = ("sync_raw", "prepare_data", "train_moe")
 def demo(
     chat: Annotated[
         bool,
-        typer.Option(
+        Flag(
             "--chat",
-            help="Train LoRA experts on SmolLM2-135M in place of a tiny model, export them as a Mixtral, and talk to it: "
-            "10 minutes on two cores, 100 MB to download.",
+            help="Train LoRA experts on SmolLM2-135M instead of a tiny model, export them as a Mixtral, and chat with it. "
+            "Takes 10 minutes on two cores and downloads 100 MB.",
         ),
     ] = False,
 ) -> None:
-    """Write the sample Drive, sync it, prepare it, train on it. What has not changed is not done again."""
+    """Run the whole pipeline on invented samples.
+
+    Syncs, converts, trains and evaluates in three to six minutes on two cores. Run it again to continue an interrupted demo.
+    """
     from pixel_pipeline.lake.store import Lake
 
     settings = get_settings()
     if not settings.uses_embedded_s3:
         raise PixelError(
-            "`pixel demo` fills a lake with invented samples, and an S3 endpoint or key of yours is configured.",
+            "`pixel demo` fills a lake with invented samples, but an S3 endpoint or key is configured.",
             hint="Unset PIXEL_S3_ENDPOINT and the credential variables to run it on the embedded server.",
         )
-    # The demo's own Drive, profile and data, whatever else is configured.
+    # The demo uses its own Drive, profile and data, regardless of other settings.
     environment = _dagster_environment() | {
         "PIXEL_PROFILE": "chat" if chat else "demo",
         "PIXEL_BASE_MODEL": BASE if chat else "",
@@ -62,27 +67,26 @@ def demo(
         base_add(BASE, name=None, licence=None, as_json=False)
     for job in DEMO_JOBS:
         err.print(f"\n[bold]dagster job execute -j {job}[/bold]")
-        code = _run_job(job, environment)
-        if code != 0:
-            err.print(
-                f"[red]The job {job} did not succeed.[/red] Run the demo again to go on from where it stopped."
+        if _run_job(job, environment) != 0:
+            raise PixelError(
+                f"The job {job} failed.", hint="Run the demo again to continue where it stopped."
             )
-            raise typer.Exit(code)
     err.print()
     if chat:
         _export_and_talk(lake, folder=settings.home / "exports" / "demo-chat")
         return
     show_status()
-    err.print(
-        "\nNext: [bold]make ui[/bold] shows the graph, the plots and every run in the browser;\n"
-        '      [bold]. .venv/bin/activate && pixel generate latest --prompt "I cannot sleep."[/bold] talks to the model.'
-    )
+    err.print()
+    suggest_next("make ui")
+    say("      shows the graph, the plots and every run in the browser")
+    suggest_next('. .venv/bin/activate && pixel generate latest --prompt "I cannot sleep."')
+    say("      answers a prompt with the new model")
 
 
 def _export_and_talk(lake: "Lake", *, folder: Path) -> None:
-    """The newest checkpoint as a Mixtral, proven to be the same model, and what it says."""
+    """Export the newest checkpoint as a Mixtral, verify it, and print its answers to two messages."""
     if folder.exists():
-        # Of an earlier demo; ours to replace.
+        # Left by an earlier demo.
         shutil.rmtree(folder)
     err.print("\n[bold]pixel export latest[/bold]")
     export("latest", folder, dtype=ExportDtype.fp32)
@@ -100,11 +104,12 @@ def _export_and_talk(lake: "Lake", *, folder: Path) -> None:
         for piece in conversation.say(message):
             out.print(piece, end="", markup=False, soft_wrap=True)
         out.print()
-    err.print(f"\nNext: [bold]pixel chat {folder}[/bold]")
+    err.print()
+    suggest_next(f"pixel chat {folder}")
 
 
 def _dagster_environment() -> dict[str, str]:
-    """What scripts/environment.sh gives an activated shell, for those who call `pixel` by its path."""
+    """The variables that scripts/environment.sh sets, for shells that were not activated."""
     settings = get_settings()
     storage = settings.home / "dagster"
     storage.mkdir(parents=True, exist_ok=True)
@@ -121,9 +126,15 @@ def _dagster_environment() -> dict[str, str]:
 def _run_job(job: str, environment: dict[str, str]) -> int:
     command = [sys.executable, "-W", "ignore", "-m", "dagster", "job", "execute", "-j", job]
     process = subprocess.Popen(command, env=environment, cwd=project_root())
+    interrupted = False
     while True:
         try:
-            return process.wait()
+            code = process.wait()
         except KeyboardInterrupt:
-            # The terminal has sent Ctrl-C to the job as well; it ends in good order, and its exit code is ours.
-            err.print("interrupting …")
+            # The terminal sends Ctrl-C to the job as well; wait until it has shut down.
+            interrupted = True
+            say("interrupting …")
+        else:
+            if interrupted:
+                raise typer.Exit(ExitCode.INTERRUPTED)
+            return code

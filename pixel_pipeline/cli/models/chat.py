@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pixel_pipeline.cli.console import err, out
+from pixel_pipeline.cli.console import err, out, say
+from pixel_pipeline.cli.models.sampling import Seed, Temperature, TopP
 from pixel_pipeline.settings import get_settings
 
 
@@ -14,18 +15,27 @@ def chat(
     model: Annotated[
         str,
         typer.Argument(
-            help="`latest`, `promoted`, a run, an s3:// URI, or the folder of an export (./… or /…)."
+            help="`latest`, `best`, `promoted`, RUN, RUN/step-000200, an s3:// URI, or the folder of an export (./… or /…)."
         ),
     ] = "latest",
-    system: Annotated[str | None, typer.Option(help="A system message that stands before all.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 200,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.7,
-    top_p: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Nucleus of the distribution to draw from.")
-    ] = 0.9,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal text.")] = 0,
+    system: Annotated[
+        str | None, typer.Option(help="System message at the start of the conversation.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = 200,
+    temperature: Temperature = 0.7,
+    top_p: TopP = 0.9,
+    seed: Seed = 0,
 ) -> None:
-    """Talk with a model, through plain transformers. What is piped in is one message, answered once. Nothing is stored."""
+    """Chat with a trained model.
+
+    Nothing is stored. Input from a pipe is one message and is answered once.
+
+    \b
+    Examples:
+      pixel chat
+      pixel chat ./out/mixtral
+      echo "I cannot sleep." | pixel chat promoted
+    """
     from pixel_pipeline.lake.store import Lake
     from pixel_pipeline.training.chat import Conversation
     from pixel_pipeline.training.generate import Sampling, open_speaker
@@ -35,8 +45,9 @@ def chat(
     conversation = Conversation(speaker, sampling, system=system)
     interactive = sys.stdin.isatty()
     if interactive:
-        err.print(
-            "A research model: no counsellor, and no help in an emergency. /new begins anew, Ctrl-D ends."
+        say(
+            "This is a research model, not a counsellor, and no help in an emergency. "
+            "/new starts a new conversation, Ctrl-D ends."
         )
     for text in _typed() if interactive else [sys.stdin.read().strip()]:
         if text == "/new":

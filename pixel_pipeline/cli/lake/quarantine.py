@@ -1,4 +1,4 @@
-"""`pixel quarantine list | show | replay`: what could not be converted, and why."""
+"""`pixel quarantine list | show | replay`: records that could not be converted, and why."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pixel_pipeline.cli.console import Json, err, out, print_json, printable
+from pixel_pipeline.cli.console import Flag, Json, out, print_json, printable, say, suggest_next
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.settings import get_settings
+from pixel_pipeline.words import counted
 
 if TYPE_CHECKING:
     from pixel_pipeline.conversations.quarantine import QuarantinedRecord, Wanted
     from pixel_pipeline.lake.store import Lake
 
 quarantine = typer.Typer(
-    help="What could not be converted, and why. No conversation text is shown but by `show --raw`.",
+    help="Show and replay records that could not be converted.\n\nOnly `show --raw` prints conversation text.",
     no_args_is_help=True,
 )
 
-Family = Annotated[str | None, typer.Option(help="Records of this family alone.")]
-ErrorClass = Annotated[str | None, typer.Option("--error", help="Records of this error class alone.")]
+Family = Annotated[str | None, typer.Option(help="Only records of this family.")]
+ErrorClass = Annotated[
+    str | None, typer.Option("--error", help="Only records of this error class, such as bad_json.")
+]
 Key = Annotated[
     str | None,
-    typer.Option(help="Records of these objects alone: a glob over raw keys, as in families.yaml."),
+    typer.Option(help="Only records of these objects: a glob over raw keys, as in families.yaml."),
 ]
 
 
@@ -33,13 +36,20 @@ def quarantine_list(
     family: Family = None,
     error: ErrorClass = None,
     key: Key = None,
-    single: Annotated[
-        bool, typer.Option("--records", help="Each record with its id and its reason.")
-    ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Show so many lines; with --json all.")] = 100,
+    single: Annotated[bool, Flag("--records", help="List each record with its id and the reason.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Lines to print; --json prints all.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """How many records of which object are refused for what; with --records, one by one."""
+    """Count or list quarantined records.
+
+    Counts by family, object and error class; --records lists each record.
+
+    \b
+    Examples:
+      pixel quarantine list
+      pixel quarantine list --family cptsd --error bad_json
+      pixel quarantine list --records --key 'gdrive/raw/Exports/**'
+    """
     from pixel_pipeline.conversations.quarantine import Wanted
 
     lake, wanted = _lake(), Wanted(family=family, error_class=error, key=key)
@@ -52,20 +62,29 @@ def quarantine_list(
 @quarantine.command("show")
 def quarantine_show(
     record: Annotated[
-        str, typer.Argument(help="Id of a record, or its beginning; or the key of its object.")
+        str, typer.Argument(help="Id of a record or its first digits, or the key of its object.")
     ],
-    position: Annotated[int | None, typer.Option(help="Where in the object it stands.")] = None,
-    member: Annotated[str | None, typer.Option(help="Which member of an archive it is in.")] = None,
+    position: Annotated[
+        int | None, typer.Option(help="Position in the object, if several records are quarantined there.")
+    ] = None,
+    member: Annotated[str | None, typer.Option(help="Member of the archive, if the object is one.")] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Its bytes on stdout, and nothing else: conversation text.")
+        bool, Flag("--raw", help="Print only the record's bytes. They are conversation text.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """One record: where it stands, what is wrong with it, by which code."""
+    """Show one record and the reason for its quarantine.
+
+    \b
+    Examples:
+      pixel quarantine show 5c2fdef8
+      pixel quarantine show gdrive/raw/Exports/a.jsonl --position 23595
+      pixel quarantine show 5c2fdef8 --raw
+    """
     from pixel_pipeline.conversations.quarantine import find
 
     if raw and as_json:
-        raise PixelError("--raw and --json exclude each other.", hint="Ask for the one, then for the other.")
+        raise PixelError("--raw and --json exclude each other.", hint="Run the command once with each.")
     lake = _lake()
     found = find(lake, record, position=position, member=member)
     if raw:
@@ -82,10 +101,14 @@ def quarantine_show(
 def quarantine_replay(
     family: Family = None, error: ErrorClass = None, key: Key = None, as_json: Json = False
 ) -> None:
-    """Convert again what lies in quarantine, and nothing else: for after a correction of code or of families.yaml.
+    """Convert quarantined records again, after a correction.
 
-    All other records stay as they are, and count as converted by the present code. Without an option all families are
-    looked at; the next `prepare_data` then finds them unchanged.
+    Use it after you corrected families.yaml or the code. All other records stay unchanged; without options, all families are replayed.
+
+    \b
+    Examples:
+      pixel quarantine replay
+      pixel quarantine replay --family cptsd --error one_sided
     """
     from pixel_pipeline.compute.opening import open_executor
     from pixel_pipeline.conversations.build import replay_quarantine
@@ -95,20 +118,20 @@ def quarantine_replay(
     lake, settings = _lake(), get_settings()
     config = FamilyConfig.load(settings.families_file)
     wanted = Wanted(family=family, error_class=error, key=key)
-    told = []
+    replayed = []
     with open_executor(**settings.executor_options()) as executor:
         for report, before, after in replay_quarantine(lake, config=config, executor=executor, wanted=wanted):
-            told.append({"family": report.family, "before": before, "after": after})
-            err.print(
-                f"{report.family}: {before:,} records were in quarantine, {after:,} are now; "
-                f"{report.records_out:,} conversations"
+            replayed.append({"family": report.family, "before": before, "after": after})
+            say(
+                f"{report.family}: {counted(before, 'quarantined record')} before, {after:,} now; "
+                f"{counted(report.records_out, 'conversation')}"
             )
     if as_json:
-        print_json(told)
-    elif told:
-        err.print("Next: [bold]dagster job execute -j prepare_data[/bold]")
+        print_json(replayed)
+    elif replayed:
+        suggest_next("dagster job execute -j prepare_data")
     else:
-        err.print("Nothing in quarantine is meant.")
+        say("No quarantined record matches this selection.")
 
 
 def _lake() -> "Lake":
@@ -138,16 +161,12 @@ def _list_counts(lake: "Lake", wanted: "Wanted", *, limit: int, as_json: bool) -
     for count in found[:limit]:
         if count.family != family:
             family = count.family
-            out.print(f"[bold]{family}[/bold]  {by_family[family]:,} records")
+            out.print(f"[bold]{family}[/bold]  {counted(by_family[family], 'record')}")
         line = f"{count.records:>9,}  {count.error_class:<22}  {printable(count.source_key)}"
         out.print(line, markup=False, soft_wrap=True)
-    _tell_rest(len(found) - limit)
-    told = ", ".join(f"{name} {n:,}" for name, n in by_class.most_common())
-    err.print(
-        f"{by_class.total():,} records are quarantined{': ' if told else ''}{told}",
-        markup=False,
-        soft_wrap=True,
-    )
+    _show_rest(len(found) - limit)
+    classes = ", ".join(f"{name} {n:,}" for name, n in by_class.most_common())
+    say(f"{counted(by_class.total(), 'quarantined record')}{': ' if classes else ''}{classes}")
 
 
 def _list_records(lake: "Lake", wanted: "Wanted", *, limit: int | None, as_json: bool) -> None:
@@ -162,12 +181,12 @@ def _list_records(lake: "Lake", wanted: "Wanted", *, limit: int | None, as_json:
             f"{record.id}  {record.error_class:<22}  {printable(_where(record))}: {printable(record.reason)}"
         )
         out.print(line, markup=False, soft_wrap=True)
-    _tell_rest(total - len(found))
+    _show_rest(total - len(found))
 
 
-def _tell_rest(n: int) -> None:
+def _show_rest(n: int) -> None:
     if n > 0:
-        err.print(f"… and {n:,} more lines: narrow it down, or give a --limit", style="dim")
+        say(f"… and {counted(n, 'more line')}: narrow the selection, or raise --limit", style="dim")
 
 
 def _where(record: "QuarantinedRecord") -> str:
@@ -187,7 +206,11 @@ def _write_raw(lake: "Lake", record: "QuarantinedRecord") -> None:
     from pixel_pipeline.conversations.quarantine import raw_bytes
 
     kept = raw_bytes(lake, record)
-    part = "" if len(kept) == record.raw_size else f"; the first {len(kept):,} of {record.raw_size:,} bytes"
-    err.print(f"This is conversation text: keep it out of logs, issues and mails{part}.", style="yellow")
+    part = (
+        ""
+        if len(kept) == record.raw_size
+        else f" The first {len(kept):,} of {record.raw_size:,} bytes follow."
+    )
+    say(f"This is conversation text: keep it out of logs, issues and e-mails.{part}", style="yellow")
     sys.stdout.buffer.write(kept)
     sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""`pixel doctor`: can this machine, with these settings, do the work of its profile?"""
+"""`pixel doctor`: check whether this machine and its settings can do the work of the profile."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 import typer
 
-from pixel_pipeline.cli.console import EXIT_ERROR, Json, err, out, print_json
+from pixel_pipeline.cli.console import Json, err, out, print_json
+from pixel_pipeline.cli.exit_codes import ExitCode
 from pixel_pipeline.errors import SettingsError
 from pixel_pipeline.settings import get_settings
 
@@ -20,8 +21,11 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check access, lake, sync, compute and instance, each with a verdict and the fix. Exit code 1 if anything fails."""
-    from pixel_pipeline.cli.machine_probes import machine_probes, settingless_probes
+    """Check this machine and its settings, with a fix for each problem.
+
+    Checks credentials, buckets, the Drive, the GPU and Dagster. Exit code 1 if a check fails; warnings are allowed.
+    """
+    from pixel_pipeline.cli.machine.probes import machine_probes, settingless_probes
     from pixel_pipeline.lake.access import Access
     from pixel_pipeline.lake.doctor import lake_probes
     from pixel_pipeline.lake.probing import Probe, examine, fail
@@ -37,7 +41,7 @@ def doctor(as_json: Json = False) -> None:
     checks: list[dict[str, str | None]] = []
     group = ""
     try:
-        with err.status("asking"):
+        with err.status("checking"):
             for probe, finding in examine(probes):
                 checks.append({"name": probe.name, "group": probe.group, **asdict(finding)})
                 if not as_json:
@@ -53,10 +57,10 @@ def doctor(as_json: Json = False) -> None:
     else:
         tally = ", ".join(f"{count[verdict]} {verdict}" for verdict in STYLES if count[verdict])
         can = "can work here" if works else "cannot work here"
-        whose = f"Profile {profile}" if profile else "These settings"
-        out.print(f"\n[bold]{whose} {can}[/bold]: {tally}.")
+        subject = f"Profile {profile}" if profile else "These settings"
+        out.print(f"\n[bold]{subject} {can}[/bold]: {tally}.")
     if not works:
-        raise typer.Exit(EXIT_ERROR)
+        raise typer.Exit(ExitCode.NEGATIVE)
 
 
 def _show(probe: "Probe", finding: "Finding", *, heading: bool) -> None:

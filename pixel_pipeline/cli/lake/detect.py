@@ -1,4 +1,4 @@
-"""`pixel detect`: what a file is taken for, why, and what its conversion would give."""
+"""`pixel detect`: how a file is recognised, why, and what its conversion would give."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,6 +14,7 @@ import typer
 from pixel_pipeline.cli.console import Json, out, print_json, printable
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.settings import Settings, get_settings
+from pixel_pipeline.words import counted
 
 if TYPE_CHECKING:
     from pixel_pipeline.conversations.explanation import Explanation
@@ -23,11 +24,11 @@ MAX_SHOWN = 6
 
 
 class _Subject(NamedTuple):
-    """What is looked at.
+    """The file or object to explain.
 
     Attributes:
-        name: As it was given.
-        key: Key in the raw tiers, also of a local file: where `pixel ingest` would put it.
+        name: As given on the command line.
+        key: Key in the raw tier; for a local file, the key that `pixel ingest` would give it.
         local: Whether it is a local file.
     """
 
@@ -40,14 +41,23 @@ class _Subject(NamedTuple):
 
 
 def detect(
-    file: Annotated[str, typer.Argument(help="A local file, a raw key of the lake, or s3://bucket/key.")],
+    file: Annotated[str, typer.Argument(help="Local file, raw key of the lake, or s3://bucket/key.")],
     key: Annotated[
         str | None,
-        typer.Option(help="Try the rules of families.yaml as if the file lay at this raw key."),
+        typer.Option(help="Apply the rules of families.yaml as if the file had this raw key."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What a file is taken for and why, and what its first records would become. Writes nothing, shows no text of it."""
+    """Explain how a file is recognised and converted.
+
+    Reads the first records only, writes nothing, and prints no conversation text.
+
+    \b
+    Examples:
+      pixel detect ~/exports/sessions.jsonl
+      pixel detect gdrive/raw/Exports/sessions.jsonl
+      pixel detect FILE --key gdrive/raw/Diaries/x
+    """
     from pixel_pipeline.conversations.explanation import explain
     from pixel_pipeline.conversations.families import FamilyConfig
     from pixel_pipeline.conversations.source import SourceObject
@@ -90,7 +100,7 @@ def _open(name: str, settings: Settings) -> _Subject:
     from pixel_pipeline.lake.resolution import local_path
 
     if Path(name).expanduser().is_dir():
-        raise PixelError(f"{name} is a folder.", hint="Give one of its files.")
+        raise PixelError(f"{name} is a folder.", hint="Name one of its files.")
     local = local_path(name)
     if local is not None and local.path is not None:
         path = local.path
@@ -100,8 +110,8 @@ def _open(name: str, settings: Settings) -> _Subject:
     location = loader.locate(name)
     if location.info is None:
         raise PixelError(
-            f"{location.uri} is a table, converted already.",
-            hint="Give the key of an object in the raw tiers.",
+            f"{location.uri} is a table of converted conversations, not a raw object.",
+            hint="Name an object in the raw tier.",
         )
     bucket = loader.bucket_of(location)
     stream = bucket.open(location.key, etag=location.info.etag)
@@ -132,7 +142,7 @@ def _show(
         _section(title, rows)
     if found.records and found.converted < found.records / 2 and not found.dropped:
         out.print(
-            "\nMost of it is not understood. Where detection errs, a rule in families.yaml overrides it: "
+            "\nMost of its records are not recognised. If the detection is wrong, override it by a rule in families.yaml: "
             "`read: {container: …, encoding: …, format: …}`.",
             markup=False,
         )
@@ -165,20 +175,20 @@ def _formats(found: "Explanation") -> list[tuple[str, str, str]]:
         share = f"{votes[name]:,} of {whole} {sample:,} records, {votes[name] / sample:.0%}"
         rows.append(("" if rows else "format", name, share))
     if detection["mixed"]:
-        rows.append(("", "mixed", "each record is read by its own format"))
+        rows.append(("", "mixed", "each record is read in its own format"))
     return rows
 
 
 def _runners_up(found: "Explanation") -> list[tuple[str, str]]:
     rows = [
-        (candidate.name, f"{candidate.why}; {found.detection['container']} is asked first")
+        (candidate.name, f"{candidate.why}; {found.detection['container']} takes precedence")
         for candidate in found.candidates
         if candidate.matches and not candidate.chosen and candidate is not found.candidates[-1]
     ]
     for score in found.formats:
         if missed := score.matches - score.votes:
             first = " and ".join(score.before)
-            rows.append((score.name, f"{missed:,} of the records too; {first} is asked first"))
+            rows.append((score.name, f"{counted(missed, 'record')} match it too; {first} takes precedence"))
     return rows
 
 
@@ -189,7 +199,7 @@ def _refused(found: "Explanation") -> list[tuple[str, str]]:
 def _speakers(found: "Explanation") -> list[tuple[str, ...]]:
     spelled = [f"{name} {n:,}" for name, n in found.speakers.items()]
     if found.unnamed_speakers:
-        spelled.append(f"{found.unnamed_speakers:,} in spellings that no role is known for, not shown")
+        spelled.append(f"{found.unnamed_speakers:,} with unknown spellings, not shown")
     return [(", ".join(spelled),)] if spelled else []
 
 
@@ -197,14 +207,16 @@ def _outcome(found: "Explanation") -> list[tuple[str, str]]:
     rows = []
     if found.converted:
         least, middle, most = found.turns
-        turns = f"{least:,}" if least == most else f"{least:,} to {most:,} turns, median {middle:,g}"
-        roles = ", ".join(f"{role} {n:,}" for role, n in found.roles.items())
-        turns += " turn" * (least == most) + "s" * (least == most > 1)
-        rows.append(
-            (f"{found.converted:,}", f"conversation{'s' * (found.converted != 1)} of {turns}: {roles}")
+        turns = (
+            counted(int(least), "turn")
+            if least == most
+            else f"{least:,} to {most:,} turns, median {middle:,g}"
         )
+        roles = ", ".join(f"{role} {n:,}" for role, n in found.roles.items())
+        noun = "conversation" if found.converted == 1 else "conversations"
+        rows.append((f"{found.converted:,}", f"{noun} of {turns}: {roles}"))
     if found.reasoning:
-        rows.append((f"{found.reasoning:,}", "of them with their reasoning apart"))
+        rows.append((f"{found.reasoning:,}", "of them with separate reasoning"))
     rows += [(f"{n:,}", f"of them tagged {tag}") for tag, n in found.tags.items()]
     for error_class, errors in found.quarantined.items():
         reasons = [f"{reason} ({n:,} ×)" if n > 1 else reason for reason, n in errors["reasons"].items()]
@@ -217,16 +229,18 @@ def _rule(
     rule: "FamilyRule", *, subject: _Subject, key: str, config: "FamilyConfig"
 ) -> list[tuple[str, ...]]:
     number = config.rule_number(key)
-    why = f"rule {number} of families.yaml" if number else "by its folder: no rule of families.yaml"
-    rows: list[tuple[str, ...]] = [
-        (f"{rule.category}/{rule.dataset}", f"family {rule.family}, {why} matches {key}")
-    ]
+    why = (
+        f"rule {number} of families.yaml matches"
+        if number
+        else "by its folder: no rule of families.yaml matches"
+    )
+    rows: list[tuple[str, ...]] = [(f"{rule.category}/{rule.dataset}", f"family {rule.family}, {why} {key}")]
     default = type(rule.options)()
     rows += [
-        (name, f"{value}, says the rule")
+        (name, f"{value}, set by the rule")
         for name, value in asdict(rule.options).items()
         if value != getattr(default, name)
     ]
     if subject.local and key == subject.key:
-        rows.append(("", "where `pixel ingest` would put it; --key tries another place"))
+        rows.append(("", "the key that `pixel ingest` would give it; try another one with --key"))
     return rows

@@ -1,4 +1,7 @@
-"""Probes of the machine: rclone, Ray, GPU, disk, Dagster's instance, versions. What is heavy is asked in a process of its own."""
+"""Probes of the machine: rclone, Ray, GPU, disk, Dagster's instance, versions.
+
+Probes that import torch or Dagster run in a process of their own.
+"""
 
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -15,10 +18,11 @@ from typing import Any
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.probing import Finding, Probe, fail, ok, skip, warn
 from pixel_pipeline.settings import Settings
+from pixel_pipeline.words import counted
 
 PACKAGES = ("dagster", "obstore", "deltalake", "pyarrow", "boto3")
 RCLONE_SECONDS = 30
-# Importing torch or Dagster on a busy machine.
+# Importing torch or Dagster takes long on a busy machine.
 IMPORT_SECONDS = 90
 COMFORTABLE_FREE_BYTES = 5 * 1024**3
 # rclone: "failed with a source that was not found", for directories and for files.
@@ -26,7 +30,7 @@ NOT_FOUND_EXIT_CODES = (3, 4)
 
 
 def machine_probes(settings: Settings) -> list[Probe]:
-    """All probes of the machine, in the order in which they are shown."""
+    """All probes of the machine, in the order they are shown."""
     rclone_probe, ray_probe, *instance = settingless_probes()
     return [
         rclone_probe,
@@ -39,7 +43,7 @@ def machine_probes(settings: Settings) -> list[Probe]:
 
 
 def settingless_probes() -> list[Probe]:
-    """Those that can be asked although the settings are wrong."""
+    """The probes that work even if the settings are wrong."""
     return [
         Probe("rclone", "sync", rclone, seconds=RCLONE_SECONDS + 5),
         Probe("ray", "compute", ray),
@@ -49,7 +53,7 @@ def settingless_probes() -> list[Probe]:
 
 
 def rclone() -> Finding:
-    """The binary is there and runs."""
+    """Check that the binary is installed and runs."""
     done = _run([_binary("rclone"), "version"], seconds=RCLONE_SECONDS)
     found = re.match(r"rclone (v\S+)", done.stdout)
     if done.returncode != 0 or found is None:
@@ -58,14 +62,14 @@ def rclone() -> Finding:
 
 
 def drive(settings: Settings) -> Finding:
-    """What the sync copies from can be listed."""
+    """Check that the source of the sync can be listed."""
     source = settings.drive_source
     if settings.drive_remote is None and not Path(source).is_dir():
         return skip(
             "no remote is set and there is no sample Drive yet",
-            "`pixel sample` writes one; or set PIXEL_DRIVE_REMOTE.",
+            "Write one with `pixel sample`, or set PIXEL_DRIVE_REMOTE.",
         )
-    # Neither its words nor its configuration are repeated: both can hold a token.
+    # rclone's output and configuration can hold a token, so neither is shown.
     command = [
         _binary("rclone"),
         "lsf",
@@ -76,27 +80,26 @@ def drive(settings: Settings) -> Finding:
     ]
     done = _run([*command, "--", source], seconds=RCLONE_SECONDS)
     if done.returncode == 0:
-        return ok(f"{source}: {len(done.stdout.splitlines())} entries at its top")
+        return ok(f"{source}: {counted(len(done.stdout.splitlines()), 'entry')} at the top level")
     if "didn't find section in config file" in done.stderr:
         return fail(
-            f"{source}: rclone knows no such remote",
-            "Configure it by `rclone config` or by RCLONE_CONFIG_<NAME>_* variables; the name is PIXEL_DRIVE_REMOTE's, up to the colon.",
+            f"{source}: rclone has no remote of this name",
+            "Configure it with `rclone config` or RCLONE_CONFIG_<NAME>_* variables. The name is PIXEL_DRIVE_REMOTE up to the colon.",
         )
     if done.returncode in NOT_FOUND_EXIT_CODES:
         return fail(f"{source}: no such folder", "Correct PIXEL_DRIVE_REMOTE.")
     return fail(
-        f"{source} cannot be listed (rclone ends with {done.returncode})",
-        f"Run `rclone lsf --max-depth 1 {source}` to see why; often a token that has expired.",
+        f"{source} cannot be listed (rclone exit code {done.returncode})",
+        f"Run `rclone lsf --max-depth 1 {source}` to see the reason; an expired token is the most common.",
     )
 
 
 def gpu(settings: Settings) -> Finding:
-    """The device that the profile trains on."""
+    """Check for the device that the profile trains on."""
     torch = _installed("torch")
     if torch is None:
-        told = "torch is not installed: nothing can be trained here"
-        fix = "pip install -e '.[train]'"
-        return fail(told, fix) if settings.profile != "demo" else warn(told, fix)
+        found, fix = "torch is not installed: training cannot run here", "Run `pip install -e '.[train]'`."
+        return fail(found, fix) if settings.profile != "demo" else warn(found, fix)
     if settings.profile == "demo":
         return ok(f"none needed: profile demo trains on the CPU, torch {torch}")
     report = _report("pixel_pipeline.training.device_report")
@@ -114,50 +117,51 @@ def gpu(settings: Settings) -> Finding:
 
 
 def ray() -> Finding:
-    """Needed only where the work is spread over machines."""
+    """Check for Ray, which is needed only where work is spread over machines."""
     installed = _installed("ray")
     if installed is not None:
         return ok(f"{installed} installed")
     if os.environ.get("PIXEL_COMPUTE") == "ray":
-        return fail("PIXEL_COMPUTE is ray, and Ray is not installed", "pip install -e '.[ray]'")
-    return skip("not installed, and PIXEL_COMPUTE does not ask for it")
+        return fail("PIXEL_COMPUTE is ray, but Ray is not installed", "Run `pip install -e '.[ray]'`.")
+    return skip("not installed, and not needed: PIXEL_COMPUTE is not ray")
 
 
 def disk(settings: Settings) -> Finding:
-    """Room where PIXEL_HOME lies."""
+    """Check the free space at PIXEL_HOME."""
     # It may not exist yet; its nearest parent is on the same disk.
     folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
     if not os.access(folder, os.W_OK):
-        return fail(f"{folder} cannot be written to", "Point PIXEL_HOME at a folder of yours.")
+        return fail(f"{folder} cannot be written to", "Set PIXEL_HOME to a folder that you may write to.")
     free = shutil.disk_usage(folder).free
     found = f"{free / 1024**3:,.1f} GiB free at {settings.home}"
     if free < settings.min_free_bytes:
-        return fail(found, "Free some space, or point PIXEL_HOME at a larger disk.")
+        return fail(found, "Free some space, or set PIXEL_HOME to a folder on a larger disk.")
     if free < COMFORTABLE_FREE_BYTES:
-        return warn(found, "The embedded server, caches and checkpoints lie there: give it some room.")
+        return warn(found, "The embedded server, caches and checkpoints are stored there: free some space.")
     return ok(found)
 
 
 def dagster_instance() -> Finding:
-    """The instance loads and its storage answers."""
+    """Check that Dagster's instance loads and its storage answers."""
     home = os.environ.get("DAGSTER_HOME")
-    activate = "`. .venv/bin/activate` sets it."
+    activate = "Run `. .venv/bin/activate`, which sets it."
     if home is None:
-        return warn("DAGSTER_HOME is not set: runs started here would be forgotten", activate)
+        return warn("DAGSTER_HOME is not set: runs started here would not be recorded", activate)
     if not (Path(home) / "dagster.yaml").is_file():
-        return fail(f"DAGSTER_HOME is {home}, where no dagster.yaml lies", activate)
+        return fail(f"DAGSTER_HOME is {home}, which has no dagster.yaml", activate)
     report = _report("pixel_pipeline.defs.instance_report")
     daemon = "running" if report["healthy_daemons"] else "not running"
-    found = f"{report['storage']} storage, {report['runs']:,} runs, {report['compute_logs']} compute logs, daemon {daemon}"
+    found = f"{report['storage']} storage, {counted(report['runs'], 'run')}, {report['compute_logs']} compute logs, daemon {daemon}"
     if not report["compute_logs_work"]:
         return fail(
-            f"{found}; a compute log does not come back as written", "Check `compute_logs` in dagster.yaml."
+            f"{found}; a compute log reads back differently than written",
+            "Check `compute_logs` in dagster.yaml.",
         )
     return ok(found)
 
 
 def versions() -> Finding:
-    """Python and the packages that touch the lake."""
+    """Show the versions of Python and of the packages that access the lake."""
     packages = ", ".join(f"{name} {_installed(name) or 'missing'}" for name in PACKAGES)
     return ok(f"Python {platform.python_version()}, {packages}")
 
@@ -165,21 +169,21 @@ def versions() -> Finding:
 def _report(module: str) -> dict[str, Any]:
     done = _run([sys.executable, "-W", "ignore", "-m", module], seconds=IMPORT_SECONDS)
     if done.returncode != 0:
-        # A traceback may quote connection strings: its kind, and the variable it misses, are what helps.
+        # A traceback may quote connection strings, so only the error type and missing names are shown.
         signs = (
             (r"environment variable \"(\w+)\"", "{} is not set"),
             (r"No module named '([\w.]+)'", "the module {} is not installed"),
             (r"^(?:\w+\.)*(\w*(?:Error|Exception))\b", "{}"),
         )
-        told = (
+        reasons = (
             meaning.format(found[-1])
             for sign, meaning in signs
             if (found := re.findall(sign, done.stderr, re.M))
         )
-        why = next(told, "no reason given")
+        why = next(reasons, "no reason given")
         raise PixelError(
-            f"{module.rsplit('.', 1)[1]} ended with {done.returncode}: {why}",
-            hint=f"Run `python -m {module}` to see all of it.",
+            f"{module.rsplit('.', 1)[1]} failed with exit code {done.returncode}: {why}",
+            hint=f"Run `python -m {module}` to see the whole error.",
         )
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return report
@@ -204,7 +208,7 @@ def _run(command: list[str], *, seconds: float) -> "subprocess.CompletedProcess[
 
 
 def _binary(name: str) -> str:
-    # Wheels bring their binaries beside Python, which need not be on the PATH.
+    # Wheels install their binaries beside Python, which may not be on the PATH.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     found = shutil.which(name, path=path)
     if found is None:

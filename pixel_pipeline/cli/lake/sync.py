@@ -1,25 +1,32 @@
-"""`pixel sync`: the Drive into the raw tier, or what that would do."""
+"""`pixel sync`: copy the Drive into the raw tier, or show what would be copied."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pixel_pipeline.cli.console import EXIT_ERROR, Json, err, print_json, transfer_bar
+from pixel_pipeline.cli.console import Flag, Json, print_json, say, suggest_next, transfer_bar
+from pixel_pipeline.cli.exit_codes import ExitCode
 from pixel_pipeline.settings import get_settings
 
 if TYPE_CHECKING:
     from pixel_pipeline.sync.report import SyncReport
 
-SHOWN_FILES = 20
+MAX_SHOWN_FILES = 20
 
 
 def sync(
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Copy nothing; show what would be copied.")
-    ] = False,
+    dry_run: Annotated[bool, Flag("--dry-run", help="Copy nothing; show what would be copied.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Copy what is new or changed on the Drive into the raw tier and compare the two. Exit code 1 if anything is missing."""
+    """Copy new and changed files from the Drive into the lake.
+
+    The Drive is PIXEL_DRIVE_REMOTE. Afterwards both sides are compared; exit code 1 if a file is missing or differs.
+
+    \b
+    Examples:
+      pixel sync --dry-run
+      pixel sync
+    """
     from pixel_pipeline.lake.store import Lake
     from pixel_pipeline.sync.drive import sync_drive
     from pixel_pipeline.sync.options import SyncOptions
@@ -37,7 +44,7 @@ def sync(
     else:
         _show(report, dry_run=dry_run)
     if report.reasons() if dry_run else not report.complete:
-        raise typer.Exit(EXIT_ERROR)
+        raise typer.Exit(ExitCode.NEGATIVE)
 
 
 def _document(report: "SyncReport", *, dry_run: bool) -> dict[str, Any]:
@@ -63,26 +70,27 @@ def _show(report: "SyncReport", *, dry_run: bool) -> None:
     from rich.filesize import decimal
 
     counts = report.counts()
-    told = [
-        f"{counts['copied']:,} new and {counts['replaced']:,} changed files {'would be ' * dry_run}copied "
-        f"({decimal(report.copied_bytes())})",
+    copied, replaced = counts["copied"], counts["replaced"]
+    parts = [
+        f"{copied:,} new and {replaced:,} changed {'file' if copied + replaced == 1 else 'files'} "
+        f"{'would be ' * dry_run}copied ({decimal(report.copied_bytes())})",
         f"{counts['unchanged']:,} unchanged",
     ]
     if counts["kept"]:
-        told.append(f"{counts['kept']:,} only in raw, which are kept")
-    err.print(f"{report.source} → {report.destination}: {', '.join(told)}", markup=False, soft_wrap=True)
+        parts.append(f"{counts['kept']:,} only in raw, kept there")
+    say(f"{report.source} → {report.destination}: {', '.join(parts)}")
     if dry_run:
         rows = report.rows.to_pylist()
         _list([f"     new  {row['path']}" for row in rows if row["action"] == "copied"])
         _list([f" changed  {row['path']}" for row in rows if row["action"] == "replaced"])
     _list([f"{row['reason']}  {row['path']}" for row in report.problems().to_pylist()])
     if not dry_run:
-        err.print(report.verdict(), style=None if report.complete else "red", markup=False, soft_wrap=True)
-        err.print("Next: [bold]dagster job execute -j prepare_data[/bold]")
+        say(report.verdict(), style=None if report.complete else "red")
+        suggest_next("dagster job execute -j prepare_data")
 
 
 def _list(lines: list[str]) -> None:
-    for line in lines[:SHOWN_FILES]:
-        err.print(line, markup=False, soft_wrap=True)
-    if len(lines) > SHOWN_FILES:
-        err.print(f"… and {len(lines) - SHOWN_FILES:,} more", style="dim")
+    for line in lines[:MAX_SHOWN_FILES]:
+        say(line)
+    if len(lines) > MAX_SHOWN_FILES:
+        say(f"… and {len(lines) - MAX_SHOWN_FILES:,} more", style="dim")
