@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from pixel_pipeline.cli.console import Flag, say, show_error, show_pixel_error
+from pixel_pipeline.cli.console import Flag, say, show_error
 from pixel_pipeline.cli.exit_codes import ExitCode, exit_code_table
 from pixel_pipeline.cli.lake.detect import detect
 from pixel_pipeline.cli.lake.families import families
@@ -109,11 +109,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        return app(arguments, prog_name="pixel", standalone_mode=False) or ExitCode.OK
+        code: int = app(arguments, prog_name="pixel", standalone_mode=False) or ExitCode.OK
+        if code == ExitCode.INTERRUPTED:
+            say("interrupted")
+        return code
     except _ClickError as error:
         return _show_usage_error(error)
     except PixelError as error:
-        show_pixel_error(error)
+        show_error(error.message, error.hint)
         from pixel_pipeline.training.errors import TrainingInterruptedError
 
         return ExitCode.INTERRUPTED if isinstance(error, TrainingInterruptedError) else ExitCode.ERROR

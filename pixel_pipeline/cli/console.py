@@ -15,8 +15,6 @@ from rich.table import Table
 from rich.text import Text
 import typer
 
-from pixel_pipeline.errors import PixelError
-
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
 
@@ -58,11 +56,6 @@ def show_error(message: str, hint: str | None = None) -> None:
     for label, style, text in (("error", "bold red", message), ("hint", "bold cyan", hint)):
         if text is not None:
             err.print(Text(f"{label}: ", style=style).append(Text(text, style="default")), soft_wrap=True)
-
-
-def show_pixel_error(error: PixelError) -> None:
-    """Print an expected error."""
-    show_error(error.message, error.hint)
 
 
 def print_table(

@@ -1,4 +1,4 @@
-"""`pixel detect` as it is typed."""
+"""`pixel detect` on the command line."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ ALONE = {"conversations": [{"from": "human", "value": "Dear diary, secret words"
 
 def pixel(*arguments: str) -> Result:
     with pytest.MonkeyPatch.context() as patch:
-        # Read from the environment when the console is made, which may be long ago.
+        # The console reads its width from the environment when it is created.
         patch.setattr(out, "_width", 200)
         result = CliRunner().invoke(app, ["detect", *arguments])
     if isinstance(result.exception, PixelError):
@@ -63,7 +63,7 @@ def test_a_local_file_needs_no_lake(diary: Path, monkeypatch: pytest.MonkeyPatch
     assert "encoding utf-8 ASCII alone" in text
     assert "format sharegpt 3 of all 4 records, 75%" in text
     assert "unrecognised 1 of all 4 records, 25%" in text
-    assert "could be json_document behind its first brace comes a key; json_lines is asked first" in text
+    assert "could be json_document behind its first brace comes a key; json_lines takes precedence" in text
     assert "records 3 × {conversations: 1–2 × {from: text, value: text}}" in text
     assert "speakers human 3, gpt 1" in text
     assert "becomes 1 conversation of 2 turns: user 1, assistant 1" in text
@@ -75,7 +75,7 @@ def test_a_key_tries_a_rule(diary: Path) -> None:
     text = shown(pixel(str(diary), "--key", "gdrive/raw/Diaries/diary.jsonl"))
     assert "becomes 3 conversations of 1 to 2 turns, median 1: user 3, assistant 1" in text
     assert any("priority/diary" in line and "rule 1 of families.yaml matches" in line for line in text)
-    assert "one_sided keep, says the rule" in text
+    assert "one_sided keep, set by the rule" in text
 
 
 def test_json_is_one_document(diary: Path) -> None:
@@ -98,10 +98,10 @@ def test_an_object_of_the_lake_by_key_and_by_uri(lake: Lake, families: Path) -> 
         assert text[0].startswith(lake.data.uri(key))
         assert "becomes 2 conversations of 1 turn: user 2" in text
         assert any("priority/diary" in line for line in text)
-        assert "--key tries" not in str(text)
+        assert "try another one with --key" not in str(text)
 
 
-def test_what_is_not_there_is_said(lake: Lake, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(lake: Lake, tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError):
         pixel("gdrive/raw/none.jsonl")
     with pytest.raises(DatasetNotFoundError):
@@ -116,4 +116,4 @@ def test_a_file_that_is_no_dataset(tmp_path: Path, families: Path) -> None:
     text = shown(pixel(str(path)))
     assert "is container other it is named as a read-me, a licence, a configuration or a program is" in text
     assert "becomes 1 dropped, not_a_dataset" in text
-    assert "not understood" not in str(text)
+    assert "not recognised" not in str(text)

@@ -1,4 +1,4 @@
-"""`pixel doctor` as a user types it, and its probes of the machine."""
+"""`pixel doctor` on the command line, and its probes of the machine."""
 
 from collections.abc import Iterator
 import os
@@ -8,7 +8,7 @@ import signal
 import orjson
 import pytest
 
-from pixel_pipeline.cli import machine_probes
+from pixel_pipeline.cli.machine import probes
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.conditional import PROBES
@@ -29,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     embedded.stop(folder)
 
 
-def test_with_nothing_configured_all_can_work(home: Path) -> None:
+def test_the_defaults_pass(home: Path) -> None:
     result = shell("pixel doctor --json", home=home)
     assert result.code == 0, result.text
     document = orjson.loads(result.stdout)
@@ -46,7 +46,7 @@ def test_with_nothing_configured_all_can_work(home: Path) -> None:
     assert {"credentials", "conditional create", "versioning", "drive", "gpu", "ray", "dagster"} <= set(names)
 
 
-def test_what_is_wrong_is_told_in_a_narrow_terminal_with_no_secret(home: Path) -> None:
+def test_failures_fit_a_narrow_terminal_and_show_no_secret(home: Path) -> None:
     server = embedded.ensure_running(home)
     result = shell(
         "pixel doctor",
@@ -65,7 +65,7 @@ def test_what_is_wrong_is_told_in_a_narrow_terminal_with_no_secret(home: Path) -
     words = " ".join(result.stdout.split())
     assert "fail signature InvalidAccessKeyId" in words
     assert "from AWS_ACCESS_KEY_ID" in words
-    assert "fail drive nowhere:: rclone knows no such remote" in words
+    assert "fail drive nowhere:: rclone has no remote of this name" in words
     assert "needs an NVIDIA H100" in words
     assert "skip write not asked: needs buckets" in words
     assert "Profile h100 cannot work here" in words
@@ -73,7 +73,7 @@ def test_what_is_wrong_is_told_in_a_narrow_terminal_with_no_secret(home: Path) -
         assert secret not in result.text
 
 
-def test_settings_that_do_not_load_hide_nothing_else(home: Path) -> None:
+def test_wrong_settings_do_not_hide_other_checks(home: Path) -> None:
     result = shell("pixel doctor --json", home=home, PIXEL_S3_ENDPOINT="http://s3.example.org")
     assert result.code == 1
     document = orjson.loads(result.stdout)
@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_nothing_in_the_lake(home: Path) -> None:
             OVH_S3_ACCESS_KEY=server.access_key,
             OVH_S3_SECRET_KEY=server.secret_key,
         )
-        # An object lies there now, and its bytes never come.
+        # The probe object is stored now, and its bytes never arrive.
         assert proxy.silent.wait(timeout=60)
         os.killpg(process.pid, signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
@@ -104,27 +104,27 @@ def test_ctrl_c_leaves_nothing_in_the_lake(home: Path) -> None:
     asked = {request.partition("/pixel-data/")[2] for request in proxy.requests if request.startswith("GET ")}
     held = {key for key in asked if key.startswith(PROBES)}
     assert held
-    # Racing creates may outlast the moment that they are given; a later doctor removes what they leave.
+    # Racing creates may outlast the cleanup; a later doctor removes them.
     assert held.isdisjoint(item.key for item in lake.data.list(PROBES))
 
 
 def test_the_drive(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def found(remote: str | None) -> machine_probes.Finding:
+    def found(remote: str | None) -> probes.Finding:
         monkeypatch.delenv("PIXEL_DRIVE_REMOTE", raising=False)
         if remote is not None:
             monkeypatch.setenv("PIXEL_DRIVE_REMOTE", remote)
-        return machine_probes.drive(get_settings())
+        return probes.drive(get_settings())
 
     monkeypatch.setenv("RCLONE_CONFIG", "/dev/null")
     assert found(None).verdict == "skip"
     (tmp_path / "a.json").write_text("[]")
     assert found(str(tmp_path)).verdict == "ok"
-    assert "1 entries" in found(str(tmp_path)).found
+    assert "1 entry" in found(str(tmp_path)).found
     assert found(str(tmp_path / "gone")).verdict == "fail"
     assert "RCLONE_CONFIG_" in str(found("gdrive:").fix)
-    # Remote and flag at once, for those who try.
+    # A name that rclone could read as an option.
     assert found("--config=x").verdict == "fail"
-    # A remote that is configured, and whose token nobody accepts.
+    # A configured remote whose token is not accepted.
     monkeypatch.setenv("RCLONE_CONFIG_BROKEN_TYPE", "drive")
     monkeypatch.setenv("RCLONE_CONFIG_BROKEN_TOKEN", TOKEN)
     broken = found("broken:")
@@ -133,34 +133,34 @@ def test_the_drive(settings: Settings, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine_probes, "COMFORTABLE_FREE_BYTES", 0)
+    monkeypatch.setattr(probes, "COMFORTABLE_FREE_BYTES", 0)
     monkeypatch.setenv("PIXEL_HOME", str(tmp_path / "not" / "yet"))
-    assert machine_probes.disk(get_settings()).verdict == "ok"
-    monkeypatch.setattr(machine_probes, "COMFORTABLE_FREE_BYTES", 1 << 60)
-    assert machine_probes.disk(get_settings()).verdict == "warn"
+    assert probes.disk(get_settings()).verdict == "ok"
+    monkeypatch.setattr(probes, "COMFORTABLE_FREE_BYTES", 1 << 60)
+    assert probes.disk(get_settings()).verdict == "warn"
     monkeypatch.setenv("PIXEL_MIN_FREE_BYTES", str(1 << 60))
-    assert machine_probes.disk(get_settings()).verdict == "fail"
+    assert probes.disk(get_settings()).verdict == "fail"
 
 
 def test_the_dagster_instance(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    assert machine_probes.dagster_instance().verdict == "warn"
+    assert probes.dagster_instance().verdict == "warn"
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    assert machine_probes.dagster_instance().verdict == "fail"
+    assert probes.dagster_instance().verdict == "fail"
     monkeypatch.setenv("DAGSTER_HOME", str(project_root()))
     monkeypatch.delenv("PIXEL_DAGSTER_STORAGE", raising=False)
     with pytest.raises(PixelError, match="PIXEL_DAGSTER_STORAGE is not set"):
-        machine_probes.dagster_instance()
+        probes.dagster_instance()
 
 
-def test_ray_is_missed_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_probes, "_installed", lambda package: None)
+def test_ray_fails_only_if_it_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "_installed", lambda package: None)
     monkeypatch.delenv("PIXEL_COMPUTE", raising=False)
-    assert machine_probes.ray().verdict == "skip"
+    assert probes.ray().verdict == "skip"
     monkeypatch.setenv("PIXEL_COMPUTE", "ray")
-    assert machine_probes.ray().verdict == "fail"
-    monkeypatch.setattr(machine_probes, "_installed", lambda package: "2.60.0")
-    assert machine_probes.ray().verdict == "ok"
+    assert probes.ray().verdict == "fail"
+    monkeypatch.setattr(probes, "_installed", lambda package: "2.60.0")
+    assert probes.ray().verdict == "ok"
 
 
 @pytest.mark.parametrize(
@@ -170,10 +170,10 @@ def test_the_gpu_of_profile_h100(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capability: list[int] | None, verdict: str
 ) -> None:
     cards = [{"name": "Some GPU", "capability": capability, "memory_bytes": 80 * 10**9}] if capability else []
-    monkeypatch.setattr(machine_probes, "_report", lambda module: {"torch": "2.13", "gpus": cards})
-    assert machine_probes.gpu(settings).verdict == "ok"
+    monkeypatch.setattr(probes, "_report", lambda module: {"torch": "2.13", "gpus": cards})
+    assert probes.gpu(settings).verdict == "ok"
     monkeypatch.setenv("PIXEL_PROFILE", "h100")
-    finding = machine_probes.gpu(get_settings())
+    finding = probes.gpu(get_settings())
     assert finding.verdict == verdict
     if capability:
         assert "80 GB" in finding.found

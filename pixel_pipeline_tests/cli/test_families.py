@@ -1,4 +1,4 @@
-"""`pixel families` as it is typed."""
+"""`pixel families` on the command line."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ def listed(lake: Lake, rules: Path) -> Lake:
     return lake
 
 
-def test_list_tells_why_an_object_belongs_to_its_family(listed: Lake) -> None:
+def test_list_shows_the_rule_of_each_family(listed: Lake) -> None:
     found = {family.pop("family"): family for family in json.loads(pixel("list", "--json").stdout)}
     assert [*found] == ["calm", "dump", "gone", "unsorted"]
     assert found["calm"] == {
@@ -79,9 +79,9 @@ def test_list_tells_why_an_object_belongs_to_its_family(listed: Lake) -> None:
     assert "rule 1, its folder" in shown
 
 
-def test_suggestions_are_pasted_below_the_rules_as_they_are(listed: Lake, rules: Path) -> None:
+def test_suggestions_can_be_pasted_below_the_rules(listed: Lake, rules: Path) -> None:
     result = pixel("suggest")
-    assert "1 rules for 1 objects" in result.stderr
+    assert "1 rule for 1 object; the names of 2 other objects suggest no category" in result.stderr
     assert "below the rules" in result.stderr
     rules.write_text(RULES + result.stdout)
     assert FamilyConfig.load(rules).classify("gdrive/raw/Dump/cptsd 1").place == (
@@ -94,7 +94,7 @@ def test_suggestions_are_pasted_below_the_rules_as_they_are(listed: Lake, rules:
     assert {left["place"] for left in document["unnamed"]} == {"gdrive/raw/", "gdrive/raw/Dump/"}
 
 
-def test_suggestions_are_a_file_of_their_own_where_there_are_no_rules(listed: Lake, rules: Path) -> None:
+def test_without_rules_the_suggestions_are_a_whole_file(listed: Lake, rules: Path) -> None:
     rules.write_text("rules: []\n")
     result = pixel("suggest")
     assert "in place of `rules: []`" in result.stderr
@@ -102,6 +102,6 @@ def test_suggestions_are_a_file_of_their_own_where_there_are_no_rules(listed: La
     assert len(FamilyConfig.load(rules).rules) == 1
 
 
-def test_without_an_inventory_one_is_told_what_to_do(lake: Lake, rules: Path) -> None:
+def test_a_missing_inventory_names_the_job(lake: Lake, rules: Path) -> None:
     with pytest.raises(PixelError, match="refresh_inventory"):
         pixel("suggest")

@@ -1,4 +1,4 @@
-"""What a user is told when something is wrong: which setting or object, and what to do. Never exit code 0."""
+"""Errors name the setting or object and the next step, and never exit with 0."""
 
 from collections.abc import Iterator
 import os
@@ -28,14 +28,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     embedded.stop(folder)
 
 
-def test_training_on_an_empty_lake_says_what_to_run_first(home: Path) -> None:
+def test_training_on_an_empty_lake_names_the_job_to_run_first(home: Path) -> None:
     result = shell("dagster job execute -j train_moe", home=home)
     assert result.code != 0
     assert "dagster job execute -j prepare_data" in result.text
     assert "make demo" in result.text
 
 
-def test_preparing_an_empty_lake_says_how_to_fill_it(home: Path) -> None:
+def test_preparing_an_empty_lake_names_the_verb_that_fills_it(home: Path) -> None:
     result = shell("dagster job execute -j prepare_data", home=home)
     assert result.code != 0
     assert "pixel ingest PATH" in result.text
@@ -59,7 +59,7 @@ def test_an_unreachable_endpoint_is_named(home: Path) -> None:
         assert KEYS["AWS_SECRET_ACCESS_KEY"] not in result.text
 
 
-def test_a_wrong_key_is_told_with_its_variable(home: Path) -> None:
+def test_a_wrong_key_names_its_variable(home: Path) -> None:
     server = embedded.ensure_running(home)
     for command in ("dagster job execute -j prepare_data", "pixel status"):
         result = shell(command, home=home, PIXEL_S3_ENDPOINT=server.endpoint, **KEYS)
@@ -86,20 +86,20 @@ def test_a_missing_bucket_is_named(home: Path) -> None:
 
 def test_half_a_key_pair_names_the_other_half(home: Path) -> None:
     result = shell("pixel status", home=home, OVH_S3_ACCESS_KEY="only-this")
-    assert result.code == 1
+    assert result.code == 2
     assert "OVH_S3_SECRET_KEY" in result.text
     assert "only-this" not in result.text
 
 
-def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_before_anything_starts(tmp_path: Path) -> None:
     result = shell("pixel s3 up", home=tmp_path, PIXEL_MIN_FREE_BYTES=str(1 << 60))
-    assert result.code == 1
+    assert result.code == 2
     assert "PIXEL_HOME" in result.text
     assert embedded.status(tmp_path) is None
 
 
 def test_the_h100_profile_refuses_other_machines(home: Path) -> None:
-    # Enough of a lake to reach the trainer: the device is checked before any shard is read.
+    # The device is checked before any shard is read, so a manifest is enough.
     store = _lake(home)
     manifest = '{"format": "pixel-token-shards/2", "dataset_version": "x", "sequence_length": 8, "base": null, "base_digest": null, "chat_template": "chatml", "splits": {}, "families": {}, "tokenizer": {"key": "k", "sha256": "s", "digest": "d", "vocab_size": 300, "pad_id": 0, "eos_id": 2}}'
     store.data.put("tokens/d/x/manifest.json", manifest.encode())
@@ -114,7 +114,7 @@ def test_the_h100_profile_refuses_other_machines(home: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
-def test_a_run_stopped_anywhere_leaves_clean_books_and_the_next_goes_on(
+def test_a_stopped_job_leaves_whole_tables_and_the_next_one_completes(
     tmp_path: Path, kind: signal.Signals
 ) -> None:
     home = tmp_path
@@ -128,7 +128,7 @@ def test_a_run_stopped_anywhere_leaves_clean_books_and_the_next_goes_on(
             process.communicate(timeout=60)
             assert process.returncode != 0 or delay > 4
             store = _lake(home)
-            # Whatever stage was reached, every table that is visible can be read whole.
+            # At every stage, each visible table can be read whole.
             for key in (keys.INVENTORY, keys.LEDGER, keys.QUARANTINE, keys.DROPPED, keys.CURATED):
                 table = Table(store, key)
                 assert not table.exists() or table.dataset().to_table().num_rows >= 0

@@ -1,4 +1,4 @@
-"""`pixel quarantine` as it is typed: what is shown never says what was said, but where it is asked for."""
+"""`pixel quarantine` on the command line: only `show --raw` prints conversation text."""
 
 import io
 import json
@@ -42,11 +42,11 @@ def test_list_counts_by_family_object_and_error(refused: Lake) -> None:
         "calm  4 records",
         f"        1  bad_json                {KEY}",
         f"        3  unrecognised_schema     {KEY}",
-        "zip  1 records",
+        "zip  1 record",
         "        1  bad_json                gdrive/raw/Zip/a.zip",
     ]
-    assert "5 records are quarantined: unrecognised_schema 3, bad_json 2" in result.stderr
-    assert "and 1 more lines" in pixel("list", "--limit", "2").stderr
+    assert "5 quarantined records: unrecognised_schema 3, bad_json 2" in result.stderr
+    assert "and 1 more line:" in pixel("list", "--limit", "2").stderr
     document = json.loads(pixel("list", "--family", "calm", "--error", "bad_json", "--json").stdout)
     assert document == {
         "records": 1,
@@ -74,7 +74,7 @@ def test_each_record_is_listed_and_shown(refused: Lake) -> None:
         assert "secret words" not in result.output
 
 
-def test_raw_bytes_come_alone_and_only_when_they_are_asked_for(refused: Lake) -> None:
+def test_raw_prints_only_the_bytes(refused: Lake) -> None:
     position = str(len(lines(sharegpt("secret words", "b"))))
     result = pixel("show", KEY, "--position", position, "--raw")
     assert result.stdout_bytes == BROKEN
@@ -83,7 +83,7 @@ def test_raw_bytes_come_alone_and_only_when_they_are_asked_for(refused: Lake) ->
         pixel("show", KEY, "--position", position, "--raw", "--json")
 
 
-def test_a_name_in_an_archive_does_not_steer_the_terminal(refused: Lake) -> None:
+def test_control_characters_in_names_are_escaped(refused: Lake) -> None:
     output = (
         pixel("list", "--records", "--family", "zip").output + pixel("show", "gdrive/raw/Zip/a.zip").output
     )

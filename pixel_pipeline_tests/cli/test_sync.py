@@ -37,7 +37,7 @@ def raw(home: Path) -> list[str]:
     ]
 
 
-def test_first_what_it_would_do_then_it_does(home: Path, drive: Path) -> None:
+def test_dry_run_then_sync(home: Path, drive: Path) -> None:
     settings = {"PIXEL_DRIVE_REMOTE": str(drive), "PIXEL_SYNC_EXCLUDE": "*.txt; *.tmp"}
     planned = shell("pixel sync --dry-run", home=home, **settings)
     assert planned.code == 0, planned.text
@@ -66,7 +66,7 @@ def test_first_what_it_would_do_then_it_does(home: Path, drive: Path) -> None:
     assert document["files"] == [{"path": "a.json", "action": "kept", "size": 2, "reason": None}]
 
 
-def test_what_does_not_arrive_is_named_with_exit_code_1(home: Path, drive: Path) -> None:
+def test_a_file_that_does_not_arrive_gives_exit_code_1(home: Path, drive: Path) -> None:
     deep = drive.joinpath(*["d" * 200] * 6)
     deep.mkdir(parents=True)
     (deep / "deep.json").write_bytes(b"{}")
@@ -81,16 +81,16 @@ def test_what_does_not_arrive_is_named_with_exit_code_1(home: Path, drive: Path)
 )
 def test_a_wrong_setting_is_named(home: Path, variable: str, value: str) -> None:
     result = shell("pixel sync --json", home=home, **{variable: value})
-    assert result.code == 1
+    assert result.code == 2
     assert result.stdout == ""
     assert variable in result.stderr
 
 
-def test_ctrl_c_ends_it_and_nothing_half_is_visible(home: Path, drive: Path) -> None:
+def test_ctrl_c_leaves_no_partial_object(home: Path, drive: Path) -> None:
     (drive / "big.bin").write_bytes(os.urandom(30_000_000))
     (drive / "small.bin").write_bytes(b"{}")
     process = start("pixel sync", home=home, PIXEL_DRIVE_REMOTE=str(drive), PIXEL_SYNC_BANDWIDTH="1M")
-    # The small ones have arrived, so the big one is on its way.
+    # Small files are copied first, so the big one is in transit now.
     while "small.bin" not in raw(home) and process.poll() is None:
         pass
     os.killpg(process.pid, signal.SIGINT)

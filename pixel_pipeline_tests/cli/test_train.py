@@ -1,4 +1,4 @@
-"""`pixel plan` and `pixel train` as they are typed, with a tiny base model and real shards."""
+"""`pixel plan` and `pixel train` on the command line, with a tiny base model and real shards."""
 
 import json
 import os
@@ -10,10 +10,8 @@ from time import monotonic, sleep
 
 import orjson
 import pytest
-from typer.testing import CliRunner, Result
 import yaml
 
-from pixel_pipeline.cli import app
 from pixel_pipeline.lake.store import Lake
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
@@ -22,15 +20,12 @@ from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRe
 from pixel_pipeline.training.environment import prepare_environment
 from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.run_states import read_state
+from pixel_pipeline_tests.cli.command import pixel
 from pixel_pipeline_tests.conversations.convert import lines, sharegpt
 from pixel_pipeline_tests.training.base.models import write_base
 from pixel_pipeline_tests.training.shards import conversation, write_shards
 
 prepare_environment()
-
-
-def pixel(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 @pytest.fixture
@@ -74,9 +69,9 @@ def newest_state(lake: Lake, run: str) -> RunState:
 
 def test_two_windows_are_one_run(lake: Lake, base: Path, quick: Path) -> None:
     arguments = ("train", "--base", base, "--config", quick)
-    # Over before it begins: a step is done all the same, and kept.
+    # The window is over before it begins: one step is done and kept all the same.
     first = pixel(*arguments, "--hours", "0.0001")
-    assert first.exit_code == 0, first.output
+    assert first.code == 0, first.stderr
     assert "the window is too short for a step and its end" in first.stderr
     assert "window over: s3://" in first.stderr
     assert "11 of 12 steps are left: the same command goes on with them" in first.stderr
@@ -84,7 +79,7 @@ def test_two_windows_are_one_run(lake: Lake, base: Path, quick: Path) -> None:
     assert list_checkpoints(lake.checkpoints, run) == [CheckpointRef(run=run, step=1)]
 
     second = pixel(*arguments, "--hours", "1")
-    assert second.exit_code == 0, second.output
+    assert second.code == 0, second.stderr
     assert runs(lake) == {run}
     assert "going on from step 1 on cpu" in second.stderr
     assert "12, 1 of them done" in second.stderr
@@ -95,27 +90,27 @@ def test_two_windows_are_one_run(lake: Lake, base: Path, quick: Path) -> None:
     assert CheckpointManifest.load(lake, newest).final
 
     again = pixel(*arguments, "--hours", "1")
-    assert again.exit_code == 0
+    assert again.code == 0
     assert "nothing to train" in again.stderr
     assert "is complete" in pixel("plan", "--base", base, "--config", quick).stdout
 
-    # Neither what was measured before the run nor its windows have left a trace in it.
+    # Neither the measurement before the run nor its windows change the run.
     whole = pixel(*arguments, "--run", "whole")
-    assert whole.exit_code == 0, whole.output
+    assert whole.code == 0, whole.stderr
     losses = [newest_state(lake, name).history.losses for name in (run, "whole")]
     assert losses[0] == losses[1]
 
 
-def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path, tmp_path: Path) -> None:
+def test_a_plan_measures_then_reuses_the_speed(lake: Lake, base: Path, quick: Path, tmp_path: Path) -> None:
     (tmp_path / "by hand").mkdir()
-    (tmp_path / "by hand" / "adapter.safetensors").write_bytes(b"of somebody")
+    (tmp_path / "by hand" / "adapter.safetensors").write_bytes(b"tensors")
     publish(lake, CheckpointRef(run="by-hand", step=1), folder=tmp_path / "by hand", final=True)
     arguments = ("plan", "--base", base, "--config", quick, "--hours", "12")
     refused = pixel(*arguments, "--from-last-run")
-    assert refused.exit_code == 2
+    assert refused.code == 2
     assert "Leave --from-last-run out" in refused.stderr
     result = pixel(*arguments, "--json")
-    assert result.exit_code == 0, result.output
+    assert result.code == 0, result.stderr
     plan = json.loads(result.stdout)
     assert (plan["steps"], plan["steps_done"], plan["fits"]) == (12, 0, True)
     assert plan["outcomes"]["expected"]["reached"] == 12
@@ -125,10 +120,10 @@ def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path,
     assert (
         plan["step_seconds"]["fastest"] <= plan["step_seconds"]["expected"] <= plan["step_seconds"]["slowest"]
     )
-    # Nothing of what was measured stays in the lake.
+    # The measurement leaves nothing in the lake.
     assert runs(lake) == {"by-hand"}
 
-    assert pixel("train", "--base", base, "--config", quick).exit_code == 0
+    assert pixel("train", "--base", base, "--config", quick).code == 0
     (run,) = runs(lake) - {"by-hand"}
     longer = yaml.safe_load(quick.read_text()) | {"steps": 400}
     quick.write_text(yaml.safe_dump(longer))
@@ -144,7 +139,7 @@ def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path,
     assert "measured just now" in pixel(*arguments, "--measure").stdout
 
 
-def test_files_of_this_machine_are_trained_on(
+def test_train_on_files_of_this_machine(
     lake: Lake, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import random
@@ -165,50 +160,69 @@ def test_files_of_this_machine_are_trained_on(
         (folder / family / "a.jsonl").write_bytes(lines(*records, b"{broken"))
     arguments = ("train", "--dataset-path", folder, "--base", "tiny", "--config", quick)
     result = pixel(*arguments)
-    assert result.exit_code == 0, result.output
+    assert result.code == 0, result.stderr
     assert "300 conversations in 2 files; 2 records cannot be converted" in result.stderr
     (run,) = runs(lake)
     state = newest_state(lake, run)
     manifest = ShardManifest.load(lake.data, state.manifest_key)
     assert manifest.base == "tiny"
-    # What the job trains on is not changed, and equal files are equal data.
+    # The shards of the job stay current, and equal files are equal data.
     assert not lake.data.exists("tokens/current.json")
     assert "nothing to train" in pixel(*arguments).stderr
     by_key = pixel("train", "--s3-path", lake.data.uri(state.manifest_key), "--config", quick)
-    assert "nothing to train" in by_key.stderr, by_key.output
+    assert "nothing to train" in by_key.stderr, by_key.stderr
     empty = tmp_path / "empty.jsonl"
     empty.write_bytes(b"{}\n")
     refused = pixel("train", "--dataset-path", empty)
-    assert refused.exit_code == 2
+    assert refused.code == 2
     assert "holds no conversations" in refused.stderr
 
 
-def test_what_is_wrong_is_named(lake: Lake, base: Path, quick: Path, tmp_path: Path) -> None:
+def test_errors_name_the_field_or_option(lake: Lake, base: Path, quick: Path, tmp_path: Path) -> None:
     quick.write_text(yaml.safe_dump({"stepz": 3, "learning_rat": 1}))
     result = pixel("train", "--config", quick)
-    assert result.exit_code == 2
+    assert result.code == 2
     assert "learning_rat, stepz" in result.stderr
     assert "learning_rate" in result.stderr
     quick.write_text(yaml.safe_dump({"learning_rate": -1, "adapters": {"rnk": 3}}))
     result = pixel("train", "--base", base, "--config", quick)
-    assert result.exit_code == 2
+    assert result.code == 2
     assert "learning_rate" in result.stderr
     assert "adapters.rnk" in result.stderr
-    for path, told in (
+    for path, reason in (
         ("s3://elsewhere/x", "not in the data bucket"),
         ("tokens/none/manifest.json", "no shard manifest"),
         ("curated", "neither a shard manifest"),
     ):
         result = pixel("train", "--s3-path", path)
-        assert result.exit_code == 2
-        assert told in result.stderr
+        assert result.code == 2
+        assert reason in result.stderr
     assert "nothing at" in pixel("train", "--dataset-path", tmp_path / "none").stderr
-    assert pixel("train", "--dataset-path", tmp_path, "--s3-path", "x").exit_code == 2
-    assert pixel("train", "--hours", "0").exit_code == 2
+    assert pixel("train", "--dataset-path", tmp_path, "--s3-path", "x").code == 2
+    assert pixel("train", "--hours", "0").code == 2
     assert runs(lake) == set()
 
 
-def test_ctrl_c_ends_in_a_checkpoint(lake: Lake, settings: Settings, base: Path, quick: Path) -> None:
+def test_init_from_starts_a_new_run(lake: Lake, base: Path, quick: Path) -> None:
+    arguments = ("train", "--base", base, "--config", quick)
+    assert pixel(*arguments).code == 0
+    (source,) = runs(lake)
+    refused = pixel(*arguments, "--init-from", "latest")
+    assert refused.code == 2
+    assert f"hint: Name the checkpoint itself: `--init-from {source}/step-000012`." in refused.stderr
+    result = pixel(*arguments, "--init-from", source)
+    assert result.code == 0, result.stderr
+    assert f"starting from the weights of {source}/step-000012" in result.stderr
+    (started,) = runs(lake) - {source}
+    compared = json.loads(pixel("runs", "compare", source, started, "--json").stdout)
+    assert {row["name"] for row in compared["differences"]} == {
+        "init_from.checkpoint",
+        "init_from.weights_sha256",
+    }
+    assert compared["checkpoints"][1]["init_from"] == f"{source}/step-000012"
+
+
+def test_ctrl_c_writes_a_checkpoint(lake: Lake, settings: Settings, base: Path, quick: Path) -> None:
     content = yaml.safe_load(quick.read_text()) | {"steps": 5000, "checkpoint_every_seconds": 0.0}
     quick.write_text(yaml.safe_dump(content))
     process = subprocess.Popen(
@@ -234,11 +248,11 @@ def test_ctrl_c_ends_in_a_checkpoint(lake: Lake, settings: Settings, base: Path,
         assert monotonic() < deadline
         sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 130, told
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
     newest = list_checkpoints(lake.checkpoints, "it")[-1]
-    assert f"interrupted at step {newest.step}/5000" in told
-    assert "step 1/5000  loss " in told
+    assert f"interrupted at step {newest.step}/5000" in stderr
+    assert "step 1/5000  loss " in stderr
     state = orjson.loads(lake.checkpoints.get(f"{newest.prefix}/state.json"))
     assert state["execution"]["rows_per_micro_batch"] == 4
     assert current_manifest_key(lake.data) == state["manifest_key"]

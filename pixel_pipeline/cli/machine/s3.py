@@ -42,7 +42,10 @@ def s3_down() -> None:
 
 @s3.command("status")
 def s3_status(as_json: Json = False) -> None:
-    """Show the endpoint and the data folder. Exit code 3 if the server is not running."""
+    """Show the endpoint and the data folder.
+
+    Exit code 3 if the server is not running.
+    """
     from pixel_pipeline.lake import embedded
 
     _require_embedded()

@@ -119,7 +119,7 @@ def verify_export(
         print_json(result.to_json())
     else:
         say(
-            f"{'The same model' if result.passed else 'NOT the same model'} ({result.dtype}, "
+            f"{'the same model' if result.passed else 'NOT the same model'} ({result.dtype}, "
             f"{counted(result.tokens, 'token')}): largest logit difference {result.max_logit_difference:.2g} in "
             f"{result.arithmetic} arithmetic ({result.served_logit_difference:.2g} as served); KL divergence mean "
             f"{result.mean_kl:.2g}, max {result.max_kl:.2g} nats; top-1 agreement {result.same_choice:.1%}"

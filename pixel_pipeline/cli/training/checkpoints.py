@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pixel_pipeline.cli.console import Column, Flag, Json, print_json, print_table, say
-from pixel_pipeline.cli.training.comparison import count_text, loss_text, show_comparison
+from pixel_pipeline.cli.training.comparison import count_text, loss_text, saved_text, show_comparison
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.settings import get_settings
 
@@ -37,7 +37,7 @@ def checkpoints_list(
     from pixel_pipeline.cli.training.summaries import Checkpoints
     from pixel_pipeline.lake.store import Lake
 
-    found = Checkpoints.list(Lake.open(get_settings()), run=run)
+    found = Checkpoints.find(Lake.open(get_settings()), run=run)
     summaries = [found.summary(ref) for ref in found.refs]
     if as_json:
         print_json(
@@ -64,7 +64,7 @@ def checkpoints_list(
                 loss_text(summary.validation_loss),
                 loss_text(summary.evaluation.loss) if summary.evaluation else "",
                 "" if summary.bytes is None else f"{summary.bytes / 1e6:,.1f}",
-                summary.saved[:16].replace("T", " "),
+                saved_text(summary),
                 ", ".join(summary.names),
             )
             for summary in summaries
@@ -94,7 +94,7 @@ def checkpoints_compare(
     if len(checkpoints) < 2:
         raise typer.BadParameter("name at least two checkpoints")
     lake = Lake.open(get_settings())
-    found = Checkpoints.list(lake)
+    found = Checkpoints.find(lake)
     show_comparison(
         [found.summary(CheckpointRef.resolve(lake, name)) for name in checkpoints], as_json=as_json
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 import json
 from typing import Any, Final
 
@@ -73,6 +74,11 @@ def count_text(count: int | None) -> str:
     return "" if count is None else f"{count:,}"
 
 
+def saved_text(summary: CheckpointSummary) -> str:
+    """`2026-12-01 03:05 UTC`."""
+    return f"{datetime.fromisoformat(summary.saved).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def duration_text(seconds: float | None) -> str:
     """`2 min 39 s` or `5 h 03 min`."""
     if seconds is None:
@@ -127,8 +133,8 @@ _FIGURES: Final[dict[str, _Figure]] = {
         count_text(summary.evaluation.broken_safety_rules) if summary.evaluation else ""
     ),
     "size": lambda summary: "" if summary.bytes is None else f"{summary.bytes / 1e6:,.1f} MB",
-    "saved": lambda summary: summary.saved,
+    "saved": saved_text,
     "dataset version": lambda summary: summary.dataset_version or "",
-    "git revision": lambda summary: summary.git_revision or "",
+    "git revision": lambda summary: (summary.git_revision or "")[:12],
     "problem": lambda summary: summary.problem or "",
 }

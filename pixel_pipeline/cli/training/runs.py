@@ -10,6 +10,7 @@ from pixel_pipeline.cli.training.comparison import (
     duration_text,
     figure_rows,
     loss_text,
+    saved_text,
     show_comparison,
     value_text,
 )
@@ -57,7 +58,7 @@ def runs_list(as_json: Json = False) -> None:
                 duration_text(summary.seconds),
                 loss_text(summary.best_validation_loss),
                 loss_text(summary.evaluation.loss) if summary.evaluation else "",
-                summary.saved[:16].replace("T", " "),
+                saved_text(summary),
                 ", ".join(name for name in summary.names if name != "best of the run"),
             )
             for summary in summaries
@@ -118,4 +119,4 @@ def _checkpoints(run: str | None = None) -> "Checkpoints":
     from pixel_pipeline.cli.training.summaries import Checkpoints
     from pixel_pipeline.lake.store import Lake
 
-    return Checkpoints.list(Lake.open(get_settings()), run=run)
+    return Checkpoints.find(Lake.open(get_settings()), run=run)

@@ -99,17 +99,14 @@ class Checkpoints:
     promoted: "CheckpointRef | None"
 
     @classmethod
-    def list(cls, lake: "Lake", *, run: str | None = None) -> Self:
+    def find(cls, lake: "Lake", *, run: str | None = None) -> Self:
         """List the bucket; nothing else is read.
 
         Args:
             run: Anything that `CheckpointRef.resolve` accepts; None lists all runs.
         """
-        from pixel_pipeline.training.checkpoints import (
-            CheckpointNotFoundError,
-            CheckpointRef,
-            list_checkpoints,
-        )
+        from pixel_pipeline.training.checkpoints import CheckpointRef, list_checkpoints
+        from pixel_pipeline.training.errors import CheckpointNotFoundError
         from pixel_pipeline.training.promotion.history import promoted_step
 
         bucket = lake.checkpoints
@@ -129,7 +126,7 @@ class Checkpoints:
             promoted=CheckpointRef(*promoted) if promoted else None,
         )
 
-    def newest_of_runs(self) -> "list[CheckpointRef]":
+    def newest_of_runs(self) -> list["CheckpointRef"]:
         """The newest checkpoint of each run, the run that was saved last first."""
         newest = {ref.run: ref for ref in self.refs}
         return sorted(newest.values(), key=lambda ref: (self._saved(ref), ref.run), reverse=True)
