@@ -1,17 +1,14 @@
 """Terminal output: results on stdout; progress, notes and errors on stderr."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-import io
 import sys
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import orjson
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 from rich.text import Text
 import typer
 
@@ -21,18 +18,6 @@ out = Console(highlight=False)
 # An option without a value; Typer would show the type <bool>.
 Flag = partial(typer.Option, metavar="")
 Json = Annotated[bool, Flag("--json", help="Print one JSON document on stdout.")]
-# Wide enough for every table, so that a pipe or a file gets each row on one line.
-_UNLIMITED_WIDTH = 10_000
-# Numbers are never cut: a narrower terminal wraps the lines itself.
-_NARROWEST_TABLE = 80
-
-
-class Column(NamedTuple):
-    """A column of `print_table`."""
-
-    name: str
-    numeric: bool = False
-    footer: str = ""
 
 
 def print_json(value: Any) -> None:
@@ -58,36 +43,6 @@ def show_error(message: str, hint: str | None = None) -> None:
             err.print(Text(f"{label}: ", style=style).append(Text(text, style="default")), soft_wrap=True)
 
 
-def print_table(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str | None = None
-) -> None:
-    """Print a table on stdout. In a pipe or a file nothing is cut or styled; in a narrow terminal, text wraps."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_footer=any(column.footer for column in columns),
-    )
-    for column in columns:
-        table.add_column(
-            column.name,
-            footer=column.footer,
-            justify="right" if column.numeric else "left",
-            no_wrap=column.numeric,
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    if out.is_terminal:
-        out.print(table, width=max(out.width, _NARROWEST_TABLE), crop=False)
-        return
-    plain = io.StringIO()
-    Console(file=plain, width=_UNLIMITED_WIDTH, color_system=None, highlight=False).print(table)
-    lines = [line.rstrip() for line in plain.getvalue().splitlines()]
-    sys.stdout.write("\n".join(lines).strip("\n") + "\n")
-
-
 def printable(text: str) -> str:
     """Text from a bucket or an archive, with control characters escaped so that it cannot steer the terminal."""
     return "".join(
@@ -99,7 +54,7 @@ def printable(text: str) -> str:
 def transfer_bar(label: str) -> Iterator[Any]:
     """A progress bar; yields a function that takes rclone's statistics."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(label, total=None)
 
         def update(stats: dict[str, Any]) -> None:

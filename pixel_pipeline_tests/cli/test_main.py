@@ -10,7 +10,6 @@ import pytest
 import typer
 
 from pixel_pipeline import cli
-from pixel_pipeline.cli.console import Column, print_table
 from pixel_pipeline.cli.exit_codes import MEANINGS, ExitCode
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.training.errors import TrainingInterruptedError
@@ -115,19 +114,6 @@ def test_interruptions_have_their_own_code(error: BaseException, monkeypatch: py
     result = pixel("status")
     assert result.code == ExitCode.INTERRUPTED
     assert "interrupted" in result.stderr
-
-
-def test_a_table_in_a_pipe_is_whole(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
-    name = "family_" * 30
-    print_table(
-        [Column("family", footer="all"), Column("n", numeric=True, footer="1")], [(f"{name}\x1b[2J", "1")]
-    )
-    lines = capsys.readouterr().out.splitlines()
-    assert f"{name}\\x1b[2J" in lines[2]
-    assert [line.rstrip() for line in lines] == lines
 
 
 def test_status_in_a_pipe_has_no_control_characters(tmp_path: Path) -> None:

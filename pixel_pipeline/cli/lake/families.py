@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pixel_pipeline.cli.console import Column, Json, out, print_json, print_table, say
+from pixel_pipeline.cli.console import Json, out, print_json, say
+from pixel_pipeline.cli.tables import Column, print_table
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.words import counted

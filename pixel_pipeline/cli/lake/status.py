@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pixel_pipeline.cli.console import Column, Json, out, print_json, print_table, say
+from pixel_pipeline.cli.console import Json, out, print_json, say
+from pixel_pipeline.cli.tables import Column, print_table
 from pixel_pipeline.settings import get_settings
 
 _COUNTS = ("files", "records", "converted", "quarantined", "dropped", "curated", "tokens")

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pixel_pipeline.cli.console import Column, Json, print_json, print_table, say
+from pixel_pipeline.cli.console import Json, print_json, say
+from pixel_pipeline.cli.tables import Column, print_table
 from pixel_pipeline.settings import get_settings
 
 base = typer.Typer(help="Add and list base models for adapters.", no_args_is_help=True)

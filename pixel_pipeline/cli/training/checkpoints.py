@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pixel_pipeline.cli.console import Column, Flag, Json, print_json, print_table, say
+from pixel_pipeline.cli.console import Flag, Json, print_json, say
+from pixel_pipeline.cli.tables import Column, print_table
 from pixel_pipeline.cli.training.comparison import count_text, loss_text, saved_text, show_comparison
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.settings import get_settings
@@ -54,7 +55,7 @@ def checkpoints_list(
         [
             *(Column(name) for name in ("checkpoint", "model")),
             *(Column(name, numeric=True) for name in ("tokens", "validation loss", "test loss", "MB")),
-            *(Column(name) for name in ("saved", "names")),
+            *(Column(name) for name in ("saved (UTC)", "names")),
         ],
         [
             (

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import json
 from typing import Any, Final
 
-from pixel_pipeline.cli.console import Column, out, print_json, print_table, say
+from pixel_pipeline.cli.console import out, print_json, say
+from pixel_pipeline.cli.tables import Column, print_table
 from pixel_pipeline.cli.training.summaries import CheckpointSummary
 
 _Figure = Callable[[CheckpointSummary], str]
@@ -75,8 +76,8 @@ def count_text(count: int | None) -> str:
 
 
 def saved_text(summary: CheckpointSummary) -> str:
-    """`2026-12-01 03:05 UTC`."""
-    return f"{datetime.fromisoformat(summary.saved).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    """`2026-12-01 03:05`, in UTC."""
+    return f"{datetime.fromisoformat(summary.saved).astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def duration_text(seconds: float | None) -> str:
@@ -133,7 +134,7 @@ _FIGURES: Final[dict[str, _Figure]] = {
         count_text(summary.evaluation.broken_safety_rules) if summary.evaluation else ""
     ),
     "size": lambda summary: "" if summary.bytes is None else f"{summary.bytes / 1e6:,.1f} MB",
-    "saved": saved_text,
+    "saved (UTC)": saved_text,
     "dataset version": lambda summary: summary.dataset_version or "",
     "git revision": lambda summary: (summary.git_revision or "")[:12],
     "problem": lambda summary: summary.problem or "",

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixel_pipeline.cli.console import Column, Json, out, print_json, print_table, say
+from pixel_pipeline.cli.console import Json, out, print_json, say
+from pixel_pipeline.cli.tables import Column, print_table
 from pixel_pipeline.cli.training.comparison import (
     count_text,
-    duration_text,
     figure_rows,
     loss_text,
     saved_text,
@@ -46,8 +46,8 @@ def runs_list(as_json: Json = False) -> None:
     print_table(
         [
             *(Column(name) for name in ("run", "model", "steps")),
-            *(Column(name, numeric=True) for name in ("tokens", "time", "validation loss", "test loss")),
-            *(Column(name) for name in ("saved", "names")),
+            *(Column(name, numeric=True) for name in ("tokens", "validation loss", "test loss")),
+            *(Column(name) for name in ("saved (UTC)", "names")),
         ],
         [
             (
@@ -55,7 +55,6 @@ def runs_list(as_json: Json = False) -> None:
                 summary.kind or "",
                 summary.progress,
                 count_text(summary.tokens),
-                duration_text(summary.seconds),
                 loss_text(summary.best_validation_loss),
                 loss_text(summary.evaluation.loss) if summary.evaluation else "",
                 saved_text(summary),
