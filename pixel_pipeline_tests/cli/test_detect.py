@@ -61,8 +61,8 @@ def test_a_local_file_needs_no_lake(diary: Path, monkeypatch: pytest.MonkeyPatch
     text = shown(result)
     assert "is container json_lines 4 of the first 4 lines are JSON values of their own" in text
     assert "encoding utf-8 ASCII alone" in text
-    assert "format sharegpt 3 of all 4 records, 75%" in text
-    assert "unrecognised 1 of all 4 records, 25%" in text
+    assert "format sharegpt 3 of 4 records, 75%" in text
+    assert "unrecognised 1 of 4 records, 25%" in text
     assert "could be json_document behind its first brace comes a key; json_lines takes precedence" in text
     assert "records 3 × {conversations: 1–2 × {from: text, value: text}}" in text
     assert "speakers human 3, gpt 1" in text

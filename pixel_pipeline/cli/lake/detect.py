@@ -169,10 +169,10 @@ def _formats(found: "Explanation") -> list[tuple[str, str, str]]:
     if not sample:
         return []
     others = ("unrecognised", "unreadable")
-    whole = "all" if found.complete else "the first"
+    records = f"{'' if found.complete else 'the first '}{counted(sample, 'record')}"
     rows: list[tuple[str, str, str]] = []
     for name in sorted(votes, key=lambda name: (name in others, -votes[name], name)):
-        share = f"{votes[name]:,} of {whole} {sample:,} records, {votes[name] / sample:.0%}"
+        share = f"{votes[name]:,} of {records}, {votes[name] / sample:.0%}"
         rows.append(("" if rows else "format", name, share))
     if detection["mixed"]:
         rows.append(("", "mixed", "each record is read in its own format"))

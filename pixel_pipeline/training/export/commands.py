@@ -13,7 +13,7 @@ from pixel_pipeline.sample.layout import FILES
 from pixel_pipeline.sample.texts import themes
 from pixel_pipeline.training.base.opening import is_path, open_base
 from pixel_pipeline.training.checkpoints import CheckpointRef, download
-from pixel_pipeline.training.environment import prepare_environment
+from pixel_pipeline.training.environment import prepare_environment, silence_libraries
 from pixel_pipeline.training.export.errors import ExportError
 from pixel_pipeline.training.export.folder import ExportRecord
 
@@ -89,6 +89,7 @@ def verify_folder(
         from pixel_pipeline.training.export.reference import reference_logits
         from pixel_pipeline.training.export.verify import verify_export
 
+        silence_libraries()
         adapter = Adapter.open(place)
         if adapter.sha256 != record.adapter_sha256:
             raise ExportError(
