@@ -13,14 +13,15 @@ from typing import Any, BinaryIO, cast
 
 from benchmarks.harness import BenchmarkError, serve
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations.containers import open_container
-from pixel_pipeline.conversations.conversion import LedgerEntry, convert_object
-from pixel_pipeline.conversations.cutting import cut
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
-from pixel_pipeline.conversations.source import SourceObject
-from pixel_pipeline.conversations.tasks import Piece
-from pixel_pipeline.lake.store import Bucket, Lake
-from pixel_pipeline.lake.table_files import write_files
+from pixel_pipeline.conversations.containers.opening import open_container
+from pixel_pipeline.conversations.convert.conversion import LedgerEntry, convert_object
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.model.source import SourceObject
+from pixel_pipeline.conversations.work.cutting import cut
+from pixel_pipeline.conversations.work.plan import Piece
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.tables.files import write_files
 from pixel_pipeline.settings import get_settings
 
 Work = Callable[[], int]
@@ -162,10 +163,10 @@ def convert_lake(unchanged: bool) -> Work:
     Args:
         unchanged: Nothing should have changed since the last run: it is an error to convert anything.
     """
-    from pixel_pipeline.conversations.build import convert_family, families_of
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
+    from pixel_pipeline.conversations.work.build import convert_family, families_of
     from pixel_pipeline.lake.inventory import update_inventory
-    from pixel_pipeline.lake.listing import list_raw
+    from pixel_pipeline.lake.s3.listing import list_raw
 
     settings = get_settings()
     lake = Lake.open(settings)

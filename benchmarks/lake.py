@@ -34,10 +34,10 @@ from benchmarks.harness import (
     alternate,
     run_area,
 )
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 
 LISTED_OBJECTS = 20_000
 MANY_OBJECTS = 1_000_000

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import orjson
 
 from benchmarks.harness import serve
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 
 Work = Callable[[], int]
 
 
 def list_inventory() -> Work:
-    from pixel_pipeline.lake.listing import list_raw
+    from pixel_pipeline.lake.s3.listing import list_raw
 
     lake = Lake.open(get_settings())
     return lambda: list_raw(lake).objects.num_rows
@@ -24,9 +24,9 @@ def refresh(listed_at: str) -> Work:
     Args:
         listed_at: Endpoint of the raw tiers; the tables lie in the lake.
     """
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.lake.inventory import update_inventory
-    from pixel_pipeline.lake.listing import list_raw
+    from pixel_pipeline.lake.s3.listing import list_raw
 
     settings = get_settings()
     lake = Lake.open(settings)

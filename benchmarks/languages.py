@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from pixel_pipeline.training.packing import PackedBatch, pack_batch
+from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
 
 WORDS = 64
 TOPICS = 2

@@ -22,15 +22,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.harness import Figure, report
 from benchmarks.languages import LENGTH, TOPICS, WORDS, Languages, Texts
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.losses import linear_cross_entropy, load_balancing_loss
+from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.data.batch import PackedBatch
+from pixel_pipeline.training.loop.losses import linear_cross_entropy, load_balancing_loss
+from pixel_pipeline.training.loop.module import ADAM_BETAS, learning_rate_factor
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.model.mixture import Mixture, build_mixture, dense_baseline
 from pixel_pipeline.training.model.router import domain_pull
 from pixel_pipeline.training.model.router_health import mutual_information
-from pixel_pipeline.training.module import ADAM_BETAS, learning_rate_factor
-from pixel_pipeline.training.packing import PackedBatch
 
 # As many parameters of plain LoRA are rank 18 on FFN and attention alike: more than the two experts have that a token sees.
 ADAPTERS = AdaptersConfig(experts=4, experts_per_token=2, rank=8, alpha=16)

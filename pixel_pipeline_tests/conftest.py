@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from pixel_pipeline.lake import embedded
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings, get_settings
 
 

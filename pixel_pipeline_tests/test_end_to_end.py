@@ -10,13 +10,14 @@ from typing import Any
 from PIL import Image
 import pytest
 
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.curation.accounts import FamilyAccount, read_accounts
-from pixel_pipeline.lake import embedded, keys
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import Settings
-from pixel_pipeline.training.checkpoints import CheckpointRef
+from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline_tests.activated import Finished, shell
 
 CONVERSATIONS = 400

@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from pixel_pipeline.errors import PixelError, SettingsError
-from pixel_pipeline.lake.target import Target
+from pixel_pipeline.lake.s3.target import Target
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings, get_settings, project_root
 
 SECRET = "plantedSecret0123456789"

@@ -12,10 +12,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import xxhash
 
-from pixel_pipeline.conversations.identity import composed
+from pixel_pipeline.conversations.model.identity import composed
 
 _WHITE = bytes(range(0x21))
 

@@ -11,9 +11,9 @@ from pyarrow.parquet import filters_to_expression
 
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.table_files import PartitionMismatchError
-from pixel_pipeline.lake.table_schema import SchemaMismatchError
-from pixel_pipeline.lake.tables import Commit, Table, TableMissingError
+from pixel_pipeline.lake.tables.files import PartitionMismatchError
+from pixel_pipeline.lake.tables.schema import SchemaMismatchError
+from pixel_pipeline.lake.tables.table import Commit, Table, TableMissingError
 
 # pa.Table | pa.RecordBatchReader
 Stored: TypeAlias = Any

@@ -8,9 +8,9 @@ import dagster as dg
 
 from pixel_pipeline.compute.executor import Executor
 from pixel_pipeline.compute.opening import open_executor
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings
 
 

@@ -7,7 +7,7 @@ from pixel_pipeline.defs.assets.conversations import conversations
 from pixel_pipeline.defs.partitions import known_families
 from pixel_pipeline.defs.resources import LakeResource
 from pixel_pipeline.lake.inventory import Position, newest_position, touched_since
-from pixel_pipeline.lake.tables import TableMissingError, VersionGoneError
+from pixel_pipeline.lake.tables.table import TableMissingError, VersionGoneError
 
 TICK_SECONDS = 60
 # Runs follow one another, and each has to start: beyond this many, one run of all families, which skips the unchanged ones, is

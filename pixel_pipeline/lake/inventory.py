@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.listing import INVENTORY_SCHEMA
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.table_vacuum import vacuum
-from pixel_pipeline.lake.tables import Table, TableMissingError, VersionGoneError
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA
+from pixel_pipeline.lake.tables.table import Table, TableMissingError, VersionGoneError
+from pixel_pipeline.lake.tables.vacuum import vacuum
 
 CHANGES_SCHEMA = pa.schema(
     [

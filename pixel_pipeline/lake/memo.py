@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.errors import ObjectNotFoundError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 
 
 def fingerprint(*parts: object) -> str:

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.errors import ObjectNotFoundError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 
 FORMAT = "pixel-base/1"
 MANIFEST = "manifest.json"
@@ -121,6 +121,11 @@ def base_names(lake: Lake) -> list[str]:
 def manifest_key(name: str) -> str:
     """Key of a base model's manifest."""
     return f"{prefix_of(name)}/{MANIFEST}"
+
+
+def is_path(text: str) -> bool:
+    """Whether a base model is given as the path of a local folder, not as a name in the lake."""
+    return text.startswith((".", "/", "~"))
 
 
 def prefix_of(name: str) -> str:

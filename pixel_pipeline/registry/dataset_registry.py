@@ -13,12 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import xxhash
 
-from pixel_pipeline.conversations.families import FamilyRule
+from pixel_pipeline.conversations.families.config import FamilyRule
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import fingerprint
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
 
 FORMAT = "pixel-dataset-registry/1"
+RECIPE_VERSION = "registry-1"
+"""Raise it when the same curated rows are described otherwise."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.sync.copy import Report, copy, no_report
 from pixel_pipeline.sync.options import SyncOptions
 from pixel_pipeline.sync.rclone import open_rclone, remote_path, require_nameable

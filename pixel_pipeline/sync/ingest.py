@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.sync.copy import Report, copy, no_report
 from pixel_pipeline.sync.options import SyncOptions
 from pixel_pipeline.sync.rclone import SyncError, open_rclone, remote_path

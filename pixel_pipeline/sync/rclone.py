@@ -15,8 +15,8 @@ from dotenv import dotenv_values
 import orjson
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.target import Target
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.target import Target
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.sync.options import SyncOptions
 from pixel_pipeline.sync.reasons import reason_of

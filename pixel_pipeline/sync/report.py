@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.errors import ObjectNotFoundError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.sync.copy import Outcome
 from pixel_pipeline.sync.rclone import SyncError
 from pixel_pipeline.sync.verify import Verification

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from tokenizers import Tokenizer
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.base_models import (
     BaseManifest,
     BaseModelCorruptError,

@@ -6,7 +6,7 @@ from functools import partial
 import hashlib
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.tokens.base_template import Turns
 from pixel_pipeline.tokens.base_tokenizer import BaseTokenizer
 from pixel_pipeline.tokens.chat_template import END_ID, PAD_ID, EncodedConversation, encode_conversations

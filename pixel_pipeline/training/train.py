@@ -9,25 +9,26 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.opening import digest_of_base, open_base
-from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
-from pixel_pipeline.training.checkpoints import (
+from pixel_pipeline.training.checkpoints.queries import read_state
+from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.store import (
     CheckpointManifest,
     CheckpointRef,
     list_checkpoints,
     point_to,
 )
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.device import check_device, device_name
-from pixel_pipeline.training.fingerprint import run_identity, run_name
-from pixel_pipeline.training.history import History
-from pixel_pipeline.training.initial_weights import InitialWeights
-from pixel_pipeline.training.planning import run_conflict
-from pixel_pipeline.training.run_state import RunState
-from pixel_pipeline.training.run_states import read_state
+from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.loop.history import History
+from pixel_pipeline.training.planning.initial_weights import InitialWeights
+from pixel_pipeline.training.planning.planner import run_conflict
+from pixel_pipeline.training.runtime.device import check_device, device_name
+from pixel_pipeline.training.runtime.identity import LIBRARIES, run_identity, run_name
+from pixel_pipeline.versions import library_versions
 
 # The newest may be the one that a crash of the server damages.
 KEPT_CHECKPOINTS = 2
@@ -103,7 +104,7 @@ def train(
 
     Args:
         manifest_key: Of the token shards, in the data bucket.
-        run: Name of the run; derived from dataset, configuration and code if not given.
+        run: Name of the run; derived from dataset, configuration and recipe if not given.
         report: Receives readable progress lines.
         git_revision: Recorded in the checkpoints.
         cache: Folder for local copies of shards; `<home>/cache` if not given.
@@ -122,8 +123,9 @@ def train(
     home = home or get_settings().home
     base_digest = digest_of_base(lake, config.base) if config.base else None
     initial = InitialWeights.find(lake, config.init_from) if config.init_from else None
-    identity = run_identity(config, manifest, base_digest=base_digest, initial=initial)
-    run = run or run_name(config, manifest, base_digest=base_digest, initial=initial)
+    init_from = initial.identity() if initial else None
+    identity = run_identity(config, manifest, base_digest=base_digest, init_from=init_from)
+    run = run or run_name(config, manifest, base_digest=base_digest, init_from=init_from)
     newest = max(list_checkpoints(lake.checkpoints, run), default=None)
     if newest is not None and CheckpointManifest.load(lake, newest).final:
         _check_identity(_state(lake, newest), identity=identity, run=run)
@@ -150,12 +152,13 @@ def train(
             start = replace(start, manifest_key=manifest_key, git_revision=git_revision)
             if CheckpointManifest.load(lake, newest).final:
                 return _reused(lake, newest, report=report)
+        start = replace(start, libraries=library_versions(*LIBRARIES))
         begins = f"starting from the weights of {initial.ref.prefix}" if initial else "starting"
         report(f"run {run}: {f'going on from step {start.step}' if start.step else begins} on {device}")
         import torch
 
-        from pixel_pipeline.training.fit import Fit
-        from pixel_pipeline.training.measured_speed import with_micro_batch
+        from pixel_pipeline.training.loop.trainer import Fit
+        from pixel_pipeline.training.planning.measure import with_micro_batch
 
         base = open_base(lake, config.base, home=home) if config.base else None
         config = with_micro_batch(
@@ -221,6 +224,6 @@ def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int |
 
 
 if __name__ == "__main__":
-    from pixel_pipeline.training.session import main
+    from pixel_pipeline.training.planning.session import main
 
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ def test_h100_runs_at_tiny_sizes(more: list[str], capsys: pytest.CaptureFixture[
 def test_shapes_are_what_they_are_called_and_fit_an_h100(name: str, billions: float) -> None:
     from transformers import MistralConfig
 
-    from pixel_pipeline.training.losses import CHUNK_ROWS
-    from pixel_pipeline.training.model.adapters_config import AdaptersConfig
-    from pixel_pipeline.training.model.cost import MixtureCost
+    from pixel_pipeline.training.config.adapters import AdaptersConfig
+    from pixel_pipeline.training.loop.losses import CHUNK_ROWS
+    from pixel_pipeline.training.planning.cost import MixtureCost
 
     shape = h100.SHAPES[name]
     config: Any = MistralConfig(

@@ -14,9 +14,9 @@ import pytest
 
 from benchmarks import data, harness, lake_ours, lake_peers, listing_server, object_server
 from benchmarks.harness import BenchmarkError, Figure, Options, Run, Worker
-from pixel_pipeline.lake import embedded
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 
 KEYS = {"figure", "value", "unit", "peer", "peer_value", "ratio", "goal", "spread"}
 

@@ -9,9 +9,9 @@ from typer.testing import CliRunner, Result
 from pixel_pipeline.cli import app
 from pixel_pipeline.cli.console import out
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.resolution import DatasetNotFoundError
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.loader.resolution import DatasetNotFoundError
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 
 RULES = """
 rules:

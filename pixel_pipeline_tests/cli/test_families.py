@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pixel_pipeline.cli import app
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.listing import list_raw
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.listing import list_raw
+from pixel_pipeline.lake.tables.table import Table
 
 RULES = """\
 rules:

@@ -9,8 +9,8 @@ from typer.testing import CliRunner, Result
 
 from pixel_pipeline.cli import app
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 from pixel_pipeline_tests.conversations.lakes import convert_all
 
 KEY = "gdrive/raw/Calm/a.jsonl"

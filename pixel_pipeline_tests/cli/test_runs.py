@@ -8,9 +8,9 @@ import pytest
 
 from pixel_pipeline.cli.exit_codes import ExitCode
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.checkpoints import CheckpointRef
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.store import CheckpointRef
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.cli.command import pixel
 from pixel_pipeline_tests.training.conftest import cache, config, manifest_key
@@ -120,7 +120,7 @@ def test_a_failed_gate_is_a_negative_verdict(
     run_training("only")
     lake.data.put_json(keys.CURRENT_TOKENS, {"manifest": manifest_key})
     # Every expert counts as dead.
-    monkeypatch.setattr("pixel_pipeline.training.evaluation_report.DEAD_BELOW", 100.0)
+    monkeypatch.setattr("pixel_pipeline.training.evaluation.report.DEAD_BELOW", 100.0)
     result = pixel("promote")
     assert (result.code, result.stdout) == (ExitCode.NEGATIVE, "")
     assert "is not promoted. " in result.stderr

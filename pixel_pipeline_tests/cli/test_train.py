@@ -12,16 +12,21 @@ import orjson
 import pytest
 import yaml
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.base.add import add_base
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, list_checkpoints, publish
-from pixel_pipeline.training.environment import prepare_environment
-from pixel_pipeline.training.run_state import RunState
-from pixel_pipeline.training.run_states import read_state
+from pixel_pipeline.training.checkpoints.queries import read_state
+from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.store import (
+    CheckpointManifest,
+    CheckpointRef,
+    list_checkpoints,
+    publish,
+)
+from pixel_pipeline.training.runtime.environment import prepare_environment
 from pixel_pipeline_tests.cli.command import pixel
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 from pixel_pipeline_tests.training.base.models import write_base
 from pixel_pipeline_tests.training.shards import conversation, write_shards
 

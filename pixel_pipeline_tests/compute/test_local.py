@@ -8,7 +8,7 @@ import pytest
 
 from pixel_pipeline.compute.local import LocalExecutor, WorkerDiedError
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.errors import ObjectChangedError
+from pixel_pipeline.lake.s3.errors import ObjectChangedError
 
 
 def square_slowly(number: int) -> tuple[int, int]:

@@ -16,15 +16,15 @@ from pixel_pipeline.compute.executor import Executor, Result, Task
 from pixel_pipeline.compute.local import LocalExecutor, WorkerDiedError
 from pixel_pipeline.compute.ray_executor import RayExecutor
 from pixel_pipeline.compute.ray_session import ClusterError
-from pixel_pipeline.conversations import tasks
-from pixel_pipeline.conversations.build import FamilyReport, convert_family, families_of
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
+from pixel_pipeline.conversations.work import plan as tasks
+from pixel_pipeline.conversations.work.build import FamilyReport, convert_family, families_of
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.errors import ObjectChangedError
-from pixel_pipeline.lake.listing import list_raw
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectChangedError
+from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """A lake in a test, converted as it stands."""
 
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations.build import convert_family, families_of
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
+from pixel_pipeline.conversations.work.build import convert_family, families_of
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.listing import list_raw
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.listing import list_raw
+from pixel_pipeline.lake.tables.table import Table
 
 
 def convert_all(lake: Lake, config: FamilyConfig | None = None) -> None:

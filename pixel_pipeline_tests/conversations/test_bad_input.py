@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixel_pipeline_tests.conversations.containers.test_archives import tarred, zipped
-from pixel_pipeline_tests.conversations.convert import convert
+from pixel_pipeline_tests.conversations.containers.packed.test_archives import tarred, zipped
+from pixel_pipeline_tests.conversations.converted import convert
 from pixel_pipeline_tests.fuzz.target import bounded
 
 QUICK = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pixel_pipeline_tests.conversations.containers.test_archives import tarred, zipped, zstd
+from pixel_pipeline_tests.conversations.containers.packed.test_archives import tarred, zipped, zstd
 from pixel_pipeline_tests.conversations.containers.test_office import excel, paragraph, word
-from pixel_pipeline_tests.conversations.convert import Converted, convert
+from pixel_pipeline_tests.conversations.converted import Converted, convert
 
 ASKED, ANSWERED, MORE, END = (
     "How do I sleep better?",

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pixel_pipeline_tests.conversations.containers.test_archives import tarred, zipped
-from pixel_pipeline_tests.conversations.convert import convert
+from pixel_pipeline_tests.conversations.containers.packed.test_archives import tarred, zipped
+from pixel_pipeline_tests.conversations.converted import convert
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pixel_pipeline.conversations.identity import content_hash
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.model.identity import content_hash
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.curation.curate import CURATED_SCHEMA
 from pixel_pipeline.curation.splits import split_of
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pixel_pipeline.conversations.identity import content_hash, record_id
-from pixel_pipeline.conversations.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.conversations.model.identity import content_hash, record_id
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 
 Row = dict[str, Any]
 

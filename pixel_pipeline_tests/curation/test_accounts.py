@@ -11,16 +11,16 @@ import pyarrow.dataset as ds
 import pytest
 
 from pixel_pipeline.compute.local import LocalExecutor
-from pixel_pipeline.conversations.build import convert_family, families_of
-from pixel_pipeline.conversations.families import FamilyConfig
+from pixel_pipeline.conversations.families.config import FamilyConfig
+from pixel_pipeline.conversations.work.build import convert_family, families_of
 from pixel_pipeline.curation.accounts import read_accounts, unaccounted_objects
 from pixel_pipeline.curation.curate import curated_batches, decide
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.listing import list_raw
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.listing import list_raw
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline_tests.conversations.convert import lines, sharegpt
+from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 from pixel_pipeline_tests.curation.records import dialogue
 
 CONFIG = FamilyConfig()

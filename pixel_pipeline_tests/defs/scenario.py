@@ -7,7 +7,7 @@ import dagster as dg
 
 from pixel_pipeline.definitions import defs
 from pixel_pipeline.defs.resources import LakeResource
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 
 
 def sensor(name: str) -> dg.SensorDefinition:

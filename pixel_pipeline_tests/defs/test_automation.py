@@ -8,7 +8,7 @@ import pytest
 from pixel_pipeline.definitions import defs
 from pixel_pipeline.defs.automation import automation
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline_tests.defs.scenario import Scenario
 
 

@@ -6,9 +6,9 @@ import dagster as dg
 import pytest
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
-from pixel_pipeline_tests.conversations.convert import lines
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
+from pixel_pipeline_tests.conversations.converted import lines
 from pixel_pipeline_tests.defs.scenario import Scenario
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from pixel_pipeline.defs.partitions import known_families
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.control import control_client
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.control import control_client
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline_tests.defs.scenario import Scenario
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from pixel_pipeline.defs.io_manager import S3ParquetIOManager
 from pixel_pipeline.defs.resources import LakeResource
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 
 NUMBERS = pa.table({"part": ["a", "a", "b"], "n": [1, 2, 3], "text": ["x", "y", "z"]})
 PARTS = dg.StaticPartitionsDefinition(["a", "b"])

@@ -10,7 +10,7 @@ from pixel_pipeline.definitions import defs
 from pixel_pipeline.defs.resources import LakeResource
 from pixel_pipeline.defs.schedules import schedules
 from pixel_pipeline.errors import SettingsError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from pixel_pipeline.definitions import defs
 from pixel_pipeline.defs import sensors
-from pixel_pipeline.lake import embedded, keys
-from pixel_pipeline.lake.errors import LakeUnreachableError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import LakeUnreachableError
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.defs.scenario import Scenario, sensor
 from pixel_pipeline_tests.faults import FaultProxy

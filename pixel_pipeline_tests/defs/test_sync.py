@@ -13,8 +13,8 @@ from pixel_pipeline.defs.checks.sync import complete
 from pixel_pipeline.defs.io_manager import S3ParquetIOManager
 from pixel_pipeline.defs.resources import LakeResource
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.sync import rclone
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline_tests.defs.scenario import Scenario
 from pixel_pipeline_tests.tokens.base_files import put_base

@@ -11,7 +11,7 @@ import tempfile
 import atheris
 
 with atheris.instrument_imports(
-    include=["pixel_pipeline.conversations", "pixel_pipeline.lake.json_elements"]
+    include=["pixel_pipeline.conversations", "pixel_pipeline.lake.loader.json_elements"]
 ):
     from pixel_pipeline_tests.fuzz.seeds import seeds
     from pixel_pipeline_tests.fuzz.target import KINDS, check

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from pixel_pipeline_tests.conversations.containers.test_archives import tarred, zipped, zstd
-from pixel_pipeline_tests.conversations.convert import convert
+from pixel_pipeline_tests.conversations.containers.packed.test_archives import tarred, zipped, zstd
+from pixel_pipeline_tests.conversations.converted import convert
 from pixel_pipeline_tests.fuzz.choices import Choices
 from pixel_pipeline_tests.fuzz.records import record
 

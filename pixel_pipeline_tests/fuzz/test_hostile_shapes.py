@@ -5,7 +5,7 @@ import gzip
 import orjson
 import pytest
 
-from pixel_pipeline_tests.conversations.convert import convert
+from pixel_pipeline_tests.conversations.converted import convert
 from pixel_pipeline_tests.fuzz.target import bounded
 
 SIZE = 1 << 20

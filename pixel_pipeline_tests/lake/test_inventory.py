@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pixel_pipeline.lake import embedded, inventory, keys
+from pixel_pipeline.lake import inventory, keys
+from pixel_pipeline.lake.embedded import server as embedded
 from pixel_pipeline.lake.inventory import (
     CHANGES_SCHEMA,
     Position,
@@ -26,10 +27,10 @@ from pixel_pipeline.lake.inventory import (
     touched_since,
     update_inventory,
 )
-from pixel_pipeline.lake.listing import INVENTORY_SCHEMA, list_raw
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.table_vacuum import vacuum
-from pixel_pipeline.lake.tables import Table, TableMissingError, VersionGoneError
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, list_raw
+from pixel_pipeline.lake.tables.table import Table, TableMissingError, VersionGoneError
+from pixel_pipeline.lake.tables.vacuum import vacuum
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 
@@ -197,7 +198,7 @@ def test_changes_between_commits_that_were_not_recorded_are_recorded_each(lake: 
 WRITES = r"^(PUT|POST) "
 UPDATE = """
 import sys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline_tests.lake.test_inventory import update
 update(Lake.open(get_settings()), {"gdrive/raw/A/1": (1, sys.argv[1])})

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.errors import PixelError
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import Memo, fingerprint
-from pixel_pipeline.lake.store import Lake
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),

@@ -16,9 +16,11 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import client as client_settings
-from pixel_pipeline.lake import embedded, ranged
-from pixel_pipeline.lake.errors import (
+from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3 import client as client_settings
+from pixel_pipeline.lake.s3 import ranged
+from pixel_pipeline.lake.s3.errors import (
     LakeAccessError,
     LakeBusyError,
     LakeConflictError,
@@ -27,9 +29,8 @@ from pixel_pipeline.lake.errors import (
     ObjectCorruptError,
     ObjectExistsError,
 )
-from pixel_pipeline.lake.ranged import CHUNK_BYTES
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline_tests.faults import Fault, FaultProxy, make_authority
 
 WRONG_SECRET = "plantedWrongSecret0123456789abcdef"
@@ -40,9 +41,9 @@ CLIENT = """
 import sys
 import pyarrow as pa
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import client
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.s3 import client
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import get_settings
 
 client.MAX_RETRIES = 2

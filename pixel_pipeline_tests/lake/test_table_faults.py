@@ -13,12 +13,13 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import client, embedded
-from pixel_pipeline.lake.errors import ObjectCorruptError
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.table_log import CONFIGURATION, TableLog, files_of
-from pixel_pipeline.lake.table_vacuum import vacuum
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3 import client
+from pixel_pipeline.lake.s3.errors import ObjectCorruptError
+from pixel_pipeline.lake.tables.log import CONFIGURATION, TableLog, files_of
+from pixel_pipeline.lake.tables.table import Table
+from pixel_pipeline.lake.tables.vacuum import vacuum
 from pixel_pipeline.settings import Settings, get_settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 

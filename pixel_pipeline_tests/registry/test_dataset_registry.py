@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 
-from pixel_pipeline.conversations.families import FamilyRule
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.conversations.families.config import FamilyRule
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.dataset_registry import build
 from pixel_pipeline_tests.curation.records import curated
 

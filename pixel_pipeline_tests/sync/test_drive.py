@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.sync import rclone
 from pixel_pipeline.sync.drive import sync_drive
 from pixel_pipeline.sync.options import SyncOptions, Verify

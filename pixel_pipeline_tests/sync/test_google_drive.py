@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 import pytest
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.sync import rclone
 from pixel_pipeline.sync.drive import sync_drive

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.sync import rclone
 from pixel_pipeline.sync.ingest import CopyReport, copy_to_lake

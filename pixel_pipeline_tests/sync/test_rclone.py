@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.sync.drive import sync_drive
 from pixel_pipeline.sync.options import SyncOptions

@@ -14,7 +14,7 @@ from tokenizers import (
     trainers,
 )
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.base_models import BaseManifest, FileDigest, base_digest, manifest_key, prefix_of
 from pixel_pipeline.tokens.chat_template import JINJA
 

@@ -15,12 +15,13 @@ import pyarrow.dataset as ds
 import pytest
 from tokenizers import Tokenizer
 
-from pixel_pipeline.conversations.families import FamilyRule
+from pixel_pipeline.conversations.families.config import FamilyRule
 from pixel_pipeline.curation.curate import CURATED_SCHEMA
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.errors import LakeWriteError
-from pixel_pipeline.lake.store import Bucket, Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.errors import LakeWriteError
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.registry import dataset_registry
 from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelNotFoundError
 from pixel_pipeline.tokens import build
@@ -34,8 +35,8 @@ from pixel_pipeline_tests.tokens.base_files import base_files, put_base
 CONFIG = TokenConfig(vocab_size=320, sequence_length=64)
 FAMILIES = ("calm", "sleep", "work")
 BUILD = """
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.build import TokenConfig, build_shards
 lake = Lake.open(get_settings())

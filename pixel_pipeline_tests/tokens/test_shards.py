@@ -8,7 +8,7 @@ import pytest
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.packing import PackedRows
 from pixel_pipeline.tokens.shards import (
     CorruptShardError,

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.environment import prepare_environment
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
-from pixel_pipeline.training.shapes import ModelShape
+from pixel_pipeline.training.config.adapters import AdaptersConfig
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.config.shapes import ModelShape
+from pixel_pipeline.training.runtime.environment import prepare_environment
 from pixel_pipeline_tests.training.base.models import write_base
 from pixel_pipeline_tests.training.shards import write_shards
 

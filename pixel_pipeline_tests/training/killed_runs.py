@@ -14,11 +14,11 @@ from time import monotonic, sleep
 
 import orjson
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.training import fit
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.hosting import run_hosted
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.loop import trainer as fit
+from pixel_pipeline.training.runtime.hosting import run_hosted
 from pixel_pipeline.training.train import train
 
 PATIENCE_SECONDS = 300.0

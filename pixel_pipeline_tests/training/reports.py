@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pixel_pipeline.training.evaluation_report import EvaluationReport, FamilyResult, SplitResult
-from pixel_pipeline.training.safety.smoke_test import SmokeTest
+from pixel_pipeline.training.evaluation.report import EvaluationReport, FamilyResult, SplitResult
+from pixel_pipeline.training.evaluation.safety.smoke_test import SmokeTest
 
 
 def family(

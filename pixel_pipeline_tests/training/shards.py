@@ -4,7 +4,7 @@ from dataclasses import asdict
 import hashlib
 import random
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.chat_template import END_ID, PAD_ID, encode_conversations
 from pixel_pipeline.tokens.packing import pack
 from pixel_pipeline.tokens.shards import (

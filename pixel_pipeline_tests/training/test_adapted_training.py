@@ -12,13 +12,13 @@ import orjson
 import pytest
 import torch
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import open_folder
-from pixel_pipeline.training.callbacks.interruption import Interruption
-from pixel_pipeline.training.checkpoints import download, list_checkpoints
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.curriculum import Curriculum, Stage
+from pixel_pipeline.training.checkpoints.store import download, list_checkpoints
+from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.config.curriculum import Curriculum, Stage
 from pixel_pipeline.training.errors import (
     RunConflictError,
     TrainingConfigError,
@@ -26,10 +26,10 @@ from pixel_pipeline.training.errors import (
     TrainingInterruptedError,
     TrainingMemoryError,
 )
-from pixel_pipeline.training.generate import generate
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
-from pixel_pipeline.training.models import new_model, open_checkpoint
-from pixel_pipeline.training.module import MoEModule
+from pixel_pipeline.training.inference.generate import generate
+from pixel_pipeline.training.loop.callbacks.interruption import Interruption
+from pixel_pipeline.training.loop.module import MoEModule
+from pixel_pipeline.training.model.factory import new_model, open_checkpoint
 from pixel_pipeline.training.train import TrainingResult, train
 from pixel_pipeline_tests.training.base.models import write_base
 

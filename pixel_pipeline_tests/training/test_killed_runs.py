@@ -7,11 +7,11 @@ import sys
 import orjson
 import pytest
 
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, download
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.history import History
-from pixel_pipeline.training.run_state import RunState
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef, download
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.loop.history import History
 
 KILLS = 50
 

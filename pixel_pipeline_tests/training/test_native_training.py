@@ -8,17 +8,17 @@ from safetensors.torch import load_file, save_file
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.base_models import BaseModelCorruptError
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.add import add_base
 from pixel_pipeline.training.base.model import open_folder
-from pixel_pipeline.training.checkpoints import download
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.training.checkpoints.store import download
+from pixel_pipeline.training.config.adapters import ExpertDomains
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import TrainingConfigError
-from pixel_pipeline.training.measured_speed import with_micro_batch
-from pixel_pipeline.training.model.adapters_config import ExpertDomains
 from pixel_pipeline.training.model.from_scratch import load_model
+from pixel_pipeline.training.planning.measure import with_micro_batch
 from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.training.base.models import write_tokenizer
 

@@ -11,10 +11,10 @@ from safetensors import safe_open
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.callbacks.interruption import Interruption
-from pixel_pipeline.training.checkpoints import CheckpointRef, download, list_checkpoints
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, download, list_checkpoints
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import (
     CheckpointCorruptError,
     CheckpointSpaceError,
@@ -22,12 +22,12 @@ from pixel_pipeline.training.errors import (
     TrainingDivergedError,
     TrainingInterruptedError,
 )
-from pixel_pipeline.training.fit import Fit
-from pixel_pipeline.training.generate import encode_messages, generate
+from pixel_pipeline.training.evaluation.plots import loss_curve
+from pixel_pipeline.training.inference.generate import encode_messages, generate
+from pixel_pipeline.training.loop.callbacks.interruption import Interruption
+from pixel_pipeline.training.loop.module import MoEModule, learning_rate_factor
+from pixel_pipeline.training.loop.trainer import Fit
 from pixel_pipeline.training.model.from_scratch import load_model, parameter_counts
-from pixel_pipeline.training.module import MoEModule, learning_rate_factor
-from pixel_pipeline.training.plots import loss_curve
-from pixel_pipeline.training.run_state import RunState
 from pixel_pipeline.training.train import TrainingResult, train
 
 Trained = tuple[TrainingResult, list[str]]
@@ -249,6 +249,7 @@ def test_state_is_plain_and_complete(
             "git_revision",
             "history",
             "identity",
+            "libraries",
             "manifest_key",
             "parameters",
             "step",

@@ -6,14 +6,14 @@ import signal
 
 import pytest
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training import device
-from pixel_pipeline.training.checkpoints import CheckpointRef, download, list_checkpoints
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.device import Gpu, check_device
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, download, list_checkpoints
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import DeviceError
-from pixel_pipeline.training.fingerprint import run_name
+from pixel_pipeline.training.runtime import device
+from pixel_pipeline.training.runtime.device import Gpu, check_device
+from pixel_pipeline.training.runtime.identity import run_name
 from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.training.processes import HostedProcess, training_extras
 

@@ -17,8 +17,8 @@ from pixel_pipeline.settings import Settings, get_settings
 from pixel_pipeline.words import counted
 
 if TYPE_CHECKING:
-    from pixel_pipeline.conversations.explanation import Explanation
-    from pixel_pipeline.conversations.families import FamilyConfig, FamilyRule
+    from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
+    from pixel_pipeline.conversations.inspect.explanation import Explanation
 
 MAX_SHOWN = 6
 
@@ -58,9 +58,9 @@ def detect(
       pixel detect gdrive/raw/Exports/sessions.jsonl
       pixel detect FILE --key gdrive/raw/Diaries/x
     """
-    from pixel_pipeline.conversations.explanation import explain
-    from pixel_pipeline.conversations.families import FamilyConfig
-    from pixel_pipeline.conversations.source import SourceObject
+    from pixel_pipeline.conversations.families.config import FamilyConfig
+    from pixel_pipeline.conversations.inspect.explanation import explain
+    from pixel_pipeline.conversations.model.source import SourceObject
 
     settings = get_settings()
     config = FamilyConfig.load(settings.families_file)
@@ -96,8 +96,8 @@ def detect(
 
 def _open(name: str, settings: Settings) -> _Subject:
     from pixel_pipeline.lake import keys
-    from pixel_pipeline.lake.loader import S3DatasetLoader
-    from pixel_pipeline.lake.resolution import local_path
+    from pixel_pipeline.lake.loader.loader import S3DatasetLoader
+    from pixel_pipeline.lake.loader.resolution import local_path
 
     if Path(name).expanduser().is_dir():
         raise PixelError(f"{name} is a folder.", hint="Name one of its files.")

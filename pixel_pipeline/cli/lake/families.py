@@ -14,7 +14,7 @@ from pixel_pipeline.words import counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
 
 families = typer.Typer(
     help="Show families of raw objects, and suggest rules.",
@@ -27,7 +27,7 @@ def families_list(as_json: Json = False) -> None:
     """List families, and the rule that matches each of them."""
     from rich.filesize import decimal
 
-    from pixel_pipeline.conversations.family_list import list_families
+    from pixel_pipeline.conversations.families.family_list import list_families
 
     found = list_families(*_inventory_and_rules())
     if as_json:
@@ -59,7 +59,7 @@ def families_suggest(as_json: Json = False) -> None:
 
     The output is YAML for families.yaml. Categories are guessed from the names of folders and files.
     """
-    from pixel_pipeline.conversations.suggestions import as_yaml, suggest
+    from pixel_pipeline.conversations.families.suggestions import as_yaml, suggest
 
     inventory, config = _inventory_and_rules()
     suggestions = suggest(inventory, config)
@@ -79,10 +79,10 @@ def families_suggest(as_json: Json = False) -> None:
 
 
 def _inventory_and_rules() -> "tuple[pa.Table, FamilyConfig]":
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.lake import keys
-    from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.lake.tables import Table
+    from pixel_pipeline.lake.lake import Lake
+    from pixel_pipeline.lake.tables.table import Table
 
     settings = get_settings()
     config = FamilyConfig.load(settings.families_file)

@@ -30,7 +30,7 @@ def ingest(
       pixel ingest sessions.jsonl --as clinic
     """
     from pixel_pipeline.lake import keys
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.sync.ingest import copy_to_lake
 
     if not path.exists():

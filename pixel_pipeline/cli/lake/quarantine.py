@@ -13,8 +13,8 @@ from pixel_pipeline.settings import get_settings
 from pixel_pipeline.words import counted
 
 if TYPE_CHECKING:
-    from pixel_pipeline.conversations.quarantine import QuarantinedRecord, Wanted
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.conversations.quarantine.reading import QuarantinedRecord, Wanted
+    from pixel_pipeline.lake.lake import Lake
 
 quarantine = typer.Typer(
     help="Show and replay records that could not be converted.\n\nOnly `show --raw` prints conversation text.",
@@ -50,7 +50,7 @@ def quarantine_list(
       pixel quarantine list --family cptsd --error bad_json
       pixel quarantine list --records --key 'gdrive/raw/Exports/**'
     """
-    from pixel_pipeline.conversations.quarantine import Wanted
+    from pixel_pipeline.conversations.quarantine.reading import Wanted
 
     lake, wanted = _lake(), Wanted(family=family, error_class=error, key=key)
     if single:
@@ -81,7 +81,7 @@ def quarantine_show(
       pixel quarantine show gdrive/raw/Exports/a.jsonl --position 23595
       pixel quarantine show 5c2fdef8 --raw
     """
-    from pixel_pipeline.conversations.quarantine import find
+    from pixel_pipeline.conversations.quarantine.reading import find
 
     if raw and as_json:
         raise PixelError("--raw and --json exclude each other.", hint="Run the command once with each.")
@@ -111,9 +111,9 @@ def quarantine_replay(
       pixel quarantine replay --family cptsd --error one_sided
     """
     from pixel_pipeline.compute.opening import open_executor
-    from pixel_pipeline.conversations.build import replay_quarantine
-    from pixel_pipeline.conversations.families import FamilyConfig
-    from pixel_pipeline.conversations.quarantine import Wanted
+    from pixel_pipeline.conversations.families.config import FamilyConfig
+    from pixel_pipeline.conversations.quarantine.reading import Wanted
+    from pixel_pipeline.conversations.work.build import replay_quarantine
 
     lake, settings = _lake(), get_settings()
     config = FamilyConfig.load(settings.families_file)
@@ -135,7 +135,7 @@ def quarantine_replay(
 
 
 def _lake() -> "Lake":
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
 
     lake = Lake.open(get_settings())
     lake.check()
@@ -143,7 +143,7 @@ def _lake() -> "Lake":
 
 
 def _list_counts(lake: "Lake", wanted: "Wanted", *, limit: int, as_json: bool) -> None:
-    from pixel_pipeline.conversations.quarantine import counts
+    from pixel_pipeline.conversations.quarantine.reading import counts
 
     found = counts(lake, wanted)
     by_family: Counter[str] = Counter()
@@ -170,7 +170,7 @@ def _list_counts(lake: "Lake", wanted: "Wanted", *, limit: int, as_json: bool) -
 
 
 def _list_records(lake: "Lake", wanted: "Wanted", *, limit: int | None, as_json: bool) -> None:
-    from pixel_pipeline.conversations.quarantine import records
+    from pixel_pipeline.conversations.quarantine.reading import records
 
     found, total = records(lake, wanted, limit=limit)
     if as_json:
@@ -203,7 +203,7 @@ def _document(record: "QuarantinedRecord") -> dict[str, Any]:
 
 
 def _write_raw(lake: "Lake", record: "QuarantinedRecord") -> None:
-    from pixel_pipeline.conversations.quarantine import raw_bytes
+    from pixel_pipeline.conversations.quarantine.reading import raw_bytes
 
     kept = raw_bytes(lake, record)
     part = (

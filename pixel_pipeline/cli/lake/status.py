@@ -21,9 +21,9 @@ def status(as_json: Json = False) -> None:
 
 
 def _status() -> dict[str, Any]:
-    from pixel_pipeline.conversations.families import FamilyConfig
+    from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.curation.accounts import read_accounts
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.tokens.shards import ShardManifest, TokenShardsNotFoundError, current_manifest_key
 
     settings = get_settings()

@@ -27,7 +27,7 @@ def sync(
       pixel sync --dry-run
       pixel sync
     """
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.sync.drive import sync_drive
     from pixel_pipeline.sync.options import SyncOptions
 

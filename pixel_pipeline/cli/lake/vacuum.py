@@ -22,8 +22,8 @@ def vacuum(
 
     These are files that only old versions use, and leftovers of killed writers.
     """
-    from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.lake.table_vacuum import vacuum_all
+    from pixel_pipeline.lake.lake import Lake
+    from pixel_pipeline.lake.tables.vacuum import vacuum_all
 
     lake = Lake.open(get_settings())
     lake.check()

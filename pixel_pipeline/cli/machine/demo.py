@@ -19,7 +19,7 @@ from pixel_pipeline.errors import PixelError
 from pixel_pipeline.settings import get_settings, project_root
 
 if TYPE_CHECKING:
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
 
 BASE = "smollm2"
 MESSAGES = (
@@ -43,7 +43,7 @@ def demo(
 
     Syncs, converts, trains and evaluates in three to six minutes on two cores. Run it again to continue an interrupted demo.
     """
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
 
     settings = get_settings()
     if not settings.uses_embedded_s3:
@@ -92,8 +92,8 @@ def _export_and_talk(lake: "Lake", *, folder: Path) -> None:
     export("latest", folder, dtype=ExportDtype.fp32)
     err.print("\n[bold]pixel verify-export[/bold]")
     verify_export(folder)
-    from pixel_pipeline.training.chat import Conversation
-    from pixel_pipeline.training.generate import Sampling, open_speaker
+    from pixel_pipeline.training.inference.chat import Conversation
+    from pixel_pipeline.training.inference.generate import Sampling, open_speaker
 
     conversation = Conversation(
         open_speaker(str(folder), lambda: lake),

@@ -15,7 +15,7 @@ from pixel_pipeline.errors import SettingsError
 from pixel_pipeline.settings import get_settings
 
 if TYPE_CHECKING:
-    from pixel_pipeline.lake.probing import Finding, Probe
+    from pixel_pipeline.lake.doctor.probing import Finding, Probe
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 
@@ -26,9 +26,9 @@ def doctor(as_json: Json = False) -> None:
     Checks credentials, buckets, the Drive, the GPU and Dagster. Exit code 1 if a check fails; warnings are allowed.
     """
     from pixel_pipeline.cli.machine.probes import machine_probes, settingless_probes
-    from pixel_pipeline.lake.access import Access
-    from pixel_pipeline.lake.doctor import lake_probes
-    from pixel_pipeline.lake.probing import Probe, examine, fail
+    from pixel_pipeline.lake.doctor.access import Access
+    from pixel_pipeline.lake.doctor.doctor import lake_probes
+    from pixel_pipeline.lake.doctor.probing import Probe, examine, fail
 
     access: Access | None = None
     try:

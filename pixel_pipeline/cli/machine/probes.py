@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.probing import Finding, Probe, fail, ok, skip, warn
+from pixel_pipeline.lake.doctor.probing import Finding, Probe, fail, ok, skip, warn
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.words import counted
 
@@ -102,7 +102,7 @@ def gpu(settings: Settings) -> Finding:
         return fail(found, fix) if settings.profile != "demo" else warn(found, fix)
     if settings.profile == "demo":
         return ok(f"none needed: profile demo trains on the CPU, torch {torch}")
-    report = _report("pixel_pipeline.training.device_report")
+    report = _report("pixel_pipeline.training.runtime.device_report")
     cards = [
         f"{card['name']}, {card['memory_bytes'] / 1e9:.0f} GB, compute capability {'.'.join(map(str, card['capability']))}"
         for card in report["gpus"]

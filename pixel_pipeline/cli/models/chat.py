@@ -36,9 +36,9 @@ def chat(
       pixel chat ./out/mixtral
       echo "I cannot sleep." | pixel chat promoted
     """
-    from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.training.chat import Conversation
-    from pixel_pipeline.training.generate import Sampling, open_speaker
+    from pixel_pipeline.lake.lake import Lake
+    from pixel_pipeline.training.inference.chat import Conversation
+    from pixel_pipeline.training.inference.generate import Sampling, open_speaker
 
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     speaker = open_speaker(model, lambda: Lake.open(get_settings()))

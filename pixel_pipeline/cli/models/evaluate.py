@@ -30,11 +30,11 @@ def evaluate(checkpoint: Checkpoint = "latest", manifest: Manifest = None, as_js
       pixel evaluate
       pixel evaluate nano-2f97670e479c/step-000200 --json
     """
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.tokens.shards import current_manifest_key
-    from pixel_pipeline.training.checkpoints import CheckpointRef
-    from pixel_pipeline.training.evaluate import evaluate as evaluate_checkpoint
-    from pixel_pipeline.training.hosting import Host, prepare_process
+    from pixel_pipeline.training.checkpoints.store import CheckpointRef
+    from pixel_pipeline.training.evaluation.evaluate import evaluate as evaluate_checkpoint
+    from pixel_pipeline.training.runtime.hosting import Host, prepare_process
 
     prepare_process()
     lake = Lake.open(get_settings())

@@ -62,7 +62,7 @@ def export(
       pixel export latest --output out/mixtral
       pixel export promoted --output out/adapter --format adapter
     """
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.training.export.commands import export_checkpoint
 
     settings = get_settings()
@@ -102,7 +102,7 @@ def verify_export(
     Example:
       pixel verify-export out/mixtral
     """
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.training.export.commands import verify_folder
 
     settings = get_settings()

@@ -27,8 +27,8 @@ def generate(
       pixel generate latest --prompt "I cannot sleep."
       pixel generate promoted --temperature 0
     """
-    from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.training.generate import generate as stream
+    from pixel_pipeline.lake.lake import Lake
+    from pixel_pipeline.training.inference.generate import generate as stream
 
     lake = Lake.open(get_settings())
     for piece in stream(

@@ -22,10 +22,10 @@ def promote(checkpoint: Checkpoint = "latest", manifest: Manifest = None, as_jso
       pixel promote
       pixel promote nano-2f97670e479c/step-000200
     """
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.tokens.shards import current_manifest_key
-    from pixel_pipeline.training.hosting import Host, prepare_process
     from pixel_pipeline.training.promotion.promote import promote as promote_checkpoint
+    from pixel_pipeline.training.runtime.hosting import Host, prepare_process
 
     prepare_process()
     settings = get_settings()

@@ -36,7 +36,7 @@ def base_add(
       pixel base add smollm2
       pixel base add mistralai/Mistral-Nemo-Base-2407 --name nemo
     """
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.training.base.add import add_base
 
     settings = get_settings()
@@ -62,7 +62,7 @@ def base_add(
 @base.command("list")
 def base_list(as_json: Json = False) -> None:
     """List the base models in the lake."""
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
     from pixel_pipeline.registry.base_models import BaseManifest, base_names
 
     lake = Lake.open(get_settings())

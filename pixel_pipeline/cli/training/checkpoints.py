@@ -36,7 +36,7 @@ def checkpoints_list(
 ) -> None:
     """List the checkpoints of one run or of all runs."""
     from pixel_pipeline.cli.training.summaries import Checkpoints
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
 
     found = Checkpoints.find(Lake.open(get_settings()), run=run)
     summaries = [found.summary(ref) for ref in found.refs]
@@ -89,8 +89,8 @@ def checkpoints_compare(
       pixel checkpoints compare promoted latest
     """
     from pixel_pipeline.cli.training.summaries import Checkpoints
-    from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.training.checkpoints import CheckpointRef
+    from pixel_pipeline.lake.lake import Lake
+    from pixel_pipeline.training.checkpoints.store import CheckpointRef
 
     if len(checkpoints) < 2:
         raise typer.BadParameter("name at least two checkpoints")
@@ -121,10 +121,10 @@ def checkpoints_card(
       pixel checkpoints card promoted --open
       pixel checkpoints card nano-2f97670e479c/step-000200 --output card.md
     """
-    from pixel_pipeline.lake.errors import ObjectNotFoundError
-    from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.training.checkpoints import CheckpointRef
-    from pixel_pipeline.training.evaluation_store import evaluation_prefix
+    from pixel_pipeline.lake.lake import Lake
+    from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
+    from pixel_pipeline.training.checkpoints.store import CheckpointRef
+    from pixel_pipeline.training.evaluation.store import evaluation_prefix
 
     settings = get_settings()
     lake = Lake.open(settings)

@@ -13,8 +13,8 @@ from pixel_pipeline.settings import get_settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.training.session import Session
+    from pixel_pipeline.lake.lake import Lake
+    from pixel_pipeline.training.planning.session import Session
 
 DATA, MODEL, TIME = "Data", "Model and run", "Time"
 
@@ -125,12 +125,12 @@ class TrainingRequest:
 
     def open(self, report: "Callable[[str], None]") -> "tuple[Lake, Session]":
         """Open the lake, find or make the token shards, and resolve the configuration."""
-        from pixel_pipeline.lake.store import Lake
+        from pixel_pipeline.lake.lake import Lake
         from pixel_pipeline.tokens.shards import ShardManifest
-        from pixel_pipeline.training.configuring import read_config_file, training_config
-        from pixel_pipeline.training.dataset_source import find_shards
-        from pixel_pipeline.training.revision import git_revision
-        from pixel_pipeline.training.session import Session
+        from pixel_pipeline.tokens.sources import find_shards
+        from pixel_pipeline.training.config.resolve import read_config_file, training_config
+        from pixel_pipeline.training.planning.session import Session
+        from pixel_pipeline.training.runtime.revision import git_revision
 
         settings = get_settings()
         overrides = (read_config_file(self.config) if self.config else {}) | self._overrides()

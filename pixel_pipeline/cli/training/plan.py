@@ -24,9 +24,9 @@ from pixel_pipeline.cli.training.options import (
 from pixel_pipeline.settings import get_settings
 
 if TYPE_CHECKING:
-    from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.training.hosting import Host
-    from pixel_pipeline.training.session import Session
+    from pixel_pipeline.lake.lake import Lake
+    from pixel_pipeline.training.planning.session import Session
+    from pixel_pipeline.training.runtime.hosting import Host
 
 
 def plan(
@@ -63,7 +63,7 @@ def plan(
       pixel plan --hours 12
       pixel plan --hours 5 --base smollm2 --priority fast --json
     """
-    from pixel_pipeline.training.hosting import Host, prepare_process
+    from pixel_pipeline.training.runtime.hosting import Host, prepare_process
 
     began = monotonic()
     if from_last_run and measure:
@@ -103,8 +103,8 @@ def show_plan(
         began: Of `time.monotonic`: when the process began.
         source: Of the speed: `measure`, `last-run` or `either`.
     """
-    from pixel_pipeline.training.plan_report import plan_json, plan_lines
-    from pixel_pipeline.training.planning import Source, plan_run
+    from pixel_pipeline.training.planning.planner import Source, plan_run
+    from pixel_pipeline.training.planning.report import plan_json, plan_lines
 
     planned = plan_run(
         session.config,

@@ -116,6 +116,6 @@ def runs_compare(
 
 def _checkpoints(run: str | None = None) -> "Checkpoints":
     from pixel_pipeline.cli.training.summaries import Checkpoints
-    from pixel_pipeline.lake.store import Lake
+    from pixel_pipeline.lake.lake import Lake
 
     return Checkpoints.find(Lake.open(get_settings()), run=run)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pixel_pipeline.errors import PixelError
 
 if TYPE_CHECKING:
-    from pixel_pipeline.lake.store import Lake
-    from pixel_pipeline.training.checkpoints import CheckpointRef
-    from pixel_pipeline.training.run_state import RunState
+    from pixel_pipeline.lake.lake import Lake
+    from pixel_pipeline.training.checkpoints.run_state import RunState
+    from pixel_pipeline.training.checkpoints.store import CheckpointRef
 
 Kind = Literal["mixture", "adapters", "dense baseline"]
 
@@ -105,7 +105,7 @@ class Checkpoints:
         Args:
             run: Anything that `CheckpointRef.resolve` accepts; None lists all runs.
         """
-        from pixel_pipeline.training.checkpoints import CheckpointRef, list_checkpoints
+        from pixel_pipeline.training.checkpoints.store import CheckpointRef, list_checkpoints
         from pixel_pipeline.training.errors import CheckpointNotFoundError
         from pixel_pipeline.training.promotion.history import promoted_step
 
@@ -133,7 +133,7 @@ class Checkpoints:
 
     def summary(self, ref: "CheckpointRef") -> CheckpointSummary:
         """Read the figures of one checkpoint; a damaged one is reported in `problem`."""
-        from pixel_pipeline.training.checkpoints import best_step
+        from pixel_pipeline.training.checkpoints.store import best_step
 
         pointers = (
             ("latest", self.latest == ref),
@@ -153,16 +153,16 @@ class Checkpoints:
             return CheckpointSummary(**place, problem=error.message)
 
     def _saved(self, ref: "CheckpointRef") -> datetime:
-        from pixel_pipeline.training.checkpoints import MANIFEST
+        from pixel_pipeline.training.checkpoints.store import MANIFEST
 
         return self.saved[f"{ref.prefix}/{MANIFEST}"]
 
 
 def _figures(lake: "Lake", ref: "CheckpointRef") -> dict[str, Any]:
-    from pixel_pipeline.training.checkpoints import CheckpointManifest
-    from pixel_pipeline.training.evaluation_store import stored_evaluation
-    from pixel_pipeline.training.run_state import ADAPTER_FILE
-    from pixel_pipeline.training.run_states import read_state
+    from pixel_pipeline.training.checkpoints.queries import read_state
+    from pixel_pipeline.training.checkpoints.run_state import ADAPTER_FILE
+    from pixel_pipeline.training.checkpoints.store import CheckpointManifest
+    from pixel_pipeline.training.evaluation.store import stored_evaluation
 
     manifest = CheckpointManifest.load(lake, ref)
     report = stored_evaluation(lake, ref)

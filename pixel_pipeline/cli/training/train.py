@@ -50,7 +50,7 @@ def train(
       pixel train --s3-path s3://pixel-data/curated --config run.yaml
       pixel train --init-from nano-2f97670e479c/step-000200
     """
-    from pixel_pipeline.training.hosting import Host, prepare_process
+    from pixel_pipeline.training.runtime.hosting import Host, prepare_process
 
     began = monotonic()
     request = TrainingRequest(
@@ -72,6 +72,6 @@ def train(
     if dry_run:
         show_plan(host, lake, session, began=began)
         return
-    from pixel_pipeline.training.session import train_session
+    from pixel_pipeline.training.planning.session import train_session
 
     train_session(host, lake, session, began=began)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from pixel_pipeline.conversations.containers.streams import PeekableStream
-from pixel_pipeline.conversations.records import Block, Fault, ObjectError, Record
+from pixel_pipeline.conversations.model.records import Block, Fault, ObjectError, Record
 
 PROBE_BYTES = 256 << 10
 

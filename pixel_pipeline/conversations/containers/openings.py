@@ -3,13 +3,15 @@
 from collections import Counter
 from typing import BinaryIO
 
-from pixel_pipeline.conversations.containers import csv_table, json_array, json_lines
-from pixel_pipeline.conversations.containers.json_streams import Tail, elements_of
-from pixel_pipeline.conversations.containers.json_values import parse_json
+from pixel_pipeline.conversations.containers.csv import table as csv_table
+from pixel_pipeline.conversations.containers.json import array as json_array
+from pixel_pipeline.conversations.containers.json import lines as json_lines
+from pixel_pipeline.conversations.containers.json.streams import Tail, elements_of
+from pixel_pipeline.conversations.containers.json.values import parse_json
 from pixel_pipeline.conversations.containers.opened import Input, Opened, Opening
 from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import CHUNK, PeekableStream
-from pixel_pipeline.conversations.records import ObjectError, RecordError
+from pixel_pipeline.conversations.model.records import ObjectError, RecordError
 
 
 def opening_of(container: str, given: Input) -> Opening | None:

@@ -2,7 +2,7 @@
 
 import re
 
-from pixel_pipeline.conversations.records import ObjectError
+from pixel_pipeline.conversations.model.records import ObjectError
 
 _NOT_A_DATASET = (
     b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"OggS", b"ID3", b"fLaC", b"%PDF", b"\x7fELF", b"MZ",

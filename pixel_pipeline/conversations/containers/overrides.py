@@ -5,7 +5,7 @@ import codecs
 import re
 
 from pixel_pipeline.conversations.containers.opened import Input
-from pixel_pipeline.conversations.records import ObjectError
+from pixel_pipeline.conversations.model.records import ObjectError
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),

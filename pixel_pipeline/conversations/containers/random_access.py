@@ -7,7 +7,7 @@ import tempfile
 from typing import Any, BinaryIO, cast
 
 from pixel_pipeline.conversations.containers.streams import CHUNK, PeekableStream
-from pixel_pipeline.conversations.records import ObjectError
+from pixel_pipeline.conversations.model.records import ObjectError
 
 MAX_SPOOLED_BYTES = 4 << 30
 _SPOOL_IN_MEMORY = 64 << 20

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterator
 
-from pixel_pipeline.conversations.records import Item
+from pixel_pipeline.conversations.model.records import Item
 
 
 class Range:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import io
 from typing import BinaryIO, NamedTuple
 
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, ObjectError
-from pixel_pipeline.conversations.text import decode_cp1252
+from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES, ObjectError
+from pixel_pipeline.conversations.text.cleaning import decode_cp1252
 
 CHUNK = 1 << 20
 BLOCK = 2 << 20

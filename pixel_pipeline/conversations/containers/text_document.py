@@ -3,8 +3,14 @@
 from collections.abc import Iterator
 
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
-from pixel_pipeline.conversations.records import MAX_RECORD_BYTES, Fault, ObjectError, Record, RecordError
-from pixel_pipeline.conversations.text import decode_document
+from pixel_pipeline.conversations.model.records import (
+    MAX_RECORD_BYTES,
+    Fault,
+    ObjectError,
+    Record,
+    RecordError,
+)
+from pixel_pipeline.conversations.text.cleaning import decode_document
 
 NAME = "text_document"
 POSITION_KIND = "object"

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from pixel_pipeline.conversations.containers.json_document import records_of
+from pixel_pipeline.conversations.containers.json.document import records_of
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
-from pixel_pipeline.conversations.formats.transcript import speaker_share
-from pixel_pipeline.conversations.records import Fault, ObjectError, Record, RecordError
-from pixel_pipeline.conversations.text import decode_document
+from pixel_pipeline.conversations.formats.texts.transcript import speaker_share
+from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record, RecordError
+from pixel_pipeline.conversations.text.cleaning import decode_document
 
 NAME = "yaml_document"
 POSITION_KIND = "record"

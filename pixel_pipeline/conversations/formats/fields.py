@@ -5,7 +5,7 @@ from functools import lru_cache
 import re
 from typing import Any
 
-from pixel_pipeline.conversations.records import RecordError
+from pixel_pipeline.conversations.model.records import RecordError
 
 _NAMEABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _MOST_NAMED = 20

@@ -8,7 +8,7 @@ Here stands what holds one comment; `bundles.sessions_of` takes posts with many 
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text, text_of
-from pixel_pipeline.conversations.records import Message, Parsed
+from pixel_pipeline.conversations.model.records import Message, Parsed
 
 NAME = "posts"
 TITLES = ("title", "post_title", "question_title", "questiontitle", "subject")

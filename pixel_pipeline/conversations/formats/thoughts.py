@@ -9,7 +9,7 @@ from functools import wraps
 import re
 from typing import Any
 
-from pixel_pipeline.conversations.records import Message, Parsed
+from pixel_pipeline.conversations.model.records import Message, Parsed
 
 _OPENED = re.compile(r"<(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _CLOSED = {

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pixel_pipeline.conversations.build import (
+from pixel_pipeline.conversations.work.build import (
     FamilyReport,
     convert_family,
     families_of,
     retract_families,
 )
-from pixel_pipeline.conversations.family_work import TABLE_SCHEMA
+from pixel_pipeline.conversations.work.family import TABLE_SCHEMA
 from pixel_pipeline.defs import metadata
 from pixel_pipeline.defs.io_manager import column_schema
 from pixel_pipeline.defs.partitions import FAMILIES

@@ -3,7 +3,7 @@
 import dagster as dg
 import pyarrow as pa
 
-from pixel_pipeline.conversations.families import UNSORTED, FamilyConfig
+from pixel_pipeline.conversations.families.config import UNSORTED, FamilyConfig
 from pixel_pipeline.defs import metadata
 from pixel_pipeline.defs.assets.sync import gdrive_sync
 from pixel_pipeline.defs.freshness import RAW_INVENTORY
@@ -13,8 +13,8 @@ from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.inventory import update_inventory
-from pixel_pipeline.lake.listing import INVENTORY_SCHEMA, list_raw
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, list_raw
+from pixel_pipeline.lake.tables.table import Table
 
 SHOWN_KEYS = 20
 

@@ -20,10 +20,10 @@ from pixel_pipeline.defs.freshness import MOE_CHECKPOINT
 from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.settings import project_root
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
-from pixel_pipeline.training.checkpoints import CheckpointRef
-from pixel_pipeline.training.configuring import training_config
-from pixel_pipeline.training.revision import git_revision
-from pixel_pipeline.training.session import Session
+from pixel_pipeline.training.checkpoints.store import CheckpointRef
+from pixel_pipeline.training.config.resolve import training_config
+from pixel_pipeline.training.planning.session import Session
+from pixel_pipeline.training.runtime.revision import git_revision
 
 # The trainer finishes its step and stores a last checkpoint before it goes.
 TERMINATION_TIMEOUT_SECONDS = 120.0
@@ -77,7 +77,7 @@ def evaluation(context: dg.AssetExecutionContext, lake: LakeResource) -> Any:
         checkpoint = CheckpointRef.resolve(store, "latest").uri(store)
     return _run(
         context,
-        module="pixel_pipeline.training.evaluate",
+        module="pixel_pipeline.training.evaluation.evaluate",
         extras={"checkpoint": checkpoint, "manifest_key": manifest_key},
     )
 

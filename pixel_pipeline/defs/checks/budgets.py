@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from pixel_pipeline.conversations.budgets import SourceErrors, beyond_budget
+from pixel_pipeline.conversations.quarantine.budgets import SourceErrors, beyond_budget
 from pixel_pipeline.defs import metadata
 from pixel_pipeline.defs.assets.conversations import conversations
 from pixel_pipeline.defs.resources import LakeResource, readable_failure

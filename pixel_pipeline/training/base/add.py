@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.base_models import (
     BaseManifest,
     BaseModelCorruptError,

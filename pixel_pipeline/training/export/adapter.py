@@ -19,8 +19,8 @@ from torch import Tensor
 
 from pixel_pipeline.training.base.architecture import Shape, layer_shapes
 from pixel_pipeline.training.base.model import BaseModel
+from pixel_pipeline.training.data.cache import file_sha256
 from pixel_pipeline.training.export.errors import ExportError
-from pixel_pipeline.training.shard_cache import file_sha256
 
 TENSORS = "adapter.safetensors"
 DESCRIPTION = "adapter.json"

@@ -7,15 +7,16 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.registry.base_models import is_path
 from pixel_pipeline.sample.dialogue import multi_turn
 from pixel_pipeline.sample.layout import FILES
 from pixel_pipeline.sample.texts import themes
-from pixel_pipeline.training.base.opening import is_path, open_base
-from pixel_pipeline.training.checkpoints import CheckpointRef, download
-from pixel_pipeline.training.environment import prepare_environment, silence_libraries
+from pixel_pipeline.training.base.opening import open_base
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, download
 from pixel_pipeline.training.export.errors import ExportError
 from pixel_pipeline.training.export.folder import ExportRecord
+from pixel_pipeline.training.runtime.environment import prepare_environment, silence_libraries
 
 if TYPE_CHECKING:
     from torch import Tensor

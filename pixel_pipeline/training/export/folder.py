@@ -12,8 +12,8 @@ from typing import Any, Self
 import orjson
 
 from pixel_pipeline.registry.base_models import FileDigest
+from pixel_pipeline.training.data.cache import file_sha256
 from pixel_pipeline.training.export.errors import ExportCorruptError, ExportError
-from pixel_pipeline.training.shard_cache import file_sha256
 
 FORMAT = "pixel-export/1"
 RECORD = "export.json"

@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import MixtralForCausalLM
 
 from pixel_pipeline.training.base.safetensors_writer import TORCH_DTYPES
-from pixel_pipeline.training.environment import silence_libraries
 from pixel_pipeline.training.export.errors import ExportCorruptError, ExportError
 from pixel_pipeline.training.export.folder import ExportRecord
+from pixel_pipeline.training.runtime.environment import silence_libraries
 
 REPORT = "verification.json"
 # Of fp32 weights in float64 arithmetic: what is left is the rounding of the merged weights. In fp32 arithmetic a model differs from itself

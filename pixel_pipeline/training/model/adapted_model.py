@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from pixel_pipeline.training.base.model import BaseModel
+from pixel_pipeline.training.checkpoints.run_state import ADAPTER_FILE
+from pixel_pipeline.training.config.adapters import AdaptersConfig
+from pixel_pipeline.training.data.batch import PackedBatch
 from pixel_pipeline.training.model.adapter_state import (
     adapter_description,
     adapter_parameters,
     adapter_state,
     load_adapter_state,
 )
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
-from pixel_pipeline.training.model.cost import FrozenPrecision, MixtureCost
 from pixel_pipeline.training.model.mixture import Mixture, build_mixture
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.packing import PackedBatch
-from pixel_pipeline.training.run_state import ADAPTER_FILE
+from pixel_pipeline.training.planning.cost import FrozenPrecision, MixtureCost
 
 DESCRIPTION_FILE = "adapter.json"
 

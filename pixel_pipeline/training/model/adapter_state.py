@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.errors import AdapterError
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
-from pixel_pipeline.training.model.lora import LoraLinear, LoraPair
-from pixel_pipeline.training.model.lora_experts import DenseFFN, MixtureFFN
+from pixel_pipeline.training.model.experts.ffn import DenseFFN, MixtureFFN
+from pixel_pipeline.training.model.experts.lora import LoraLinear, LoraPair
 from pixel_pipeline.training.model.mixture import PROJECTIONS, Mixture
 
 

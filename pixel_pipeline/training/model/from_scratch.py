@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM, MixtralConfig
 
 from pixel_pipeline.registry.base_models import BaseModelCorruptError
 from pixel_pipeline.tokens.shards import TokenizerRef
-from pixel_pipeline.training import experts
-from pixel_pipeline.training.shapes import ModelShape
+from pixel_pipeline.training.config.shapes import ModelShape
+from pixel_pipeline.training.model.experts import sorted_loop as experts
 
 ROPE_THETA = 10_000.0
 

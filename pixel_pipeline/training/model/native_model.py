@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 from torch import Tensor, nn
 
+from pixel_pipeline.training.data.batch import PackedBatch
 from pixel_pipeline.training.model.from_scratch import expert_count, parameter_counts
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.packing import PackedBatch
 
 
 class NativeModel(TrainedModel):

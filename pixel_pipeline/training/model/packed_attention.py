@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixel_pipeline.training.packing import PackedBatch
+from pixel_pipeline.training.data.batch import PackedBatch
 
 
 def attention_implementation(device: torch.device) -> str:

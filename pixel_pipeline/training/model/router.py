@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from pixel_pipeline.training.model.adapters_config import ExpertDomains
+from pixel_pipeline.training.config.adapters import ExpertDomains
 
 # Mixtral's own: equal chances at the start, and no two tokens alike.
 INITIAL_STD = 0.02

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixel_pipeline.training.packing import PackedBatch
+from pixel_pipeline.training.data.batch import PackedBatch
 
 
 class TrainedModel(ABC, nn.Module):

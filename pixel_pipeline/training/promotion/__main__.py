@@ -3,11 +3,11 @@
 from dataclasses import asdict
 import sys
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.training.hosting import Host, run_hosted
 from pixel_pipeline.training.promotion.export_gate import export_folder
 from pixel_pipeline.training.promotion.promote import promote
+from pixel_pipeline.training.runtime.hosting import Host, run_hosted
 
 
 def main() -> int:

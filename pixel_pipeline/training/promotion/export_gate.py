@@ -5,14 +5,14 @@ from pathlib import Path
 import shutil
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.run_state import ADAPTER_FILE
+from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef
 from pixel_pipeline.training.export.commands import export_checkpoint, verify_folder
 from pixel_pipeline.training.export.errors import ExportCorruptError
 from pixel_pipeline.training.export.folder import ExportRecord
 from pixel_pipeline.training.promotion.gates import EXPORT_VERIFIED
 from pixel_pipeline.training.promotion.record import Gate
-from pixel_pipeline.training.run_state import ADAPTER_FILE
 
 # Of the bf16 export. That of fp32 is verified in float64: two models of four times this size in memory.
 LARGEST_BYTES = 4e9

@@ -2,9 +2,9 @@
 
 from math import isfinite
 
-from pixel_pipeline.training.evaluation_report import EvaluationReport
+from pixel_pipeline.training.evaluation.report import EvaluationReport
+from pixel_pipeline.training.evaluation.safety.smoke_test import SmokeTest
 from pixel_pipeline.training.promotion.record import Gate
-from pixel_pipeline.training.safety.smoke_test import SmokeTest
 
 NO_REGRESSION, NO_DEAD_EXPERT = "no_regression", "no_dead_expert"
 EXPORT_VERIFIED, SAFETY = "export_verified", "safety_smoke_test"

@@ -2,7 +2,7 @@
 
 import re
 
-from pixel_pipeline.lake.store import Bucket
+from pixel_pipeline.lake.s3.bucket import Bucket
 
 PROMOTIONS = "promoted"
 COPY = "promoted.json"

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.checkpoints import CheckpointRef, download
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, download
 from pixel_pipeline.training.export.commands import conversation_rows
 from pixel_pipeline.training.export.errors import ExportCorruptError
 from pixel_pipeline.training.model.from_scratch import load_model

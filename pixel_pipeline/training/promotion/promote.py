@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.checkpoints import CheckpointManifest, CheckpointRef, list_checkpoints
-from pixel_pipeline.training.evaluate import evaluate
-from pixel_pipeline.training.evaluation_report import MOST_ROWS, EvaluationReport
-from pixel_pipeline.training.evaluation_store import evaluation_prefix, stored_evaluation
+from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef, list_checkpoints
+from pixel_pipeline.training.evaluation.evaluate import evaluate
+from pixel_pipeline.training.evaluation.report import MOST_ROWS, EvaluationReport
+from pixel_pipeline.training.evaluation.safety.smoke_test import SmokeTest
+from pixel_pipeline.training.evaluation.store import evaluation_prefix, stored_evaluation
 from pixel_pipeline.training.promotion.export_gate import export_verified
 from pixel_pipeline.training.promotion.gates import no_dead_expert, no_regression, safety_not_worse
 from pixel_pipeline.training.promotion.record import Gate, Promotion
-from pixel_pipeline.training.safety.smoke_test import SmokeTest
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixel_pipeline.conversations.containers import unpacking
-from pixel_pipeline_tests.conversations.containers.test_archives import zipped
-from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt
+from pixel_pipeline.conversations.containers.packed import unpacking
+from pixel_pipeline_tests.conversations.containers.packed.test_archives import zipped
+from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt
 
 GOOD = sharegpt("hello", "hi")
 

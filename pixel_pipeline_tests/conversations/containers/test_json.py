@@ -7,17 +7,23 @@ from typing import Any
 import orjson
 import pytest
 
-from pixel_pipeline.conversations import containers
-from pixel_pipeline.conversations.containers import (
-    json_array,
-    json_document,
-    json_lines,
-    json_streams,
-    streams,
+from pixel_pipeline.conversations.containers import opening as containers
+from pixel_pipeline.conversations.containers import streams
+from pixel_pipeline.conversations.containers.json import (
+    array as json_array,
 )
-from pixel_pipeline.conversations.identity import record_id
-from pixel_pipeline.conversations.records import ObjectError
-from pixel_pipeline_tests.conversations.convert import convert, lines, sharegpt, taken_apart
+from pixel_pipeline.conversations.containers.json import (
+    document as json_document,
+)
+from pixel_pipeline.conversations.containers.json import (
+    lines as json_lines,
+)
+from pixel_pipeline.conversations.containers.json import (
+    streams as json_streams,
+)
+from pixel_pipeline.conversations.model.identity import record_id
+from pixel_pipeline.conversations.model.records import ObjectError
+from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt, taken_apart
 
 GOOD = sharegpt("hello", "hi")
 KEY = "gdrive/raw/Folder/file"

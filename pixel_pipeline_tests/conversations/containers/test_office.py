@@ -7,9 +7,10 @@ import zipfile
 import orjson
 import pytest
 
-from pixel_pipeline.conversations.containers import word_document, workbook
-from pixel_pipeline_tests.conversations.containers.test_archives import zipped
-from pixel_pipeline_tests.conversations.convert import convert
+from pixel_pipeline.conversations.containers.packed import word as word_document
+from pixel_pipeline.conversations.containers.packed import workbook
+from pixel_pipeline_tests.conversations.containers.packed.test_archives import zipped
+from pixel_pipeline_tests.conversations.converted import convert
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"

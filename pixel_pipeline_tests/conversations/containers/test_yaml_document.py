@@ -2,7 +2,7 @@
 
 import pytest
 
-from pixel_pipeline_tests.conversations.convert import convert
+from pixel_pipeline_tests.conversations.converted import convert
 
 CORPUS = """categories:
 - mood

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from pixel_pipeline.conversations.formats import find_format
-from pixel_pipeline.conversations.records import Parsed, RecordError
+from pixel_pipeline.conversations.formats.known import find_format
+from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
 
 @pytest.fixture

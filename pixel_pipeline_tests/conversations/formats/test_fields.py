@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pixel_pipeline.conversations.formats.fields import describe_key, describe_keys, key_names
-from pixel_pipeline.conversations.records import Parsed, RecordError
+from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
 Parse = Callable[[Any], Parsed]
 Refuse = Callable[[Any], RecordError]

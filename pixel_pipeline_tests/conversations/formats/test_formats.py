@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.conversations.formats import FORMATS, find_format, refusal
+from pixel_pipeline.conversations.formats.known import FORMATS, find_format, refusal
 
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 SHARED = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from pixel_pipeline.conversations.records import Parsed
-from pixel_pipeline_tests.conversations.convert import Converted, convert, lines
+from pixel_pipeline.conversations.model.records import Parsed
+from pixel_pipeline_tests.conversations.converted import Converted, convert, lines
 
 Parse = Callable[[Any], Parsed]
 

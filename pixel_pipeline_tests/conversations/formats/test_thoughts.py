@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pixel_pipeline.conversations.records import Parsed
+from pixel_pipeline.conversations.model.records import Parsed
 
 Parse = Callable[[Any], Parsed]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pixel_pipeline.conversations.records import Parsed, RecordError
+from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
 Parse = Callable[[Any], Parsed]
 Refuse = Callable[[Any], RecordError]

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from pixel_pipeline.cli import app
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.base_models import (
     BaseManifest,
     BaseModelCorruptError,

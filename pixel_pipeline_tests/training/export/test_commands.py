@@ -9,11 +9,11 @@ from typer.testing import CliRunner, Result
 
 from pixel_pipeline.cli import app
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.base_models import BaseModelNotFoundError
 from pixel_pipeline.training.base.add import add_base
 from pixel_pipeline.training.base.opening import open_base
-from pixel_pipeline.training.checkpoints import CheckpointRef, publish
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, publish
 from pixel_pipeline.training.errors import CheckpointNotFoundError
 from pixel_pipeline.training.export.commands import conversation_rows
 from pixel_pipeline.training.export.errors import ExportCorruptError, ExportError

@@ -6,13 +6,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 import torch
 
+from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.errors import AdapterError
 from pixel_pipeline.training.model.adapter_state import (
     adapter_description,
     adapter_state,
     load_adapter_state,
 )
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
 from pixel_pipeline.training.model.mixture import build_mixture, dense_baseline
 from pixel_pipeline_tests.training.model.conftest import BaseOf, randomize
 

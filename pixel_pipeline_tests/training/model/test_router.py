@@ -5,8 +5,9 @@ from math import log
 import pytest
 import torch
 
-from pixel_pipeline.training.losses import router_z_loss
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
+from pixel_pipeline.training.data.batch import pack_batch
+from pixel_pipeline.training.loop.losses import router_z_loss
 from pixel_pipeline.training.model.mixture import build_mixture
 from pixel_pipeline.training.model.router import Router, domain_pull
 from pixel_pipeline.training.model.router_health import (
@@ -15,7 +16,6 @@ from pixel_pipeline.training.model.router_health import (
     mutual_information,
     router_health,
 )
-from pixel_pipeline.training.packing import pack_batch
 from pixel_pipeline_tests.training.model.conftest import BaseOf
 
 DOMAINS = ExpertDomains(domains=("crisis", "psychology"), strength=8.0, steps=10)

@@ -9,12 +9,12 @@ from safetensors.torch import load_file, save_file
 import torch
 from torch import Tensor
 
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.checkpoints import CheckpointRef, download, publish
-from pixel_pipeline.training.config import TrainingConfig
-from pixel_pipeline.training.model.adapters_config import AdaptersConfig
-from pixel_pipeline.training.run_state import ADAPTER_FILE
+from pixel_pipeline.training.checkpoints.run_state import ADAPTER_FILE
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, download, publish
+from pixel_pipeline.training.config.adapters import AdaptersConfig
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.training.base.models import write_base
 

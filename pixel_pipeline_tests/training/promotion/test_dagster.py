@@ -6,9 +6,9 @@ import dagster as dg
 import pytest
 
 from pixel_pipeline.definitions import defs
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.checkpoints import CheckpointRef
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.store import CheckpointRef
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.promotion.gates import GATES
 from pixel_pipeline_tests.training.promotion.conftest import Changed, Train, enormous, without_work
 

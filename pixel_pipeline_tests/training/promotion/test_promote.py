@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.checkpoints import CheckpointRef, list_checkpoints, prune
-from pixel_pipeline.training.config import TrainingConfig
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.store import CheckpointRef, list_checkpoints, prune
+from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import CheckpointNotFoundError, PromotionError
+from pixel_pipeline.training.evaluation.safety.smoke_test import SmokeTest
 from pixel_pipeline.training.promotion.export_gate import export_folder
 from pixel_pipeline.training.promotion.gates import GATES, no_dead_expert, no_regression, safety_not_worse
 from pixel_pipeline.training.promotion.promote import Outcome, promote
 from pixel_pipeline.training.promotion.record import Promotion
-from pixel_pipeline.training.safety.smoke_test import SmokeTest
 from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.training.promotion.conftest import Changed, Train, without_work
 from pixel_pipeline_tests.training.reports import family, report_of

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 from pixel_pipeline_tests.lake.conftest import connect, proxy, server  # noqa: F401
 
 RUN = "nano-1"

@@ -11,10 +11,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 import pytest
 
-from pixel_pipeline.lake.embedded import EmbeddedServer
-from pixel_pipeline.lake.errors import ObjectCorruptError
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.checkpoint_files import (
+from pixel_pipeline.lake.embedded.server import EmbeddedServer
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import ObjectCorruptError
+from pixel_pipeline.training.checkpoints.files import (
     MAX_PARTS,
     MIN_PART_BYTES,
     FileDigest,

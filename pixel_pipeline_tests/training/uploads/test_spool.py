@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.training.checkpoint_spool import Marks, Spool
+from pixel_pipeline.training.checkpoints.spool import Marks, Spool
 from pixel_pipeline.training.errors import CheckpointCorruptError, CheckpointSpaceError, RunBusyError
 
 # Arguments: the spool, how it is written. Prints the error's class, what the spool holds, and the error.
@@ -22,7 +22,7 @@ import sys
 import numpy as np
 from safetensors.numpy import save_file
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.training.checkpoint_spool import Spool
+from pixel_pipeline.training.checkpoints.spool import Spool
 
 spool, how, limit = Spool(Path(sys.argv[1]), run="nano-1"), sys.argv[2], int(sys.argv[3])
 if limit:
@@ -151,7 +151,7 @@ def test_a_disk_that_fills_while_writing(tmp_path: Path, run: Callable[[Path, st
 
 def test_another_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from pixel_pipeline.training.checkpoint_spool import Spool;"
+        "import sys, pathlib; from pixel_pipeline.training.checkpoints.spool import Spool;"
         "spool = Spool(pathlib.Path(sys.argv[1]), run='nano-1'); print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]

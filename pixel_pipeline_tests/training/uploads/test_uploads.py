@@ -10,10 +10,9 @@ import threading
 
 import pytest
 
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.training.checkpoint_claim import RunClaim
-from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
-from pixel_pipeline.training.checkpoints import (
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.claim import RunClaim
+from pixel_pipeline.training.checkpoints.store import (
     CheckpointManifest,
     CheckpointRef,
     best_step,
@@ -21,6 +20,7 @@ from pixel_pipeline.training.checkpoints import (
     list_checkpoints,
     publish,
 )
+from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 from pixel_pipeline.training.errors import CheckpointNotFoundError, CheckpointUploadError, RunBusyError
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 from pixel_pipeline_tests.training.uploads.conftest import RUN, write
@@ -366,9 +366,9 @@ def test_what_cannot_be_pruned_costs_no_checkpoint(
 def test_an_interpreter_that_did_not_close_ends_and_keeps_the_spool(lake: Lake, tmp_path: Path) -> None:
     program = """
 import pathlib, sys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
+from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 uploads = CheckpointUploads(Lake.open(get_settings()), run="nano-1", spool=pathlib.Path(sys.argv[1]), keep=2, report=print)
 with uploads.writing(10, bytes_needed=1) as folder:
     (folder / "model").write_bytes(b"weights")

@@ -1,0 +1,1 @@
+"""Archives, compressed objects and Office documents."""

@@ -1,0 +1,1 @@
+"""From one raw object to conversations, quarantine and ledger."""

@@ -1,0 +1,1 @@
+"""The column executor: records of one shape converted by Arrow."""

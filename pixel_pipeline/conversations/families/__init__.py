@@ -1,0 +1,1 @@
+"""Families: rules in families.yaml, and proposals for new ones."""

@@ -1,0 +1,1 @@
+"""Formats with a question and an answer in fields."""

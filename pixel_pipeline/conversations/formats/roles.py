@@ -1,0 +1,154 @@
+"""The one table of how sources spell who speaks."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+import re
+
+from pixel_pipeline.conversations.model.records import RecordError
+
+_SPELLINGS = {
+    "system": "system developer sys 系统 系统提示",
+    "user": """
+        user human prompter usr client patient customer seeker help_seeker helpseeker supportee student caller
+        visitor questioner asker person interviewee patients pattor guest_family gest_family guest_patient
+        participant member 用户 来访者 求助者 咨询者 患者 病人 访客 提问者 人类 客户 學生 用戶 來訪者 求助者 사용자 내담자 환자 ユーザー 相談者 患者さん kullanıcı
+        danışan usuario utilisateur benutzer клиент пациент пользователь
+    """,
+    "assistant": """
+        assistant gpt bot ai model chatbot chatgpt chatgpt_bot gpt4 agent therapist counselor counsellor
+        psychologist psychiatrist psychotherapist doctor doc dr physician docotr clinician nurse supporter helper
+        listener responder coach advisor expert provider operator interviewer professional bard bing claude
+        llm function_call mentor guest_clinician guest_clinican guest_clinic social_worker 助手 助理 咨询师 心理咨询师
+        心理医生 治疗师 心理治疗师 支持者 医生 倾听者 专家 机器人 諮商師 心理師 醫生 상담사 상담자 의사 어시스턴트 カウンセラー アシスタント 医師 asistan danışman
+        asistente assistent terapeuta терапевт психолог психотерапевт врач ассистент
+    """,
+    "tool": "tool function function_response tool_response tool_result observation ipython 工具",
+}
+ROLE_OF = {spelling: role for role, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+"""Canonical role by normalised spelling (`normalised`)."""
+
+_IN_BRACKETS = re.compile(r"[(（\[【<][^)）\]】>]*[)）\]】>]")
+_AROUND = " \t*_#\"'“”「」-–—:："
+_BETWEEN = re.compile(r"[\s\-_./]+")
+_NUMBER_AT_END = re.compile(r"_?\d{1,2}$")
+_NAMEABLE = re.compile(r"[^\W\d][\w-]{0,23}")
+_NAME = re.compile(r"[^\W\d_][\w.'’-]{0,23}(?: [^\W\d_a-z][\w.'’-]{0,23})?")
+# Says that somebody speaks, not who: `A`, `2`, `Speaker 1`, `person_b`, a UUID.
+_NOBODY = frozenset(
+    [
+        "narrator",
+        "moderator",
+        "nobody",
+        "unknown",
+        "none",
+        "other",
+        "note",
+        "context",
+        "scene",
+        "observer",
+        "all",
+        "旁白",
+    ]
+)
+_NUMBERED = re.compile(
+    r"(?:speaker|person|participant|interlocutor|party|user|human|worker|turker|spk|spkr|说话人|发言人)[ _-]?(?:\d{1,4}|[a-z])",
+    re.IGNORECASE,
+)
+_BARE = re.compile(r"[a-z]|\d{1,9}|[0-9a-f]{8}[0-9a-f-]{4,32}", re.IGNORECASE)
+
+
+def normalised(spelling: str) -> str:
+    """Returns a spelling in lower case, without brackets and their content, decoration, and a number at its
+    end."""
+    bare = _IN_BRACKETS.sub("", spelling).strip(_AROUND).casefold()
+    return _NUMBER_AT_END.sub("", _BETWEEN.sub("_", bare))
+
+
+@lru_cache(maxsize=4096)
+def role_of(spelling: str) -> str | None:
+    """Returns the canonical role (system, user, assistant or tool) of a spelling, None where the table has
+    none."""
+    if len(spelling) > 64:
+        return None
+    return ROLE_OF.get(spelling) or ROLE_OF.get(normalised(spelling))
+
+
+def required_role(spelling: object) -> str:
+    """Returns the canonical role of a spelling.
+
+    Raises:
+        RecordError: `unknown_role`. The spelling is named only where it is a short identifier-like word:
+        anything else may
+            be what somebody said.
+    """
+    if isinstance(spelling, str):
+        role = role_of(spelling)
+        if role is not None:
+            return role
+        if _NAMEABLE.fullmatch(spelling):
+            raise RecordError("unknown_role", f"no canonical role is known for the spelling {spelling!r}")
+        raise RecordError(
+            "unknown_role", f"no canonical role is known for a spelling of {len(spelling)} characters"
+        )
+    raise RecordError("unknown_role", f"a role is text, found {type(spelling).__name__}")
+
+
+def assigned_roles(speakers: Sequence[object]) -> tuple[list[str], bool]:
+    """Returns the canonical roles of a conversation's turns, and whether they were concluded.
+
+    Of two speakers, one known and one with a name, the other one has the other role. Two speakers that are only numbered
+    or lettered are equals: the first to speak is the user. Nothing else is concluded.
+
+    Raises:
+        RecordError: `unknown_role`.
+    """
+    roles = [role_of(speaker) if isinstance(speaker, str) else None for speaker in speakers]
+    known = set(roles)
+    if None not in known and len(known) != 1:
+        return roles, False  # type: ignore[return-value]
+    found: dict[object, str | None] = {}
+    for speaker, role in zip(speakers, roles, strict=True):
+        found[speaker if _is_spelling(speaker) else required_role(speaker)] = role
+    sides = known & {"user", "assistant"}
+    strangers = [speaker for speaker, role in found.items() if role is None]
+    if len(strangers) == 1 and len(sides) == 1 and _is_name(str(strangers[0])):
+        found[strangers[0]] = "assistant" if "user" in sides else "user"
+    elif len(found) == 2 and len(known) == 1 and all(map(_is_anonymous, found)):
+        found = dict(zip(found, ("user", "assistant"), strict=True))
+    elif len(found) == 1 and strangers and _is_anonymous(strangers[0]):
+        raise RecordError("one_sided", f"one speaker only, in {len(speakers)} turns")
+    elif strangers:
+        required_role(strangers[0])
+    else:
+        return roles, False  # type: ignore[return-value]
+    return [found[speaker] for speaker in speakers], True  # type: ignore[index,misc]
+
+
+def share_a_role(speakers: Sequence[object], roles: Sequence[str]) -> bool:
+    """Whether one role is that of speakers by different names, say of a patient and a relative."""
+    if len(set(speakers)) == len(set(roles)):
+        return False
+    return len({who(str(name)) for name in speakers}) > len(set(roles))
+
+
+def who(spelling: str) -> str:
+    """Returns by what speakers of one role are told apart: the spelling, in any case."""
+    return spelling.strip().casefold()
+
+
+def is_numbered(spelling: str) -> bool:
+    """Whether a speaker is only told from others: `Speaker 1`, `person_b`."""
+    return _NUMBERED.fullmatch(spelling.strip()) is not None
+
+
+def _is_anonymous(spelling: object) -> bool:
+    text = str(spelling).strip()
+    return is_numbered(text) or _BARE.fullmatch(text) is not None
+
+
+def _is_name(spelling: str) -> bool:
+    return _NAME.fullmatch(spelling) is not None and spelling.casefold() not in _NOBODY
+
+
+def _is_spelling(speaker: object) -> bool:
+    return isinstance(speaker, str | int) and not isinstance(speaker, bool)

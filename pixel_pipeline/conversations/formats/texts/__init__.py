@@ -1,0 +1,1 @@
+"""Formats with a whole conversation in one text."""

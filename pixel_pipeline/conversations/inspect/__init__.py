@@ -1,0 +1,1 @@
+"""Explains how a file is read, for `pixel detect`."""

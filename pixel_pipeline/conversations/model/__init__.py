@@ -1,0 +1,1 @@
+"""Records, conversations and their Arrow schemas."""

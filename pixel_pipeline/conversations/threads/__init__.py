@@ -1,0 +1,1 @@
+"""Conversations assembled from messages, trees and session lists."""

@@ -1,0 +1,1 @@
+"""A family's tasks: planned, run, reused and committed."""

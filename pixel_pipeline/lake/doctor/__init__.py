@@ -1,0 +1,1 @@
+"""Probes of the lake, for `pixel doctor`."""

@@ -1,0 +1,1 @@
+"""Datasets by name: resolving, streaming, decompressing and caching them."""

@@ -1,0 +1,1 @@
+"""One S3 server: its address, clients, buckets, errors and listings."""

@@ -1,0 +1,78 @@
+"""The S3 control plane: what the data plane's client does not ask (versioning, multipart uploads, error codes)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pixel_pipeline.errors import PixelError
+from pixel_pipeline.lake.s3.errors import LakeUnreachableError
+from pixel_pipeline.lake.s3.target import Target
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 10
+
+
+class ControlError(PixelError):
+    """The server refused a request of the control plane.
+
+    Attributes:
+        code: S3's error code, or the HTTP status where there is none.
+        answer: Elements of the server's error document, e.g. the region it expected; no secret is among those read.
+    """
+
+    def __init__(self, message: str, *, code: str, answer: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.code = code
+        self.answer = answer
+
+
+def control_client(target: Target) -> "S3Client":
+    """A boto3 client of the lake that gives up in seconds."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=target.endpoint,
+        aws_access_key_id=target.access_key,
+        aws_secret_access_key=target.secret_key,
+        aws_session_token=target.session_token,
+        region_name=target.region,
+        verify=None if target.ca_bundle is None else str(target.ca_bundle),
+        config=Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"mode": "standard", "max_attempts": 2},
+            # S3-compatible servers refuse the checksum headers that botocore sends by default.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path"},
+        ),
+    )
+
+
+@contextmanager
+def controlled(operation: str, *, target: Target) -> Iterator[None]:
+    """Errors of boto3 in our own words; its messages repeat key ids.
+
+    Raises:
+        ControlError: the server answered with an error.
+        LakeUnreachableError: no usable answer came.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    where = f"S3 at {target.endpoint}" if target.endpoint else f"S3 in {target.region}"
+    try:
+        yield
+    except ClientError as error:
+        answer: dict[str, Any] = {**error.response}
+        code = str(answer.get("Error", {}).get("Code", "")) or "no error code"
+        raise ControlError(f"{where} refused to {operation}: {code}.", code=code, answer=answer) from None
+    except BotoCoreError as error:
+        raise LakeUnreachableError(
+            f"{where} gave no usable answer ({operation}): {type(error).__name__}.",
+            hint="Check PIXEL_S3_ENDPOINT and the network.",
+        ) from None

@@ -1,0 +1,222 @@
+"""The raw tiers, listed: many folders at once, as Arrow, without a Python object a key."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+
+import obstore
+from obstore import exceptions as s3_errors
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.control import control_client, controlled
+from pixel_pipeline.lake.s3.errors import KeyNameError
+from pixel_pipeline.lake.s3.object_keys import checked_key
+from pixel_pipeline.lake.s3.ranged import bare_etag
+
+INVENTORY_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+"""One row an object: full key, size in bytes, ETag without quotes, time of the last write. Sorted by key."""
+
+# S3 answers a listing page by page, each after the last: only several listings at once are faster.
+THREADS = 16
+# Folders are opened until there are this many to share out …
+ENOUGH_FOLDERS = 32
+# … unless there are so many that asking each would cost more than the pages of them all.
+TOO_MANY_FOLDERS = 1000
+DEEPEST = 4
+CHUNK_ROWS = 5_000
+_REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies below some prefixes.
+
+    Attributes:
+        objects: Table of INVENTORY_SCHEMA, sorted by key.
+        unreadable: Keys that exist and that no reader of ours can address, sorted.
+        markers: Directory markers (empty objects `folder/`), which are no data and not among the objects.
+    """
+
+    objects: pa.Table
+    unreadable: list[str] = field(default_factory=list)
+    markers: int = 0
+
+
+def list_raw(lake: Lake) -> Listing:
+    """List `gdrive/raw` and `acquired`.
+
+    Keys that the client cannot spell make it refuse the whole listing; such folders are listed again by a slower one.
+
+    Warning:
+        An object with content whose key ends in a slash is listed without the slash. Reading it then fails with
+        ObjectNotFoundError. rclone and the S3 consoles write no such key.
+    """
+    return list_prefixes(lake.data, keys.RAW_TIERS)
+
+
+def is_empty(lake: Lake) -> bool:
+    """True while no object lies in the raw tiers. Asks for one key of each, whatever its characters."""
+    client = control_client(lake.target)
+    with controlled(f"list {lake.data.uri()}", target=lake.target):
+        return not any(
+            client.list_objects_v2(Bucket=lake.data.name, Prefix=f"{tier}/", MaxKeys=1).get("Contents")
+            for tier in keys.RAW_TIERS
+        )
+
+
+def list_prefixes(bucket: Bucket, prefixes: Iterable[str]) -> Listing:
+    """List everything below some folders, none of which lies in another."""
+    prefixes = [*prefixes]
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="listing") as pool:
+        found: list[_Part] = []
+        folders = prefixes
+        for _ in range(DEEPEST):
+            if not 0 < len(folders) < ENOUGH_FOLDERS:
+                break
+            opened = [*pool.map(partial(_open, bucket), folders)]
+            found += chain.from_iterable(level.parts for level in opened)
+            folders = [*chain.from_iterable(level.folders for level in opened)]
+        found += pool.map(partial(_list, bucket), folders)
+        listing = _settled(bucket, found, pool)
+        if _has_duplicates(listing.objects):
+            listing = _settled(bucket, [*pool.map(partial(_list_exactly, bucket), prefixes)], pool)
+    return listing
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of INVENTORY_SCHEMA in the server's order; unreadable keys; directory markers known as such."""
+
+    objects: pa.Table
+    unreadable: tuple[str, ...] = ()
+    markers: int = 0
+
+
+@dataclass(frozen=True)
+class _Level:
+    parts: list[_Part]
+    folders: list[str]
+
+
+def _open(bucket: Bucket, folder: str) -> _Level:
+    """The objects directly in a folder, and its sub-folders."""
+    with bucket.translated("list", folder):
+        try:
+            level = obstore.list_with_delimiter(bucket.store, folder, return_arrow=True)
+        except s3_errors.InvalidPathError:
+            return _Level([_list_exactly(bucket, folder)], [])
+    if len(level["common_prefixes"]) > TOO_MANY_FOLDERS:
+        return _Level([_list(bucket, folder)], [])
+    objects = _columns(pa.table(level["objects"]))
+    if _is_mangled(objects["key"]) or any(_REPLACEMENT in name for name in level["common_prefixes"]):
+        return _Level([_list_exactly(bucket, folder)], [])
+    return _Level([_Part(objects)], [*level["common_prefixes"]])
+
+
+def _list(bucket: Bucket, folder: str) -> _Part:
+    """Everything below a folder."""
+    with bucket.translated("list", folder):
+        try:
+            tables = [
+                _columns(pa.table(batch))
+                for batch in obstore.list(bucket.store, folder, chunk_size=CHUNK_ROWS, return_arrow=True)
+            ]
+        except s3_errors.InvalidPathError:
+            return _list_exactly(bucket, folder)
+    objects = pa.concat_tables([INVENTORY_SCHEMA.empty_table(), *tables])
+    return _list_exactly(bucket, folder) if _is_mangled(objects["key"]) else _Part(objects)
+
+
+def _is_mangled(names: pa.ChunkedArray) -> bool:
+    """True if a key may be another than its listing says: XML has no control characters, so servers replace them."""
+    return bool(pc.any(pc.match_substring(names, _REPLACEMENT)).as_py())
+
+
+def _columns(objects: pa.Table) -> pa.Table:
+    return pa.table(
+        [
+            objects["path"],
+            objects["size"],
+            pc.utf8_trim(pc.fill_null(objects["e_tag"], ""), '"'),
+            objects["last_modified"],
+        ],
+        names=INVENTORY_SCHEMA.names,
+    ).cast(INVENTORY_SCHEMA)
+
+
+def _list_exactly(bucket: Bucket, folder: str) -> _Part:
+    """Everything below a folder, each key exactly as it is, at ten times the cost."""
+    rows: list[tuple[object, ...]] = []
+    unreadable: list[str] = []
+    markers = 0
+    with controlled(f"list {bucket.uri(folder)}", target=bucket.target):
+        pages = control_client(bucket.target).get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket.name, Prefix=f"{folder}/"):
+            for item in page.get("Contents", []):
+                key, size = item["Key"], item["Size"]
+                if key.endswith("/") and size == 0:
+                    markers += 1
+                elif not _is_readable(key):
+                    unreadable.append(key)
+                else:
+                    rows.append((key, size, bare_etag(item["ETag"]), item["LastModified"]))
+    columns = zip(*rows, strict=True) if rows else ([] for _ in INVENTORY_SCHEMA)
+    objects = pa.table([pa.array(column) for column in columns], names=INVENTORY_SCHEMA.names)
+    return _Part(objects.cast(INVENTORY_SCHEMA), tuple(unreadable), markers)
+
+
+def _is_readable(key: str) -> bool:
+    try:
+        checked_key(key)
+    except KeyNameError:
+        return False
+    return True
+
+
+def _settled(bucket: Bucket, parts: list[_Part], pool: ThreadPoolExecutor) -> Listing:
+    """Put the parts together, sorted, and look up each object that may not be what its key says.
+
+    The client lists a directory marker `folder/` as the empty object `folder`, and undecodable keys look like others.
+    """
+    objects = pa.concat_tables([part.objects for part in parts]).sort_by("key")
+    unreadable = [*chain.from_iterable(part.unreadable for part in parts)]
+    markers = sum(part.markers for part in parts)
+    doubtful = pc.or_(pc.equal(objects["size"], 0), pc.match_substring(objects["key"], _REPLACEMENT))
+    if pc.any(doubtful).as_py():
+        rows = objects.filter(doubtful).to_pylist()
+        are_real = [*pool.map(partial(_is_there, bucket), rows)]
+        kept = [row for row, is_real in zip(rows, are_real, strict=True) if is_real]
+        gone = [row for row, is_real in zip(rows, are_real, strict=True) if not is_real]
+        markers += sum(row["size"] == 0 for row in gone)
+        unreadable += [row["key"] for row in gone if row["size"] != 0]
+        rest = objects.filter(pc.invert(doubtful))
+        objects = pa.concat_tables([rest, pa.Table.from_pylist(kept, INVENTORY_SCHEMA)]).sort_by("key")
+    return Listing(objects, sorted(unreadable), markers)
+
+
+def _is_there(bucket: Bucket, row: dict[str, object]) -> bool:
+    """True if the listed object lies at exactly the listed key."""
+    with bucket.translated("look up", str(row["key"])):
+        try:
+            found = obstore.head(bucket.store, str(row["key"]))
+        except FileNotFoundError:
+            return False
+    return found["size"] == row["size"]
+
+
+def _has_duplicates(objects: pa.Table) -> bool:
+    names = objects["key"].combine_chunks()
+    return bool(pc.any(pc.equal(names[1:], names[:-1])).as_py())

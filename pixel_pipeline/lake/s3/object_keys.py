@@ -1,0 +1,36 @@
+"""What may be the key of an object."""
+
+import re
+
+from pixel_pipeline.lake.s3.errors import KeyNameError
+
+KEY_BYTES = 1024
+
+
+def checked_key(key: str, *, new: bool = False) -> str:
+    """The key itself. Raises KeyNameError for one that the client would refuse or, worse, silently change.
+
+    Args:
+        key: Any text.
+        new: An object is to be written there: also refuse what only some stores keep as it is.
+    """
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        size = -1
+    parts = key.split("/")
+    for wrong, reason in (
+        (not key, "it is empty"),
+        (size < 0, "it is not Unicode text"),
+        (size > KEY_BYTES, f"it has {size:,} bytes, and {KEY_BYTES:,} are the limit"),
+        # Neither can be told by a listing, which is XML.
+        (re.search(r"[\x00-\x1f\x7f\ufffe\uffff]", key), "it has control characters or noncharacters"),
+        ("" in parts, "it has an empty part (`//`, or a slash at an end)"),
+        (new and "\\" in key, "it has a backslash, which some stores take for a slash"),
+        ("." in parts or ".." in parts, "it has a part `.` or `..`"),
+    ):
+        if wrong:
+            shown = ascii(key)
+            shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+            raise KeyNameError(f"{shown} cannot be an object's key: {reason}.")
+    return key

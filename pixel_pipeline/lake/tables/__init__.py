@@ -1,0 +1,1 @@
+"""Delta tables: files, log, schema, reading, vacuum."""

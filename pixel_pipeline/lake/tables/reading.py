@@ -1,0 +1,67 @@
+"""Parquet files of a table as a dataset that is read when it is scanned."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache, reduce
+from operator import and_
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as fs
+
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.client import CONNECT_SECONDS, MAX_RETRIES, REQUEST_SECONDS
+from pixel_pipeline.lake.s3.target import Target
+
+
+class TableFile(NamedTuple):
+    """One Parquet file: its path below the table's key, bytes, and what is true of all of its rows."""
+
+    path: str
+    size: int
+    truth: ds.Expression | None
+
+
+def dataset_of(
+    files: Iterable[TableFile], *, schema: pa.Schema, bucket: Bucket, key: str
+) -> ds.FileSystemDataset:
+    """A dataset over some files of a table, in their order.
+
+    Scans read the column chunks that they need, of files whose truth does not rule them out, and check every page that has
+    one against its checksum. Columns that a file has not are null.
+    """
+    filesystem = fs.SubTreeFileSystem(f"{bucket.name}/{key}", _arrow_s3(bucket.target))
+    scanning = ds.ParquetFragmentScanOptions(pre_buffer=True, page_checksum_verification=True)
+    format_ = ds.ParquetFileFormat(default_fragment_scan_options=scanning)
+    fragments = [
+        format_.make_fragment(
+            file.path, filesystem=filesystem, partition_expression=file.truth, file_size=file.size
+        )
+        for file in files
+    ]
+    return ds.FileSystemDataset(fragments, schema, format_, filesystem)
+
+
+def in_partition(values: Mapping[str, str]) -> ds.Expression | None:
+    """What is true of all rows of a partition's file."""
+    return reduce(and_, (ds.field(name) == value for name, value in values.items())) if values else None
+
+
+@cache
+def _arrow_s3(target: Target) -> fs.S3FileSystem:
+    # Arrow's own client: its threads must not need the interpreter, which ends before they do. A filesystem written in
+    # Python, such as delta-rs's, has been seen to abort the process on exit.
+    endpoint = urlsplit(target.endpoint) if target.endpoint else None
+    return fs.S3FileSystem(
+        access_key=target.access_key,
+        secret_key=target.secret_key,
+        session_token=target.session_token,
+        region=target.region,
+        scheme=endpoint.scheme if endpoint else "https",
+        endpoint_override=endpoint.netloc if endpoint else None,
+        tls_ca_file_path=str(target.ca_bundle) if target.ca_bundle else None,
+        connect_timeout=CONNECT_SECONDS,
+        request_timeout=REQUEST_SECONDS,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=MAX_RETRIES),
+    )

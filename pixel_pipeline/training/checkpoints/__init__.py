@@ -1,0 +1,1 @@
+"""Checkpoints: written, uploaded, verified, listed."""

@@ -1,0 +1,1 @@
+"""Token shards as batches of packed rows."""

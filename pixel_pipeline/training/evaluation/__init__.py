@@ -1,0 +1,1 @@
+"""Evaluation of a checkpoint: scores, samples, plots, model card."""

@@ -1,0 +1,1 @@
+"""LoRA experts: dispatch, products, activations."""

@@ -1,0 +1,1 @@
+"""Plans a run: measured speed, memory, time."""

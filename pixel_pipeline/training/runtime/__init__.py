@@ -1,0 +1,1 @@
+"""The training process: device, environment, loggers, identity of a run."""

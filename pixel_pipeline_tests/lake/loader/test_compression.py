@@ -1,0 +1,100 @@
+"""Compressed data as their content, fed in chunks of any size."""
+
+import gzip
+import tracemalloc
+
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+import pyarrow as pa
+import pytest
+
+from pixel_pipeline.lake.loader.compression import CompressedDataError, decompressed
+from pixel_pipeline_tests.lake.loader.test_json_lines import chunked
+
+
+def zstd(data: bytes) -> bytes:
+    packed: bytes = pa.compress(data, codec="zstd", asbytes=True)
+    return packed
+
+
+PACKERS = {"gzip": gzip.compress, "zstd": zstd, "plain": bytes}
+packer = pytest.mark.parametrize("codec", ["gzip", "zstd"])
+
+
+def unpacked(data: bytes, *, size: int = 1 << 16) -> bytes:
+    return b"".join(decompressed(chunked(data, size), uri="s3://b/k"))
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(
+    parts=st.lists(st.binary(max_size=50), max_size=4),
+    codec=st.sampled_from([*PACKERS]),
+    size=st.integers(1, 30),
+)
+def test_any_number_of_members_in_chunks_of_any_size(parts: list[bytes], codec: str, size: int) -> None:
+    content = b"".join(parts)
+    if codec == "plain" and content[:4].startswith((b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd")):
+        return
+    assert unpacked(b"".join(map(PACKERS[codec], parts)), size=size) == content
+
+
+@pytest.mark.parametrize("data", [b"", b"\x1f", b"\x1f\x8b", b"\x28\xb5\x2f"], ids=["none", "1", "2", "3"])
+def test_less_than_a_magic_number_is_plain(data: bytes) -> None:
+    assert unpacked(data, size=1) == data
+
+
+def test_zeros_behind_gzip_are_padding() -> None:
+    assert unpacked(gzip.compress(b"a") + bytes(70_000) + gzip.compress(b"b") + bytes(3), size=999) == b"ab"
+
+
+@packer
+def test_every_truncation_is_told(codec: str) -> None:
+    whole = PACKERS[codec](b"one") + PACKERS[codec](b"two" * 50)
+    first = len(PACKERS[codec](b"one"))
+    for end in range(4, len(whole)):
+        if end == first:
+            continue
+        with pytest.raises(CompressedDataError, match=rf"{codec} data of s3://b/k end early"):
+            unpacked(whole[:end])
+
+
+@packer
+def test_damage_is_told_and_what_stands_before_comes(codec: str) -> None:
+    content = bytes(range(256)) * 20_000
+    whole = bytearray(PACKERS[codec](b"x" * 2_000_000) + PACKERS[codec](content))
+    whole[-200] ^= 0xFF
+    came = 0
+    with pytest.raises(CompressedDataError, match=rf"{codec} data of s3://b/k (are damaged|end early)"):  # noqa: PT012
+        for block in decompressed(chunked(bytes(whole), 1 << 16), uri="s3://b/k"):
+            came += len(block)
+    assert came >= 2_000_000
+
+
+@packer
+def test_garbage_behind_is_told(codec: str) -> None:
+    with pytest.raises(CompressedDataError, match="are damaged"):
+        unpacked(PACKERS[codec](b"content") + b"something else")
+
+
+@packer
+def test_errors_of_the_source_stay_what_they_are(codec: str) -> None:
+    def source() -> object:
+        yield PACKERS[codec](b"content" * 1000)[:30]
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError, match="gone"):
+        b"".join(decompressed(source(), uri="x"))  # type: ignore[arg-type]
+
+
+@packer
+def test_a_bomb_unpacks_in_bounded_memory(codec: str) -> None:
+    bomb = PACKERS[codec](bytes(200_000_000))
+    tracemalloc.start()
+    try:
+        came = sum(map(len, decompressed([bomb], uri="x")))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert came == 200_000_000
+    assert peak < 10_000_000
