@@ -16,7 +16,7 @@ from pixel_pipeline.conversations.quarantine.reading import (
     Count,
     QuarantinedRecord,
     QuarantineError,
-    Wanted,
+    Selection,
     counts,
     find,
     raw_bytes,
@@ -57,7 +57,7 @@ def refused(session_home: Path) -> Iterator[Lake]:
 
 
 def test_counts_are_those_of_records_not_of_rows(refused: Lake) -> None:
-    found = counts(refused, Wanted())
+    found = counts(refused, Selection())
     assert [count for count in found if count.family != "zip"] == [
         Count("calm", CALM, "bad_json", 1),
         Count("calm", CALM, "empty_turn", 1),
@@ -68,43 +68,43 @@ def test_counts_are_those_of_records_not_of_rows(refused: Lake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "objects"),
+    ("selection", "objects"),
     [
-        (Wanted(family="calm"), {CALM}),
-        (Wanted(error_class="bad_json"), {CALM, ZIPPED}),
-        (Wanted(family="calm", error_class="unrecognised_schema"), set()),
-        (Wanted(key="gdrive/raw/Work/*"), {"gdrive/raw/Work/c.doc"}),
-        (Wanted(key="gdrive/raw/Work/**"), {"gdrive/raw/Work/c.doc", WORK}),
-        (Wanted(key="**/a.jsonl", family="calm"), {CALM}),
-        (Wanted(key="a.jsonl"), set()),
+        (Selection(family="calm"), {CALM}),
+        (Selection(error_class="bad_json"), {CALM, ZIPPED}),
+        (Selection(family="calm", error_class="unrecognised_schema"), set()),
+        (Selection(key="gdrive/raw/Work/*"), {"gdrive/raw/Work/c.doc"}),
+        (Selection(key="gdrive/raw/Work/**"), {"gdrive/raw/Work/c.doc", WORK}),
+        (Selection(key="**/a.jsonl", family="calm"), {CALM}),
+        (Selection(key="a.jsonl"), set()),
     ],
 )
 def test_records_are_asked_for_by_family_error_and_key(
-    refused: Lake, wanted: Wanted, objects: set[str]
+    refused: Lake, selection: Selection, objects: set[str]
 ) -> None:
-    assert {count.source_key for count in counts(refused, wanted)} == objects
-    found, total = records(refused, wanted)
+    assert {count.source_key for count in counts(refused, selection)} == objects
+    found, total = records(refused, selection)
     assert len(found) == total
     assert {record.source_key for record in found} == objects
 
 
 def test_every_record_has_an_id_of_its_own_whatever_is_asked_for(refused: Lake) -> None:
-    everything, total = records(refused, Wanted())
+    everything, total = records(refused, Selection())
     assert len({record.id for record in everything}) == total
-    for wanted in (Wanted(error_class="one_sided"), Wanted(family="calm"), Wanted(key="**.zip")):
-        found, _ = records(refused, wanted)
+    for selection in (Selection(error_class="one_sided"), Selection(family="calm"), Selection(key="**.zip")):
+        found, _ = records(refused, selection)
         assert found
         assert set(found) <= set(everything)
-    assert records(refused, Wanted(), limit=3) == (everything[:3], total)
+    assert records(refused, Selection(), limit=3) == (everything[:3], total)
 
 
 def test_each_record_is_found_by_its_id_with_its_own_bytes(refused: Lake) -> None:
-    everything, _ = records(refused, Wanted())
+    everything, _ = records(refused, Selection())
     for record in everything[:8] + everything[-8:]:
         assert find(refused, record.id) == find(refused, record.id[:12]) == record
     kept = {
         (record.error_class, record.ordinal): raw_bytes(refused, record)
-        for record in records(refused, Wanted(family="calm"))[0]
+        for record in records(refused, Selection(family="calm"))[0]
     }
     assert kept == {
         ("bad_json", 0): b'{"broken',
@@ -137,7 +137,7 @@ def test_a_name_of_none_or_of_many_is_refused(refused: Lake, name: str, message:
 
 
 def test_bytes_that_are_the_objects_own_are_told_where_they_are(refused: Lake) -> None:
-    everything, _ = records(refused, Wanted(family="work"))
+    everything, _ = records(refused, Selection(family="work"))
     rest: list[QuarantinedRecord] = [record for record in everything if record.position_kind == REST]
     assert [record.records for record in rest] == [50]
     for record in (*rest, find(refused, "gdrive/raw/Work/c.doc")):
@@ -150,11 +150,11 @@ def test_a_quarantine_from_before_rows_stood_for_many_is_read(lake: Lake) -> Non
     row = dict.fromkeys(("source_key", "etag", "error_class", "reason", "family", "code_version"), "x")
     row |= {"position": 0, "position_kind": "byte", "member": None, "raw_bytes": b"raw", "raw_size": 3}
     Table(lake, keys.QUARANTINE).overwrite(pa.Table.from_pylist([row], schema=old), partition_by="family")
-    assert counts(lake, Wanted()) == [Count("x", "x", "x", 1)]
-    ((record,), _) = records(lake, Wanted())
+    assert counts(lake, Selection()) == [Count("x", "x", "x", 1)]
+    ((record,), _) = records(lake, Selection())
     assert raw_bytes(lake, record) == b"raw"
 
 
 def test_without_a_quarantine_one_is_told_what_to_do(lake: Lake) -> None:
     with pytest.raises(QuarantineError, match="prepare_data"):
-        counts(lake, Wanted())
+        counts(lake, Selection())
