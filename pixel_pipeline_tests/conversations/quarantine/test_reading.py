@@ -125,10 +125,10 @@ def test_a_record_is_found_by_its_position(refused: Lake) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (CALM, "4 records"),
-        ("", "records are quarantined"),
-        ("gdrive/raw/Calm/none", "Nothing"),
-        ("xyz", "Nothing"),
+        (CALM, "4 quarantined records"),
+        ("", "quarantined records match"),
+        ("gdrive/raw/Calm/none", "No quarantined record"),
+        ("xyz", "No quarantined record"),
     ],
 )
 def test_unknown_and_ambiguous_names_are_refused(refused: Lake, name: str, message: str) -> None:
