@@ -120,7 +120,9 @@ def quarantine_replay(
     selection = Selection(family=family, error_class=error, key=key)
     replayed = []
     with open_executor(**settings.executor_options()) as executor:
-        for report, before, after in replay_quarantine(lake, config=config, executor=executor, selection=selection):
+        for report, before, after in replay_quarantine(
+            lake, config=config, executor=executor, selection=selection
+        ):
             replayed.append({"family": report.family, "before": before, "after": after})
             say(
                 f"{report.family}: {counted(before, 'quarantined record')} before, {after:,} now; "
