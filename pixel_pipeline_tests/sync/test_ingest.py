@@ -117,7 +117,7 @@ def test_secrets_are_in_no_command_line_and_no_error(
     monkeypatch.setattr(subprocess, "Popen", Recorded)
     copy(drive, lake)
     (command,) = commands
-    for secret in (lake.target.secret_key, lake.target.access_key):
+    for secret in (lake.target.secret_key.get_secret_value(), lake.target.access_key):
         assert not any(secret in word for word in command)
         assert secret not in repr(command)
 
@@ -126,7 +126,7 @@ def test_secrets_are_in_no_command_line_and_no_error(
 def test_a_lake_that_cannot_be_written(
     drive: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    endpoint, secret, bucket = lake.target.endpoint, lake.target.secret_key, lake.data.name
+    endpoint, secret, bucket = lake.target.endpoint, lake.target.secret_key.get_secret_value(), lake.data.name
     assert endpoint is not None
     if fault == "unreachable":
         with socket.create_server(("127.0.0.1", 0)) as gone:
