@@ -11,6 +11,7 @@ import pytest
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import KeyNameError
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.sync import rclone
 from pixel_pipeline.sync.ingest import CopyReport, copy_to_lake
@@ -50,6 +51,20 @@ def test_life_of_a_mirror(drive: Path, lake: Lake) -> None:
     third = copy(drive, lake)
     assert third.copied == 2
     assert in_raw(lake) == FILES | {"empty.json": b"no longer", "new.json": b"{}"}
+
+
+def test_a_backslash_in_a_name_is_no_separator(tmp_path: Path, lake: Lake) -> None:
+    for name in ("back\\slash.txt", ".\\", "..\\..\\up.txt"):
+        (tmp_path / name).write_text(name)
+    copy(tmp_path, lake)
+    assert sorted(in_raw(lake)) == ["..＼..＼up.txt", ".＼", "back＼slash.txt"]
+
+
+@pytest.mark.parametrize("prefix", ["acquired/a\\b", "acquired/.\\", "acquired/../x", "acquired//x"])
+def test_a_destination_that_is_no_key_is_refused(drive: Path, lake: Lake, prefix: str) -> None:
+    with pytest.raises(KeyNameError, match="cannot be an object's key"):
+        copy_to_lake(drive, lake=lake, prefix=prefix)
+    assert [*lake.data.list("")] == []
 
 
 def test_same_size_and_other_time_is_copied_again(drive: Path, lake: Lake) -> None:

@@ -121,6 +121,20 @@ def test_empty_and_dot_segments_hide_no_other_key(tmp_path: Path) -> None:
     assert listed.unreadable == ["acquired/../d", "gdrive/raw/A//b"]
 
 
+@pytest.mark.parametrize("deepest", [0, 4], ids=["flat", "opened"])
+def test_keys_with_backslashes_are_unreadable_and_hide_no_other_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deepest: int
+) -> None:
+    """SeaweedFS reads them as slashes; other servers keep them."""
+    monkeypatch.setattr(listing, "DEEPEST", deepest)
+    odd = ["acquired/.\\", "gdrive/raw/A/a\\b", "gdrive/raw/back\\slash/c"]
+    fine = ["acquired/x", "gdrive/raw/A/a/b", "gdrive/raw/A/c"]
+    with lake_of([Listed(key, 3, "e") for key in (*odd, *fine)], tmp_path) as lake:
+        listed = list_raw(lake)
+    assert keys_of(listed) == fine
+    assert listed.unreadable == odd
+
+
 def test_an_empty_object_beside_its_marker_is_listed_once(tmp_path: Path) -> None:
     objects = [
         Listed("gdrive/raw/A/b", 0, "e"),
