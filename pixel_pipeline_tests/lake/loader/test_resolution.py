@@ -3,8 +3,7 @@
 from pathlib import Path
 import unicodedata
 
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 import pyarrow as pa
 import pytest
@@ -26,6 +25,7 @@ from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.errors import LakeAccessError
 from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.lake.tables.table import Table
+from pixel_pipeline_tests.examples import examples
 
 
 def put(lake: Lake, *names: str) -> None:
@@ -229,9 +229,7 @@ def test_look_alikes_are_never_taken_for_each_other(lake: Lake) -> None:
         find(lake, "gr\u043e\u0308\u00dfe.json")  # a Cyrillic o
 
 
-@hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(20)
 @given(
     name=st.text(max_size=30) | st.text(alphabet="./\\~%\0\u202eaé:", max_size=12),
     category=st.none() | st.just("cot"),

@@ -7,8 +7,7 @@ import re
 import threading
 import uuid
 
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 import pytest
 
@@ -23,6 +22,7 @@ from pixel_pipeline.lake.s3.errors import (
     ObjectNotFoundError,
 )
 from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES
+from pixel_pipeline_tests.examples import examples
 
 LARGE_BYTES = CHUNK_BYTES + 12_345
 SMALL_CHUNK_BYTES = 10_000
@@ -143,9 +143,7 @@ def test_keys_that_look_alike_are_different_keys(lake: Lake) -> None:
         assert lake.data.get(key) == b"%d" % number
 
 
-@hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(20)
 @given(key=st.text(max_size=12) | st.text(alphabet="./\\ a%\x00é", max_size=6))
 @example(key="0/.\\")
 @example(key="a\\b")
@@ -261,9 +259,6 @@ STEPS = st.one_of(
 )
 
 
-@hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(steps=st.lists(STEPS, min_size=1, max_size=8))
 def test_ranged_reader_behaves_like_bytes(
     lake: Lake, large: bytes, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, int]]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
@@ -14,6 +14,7 @@ from pixel_pipeline.lake.s3 import listing
 from pixel_pipeline.lake.s3.control import control_client
 from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, Listing, is_empty, list_raw
 from pixel_pipeline.settings import get_settings
+from pixel_pipeline_tests.examples import examples
 
 BYTES = b"one"
 
@@ -149,7 +150,7 @@ def test_an_empty_object_beside_its_marker_is_listed_once(tmp_path: Path) -> Non
     assert (listed.unreadable, listed.markers) == ([], 2)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(5)
 @given(
     st.lists(
         st.lists(st.sampled_from(["a", "b", "a-b", "a.b", "é", "心 x", "~"]), min_size=1, max_size=5),
