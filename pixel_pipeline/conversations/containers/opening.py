@@ -45,7 +45,7 @@ from pixel_pipeline.conversations.containers.streams import (
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.records import ObjectError
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.text.clean import SAMPLE_BYTES, Encoding, detect_encoding
+from pixel_pipeline.conversations.text.cleaning import SAMPLE_BYTES, Encoding, detect_encoding
 from pixel_pipeline.conversations.threads.messages import joined, strewn
 
 CONTAINERS: tuple[Container, ...] = tuple(

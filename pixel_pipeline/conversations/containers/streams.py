@@ -7,7 +7,7 @@ import io
 from typing import BinaryIO, NamedTuple
 
 from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES, ObjectError
-from pixel_pipeline.conversations.text.clean import decode_cp1252
+from pixel_pipeline.conversations.text.cleaning import decode_cp1252
 
 CHUNK = 1 << 20
 BLOCK = 2 << 20

@@ -10,7 +10,7 @@ from pixel_pipeline.conversations.model.records import (
     Record,
     RecordError,
 )
-from pixel_pipeline.conversations.text.clean import decode_document
+from pixel_pipeline.conversations.text.cleaning import decode_document
 
 NAME = "text_document"
 POSITION_KIND = "object"

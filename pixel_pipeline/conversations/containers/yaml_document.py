@@ -14,7 +14,7 @@ from pixel_pipeline.conversations.containers.json.document import records_of
 from pixel_pipeline.conversations.containers.opened import Evidence, Input
 from pixel_pipeline.conversations.formats.texts.transcript import speaker_share
 from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record, RecordError
-from pixel_pipeline.conversations.text.clean import decode_document
+from pixel_pipeline.conversations.text.cleaning import decode_document
 
 NAME = "yaml_document"
 POSITION_KIND = "record"

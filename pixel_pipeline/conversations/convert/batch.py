@@ -26,7 +26,7 @@ from pixel_pipeline.conversations.model.schema import (
     TAGS_TYPE,
 )
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.text import clean
+from pixel_pipeline.conversations.text.cleaning import clean
 
 _NO_CONVERSATIONS = pa.RecordBatch.from_pylist([], schema=CONVERSATION_SCHEMA)
 _ROLE_NAMES = pa.array(list(ROLE_CODES), pa.string())

@@ -17,7 +17,7 @@ from pixel_pipeline.conversations.model.columns import (
     unsettled,
 )
 from pixel_pipeline.conversations.model.identity import composed
-from pixel_pipeline.conversations.text import clean
+from pixel_pipeline.conversations.text.cleaning import clean
 
 # Every kind of character that cleaning, blankness or composition turns on, and plain ones between them.
 odd = st.sampled_from(

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from pixel_pipeline.conversations.model.records import RecordError
-from pixel_pipeline.conversations.text.clean import CONTROL_BYTES
+from pixel_pipeline.conversations.text.cleaning import CONTROL_BYTES
 
 
 def parse_json(data: bytes, repaired: dict[str, int]) -> Any:

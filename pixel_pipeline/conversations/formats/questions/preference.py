@@ -18,7 +18,7 @@ from pixel_pipeline.conversations.formats.fields import (
 from pixel_pipeline.conversations.formats.texts.inline_tags import parse_tagged
 from pixel_pipeline.conversations.formats.turn_lists.turn_list import parse_turns
 from pixel_pipeline.conversations.model.records import PREFERENCE, Message, Parsed, RecordError
-from pixel_pipeline.conversations.text import clean
+from pixel_pipeline.conversations.text.cleaning import clean
 
 NAME = "preference"
 _JUDGED = (

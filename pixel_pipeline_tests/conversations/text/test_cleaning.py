@@ -3,8 +3,7 @@ from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.conversations.model.records import RecordError
-from pixel_pipeline.conversations.text import clean
-from pixel_pipeline.conversations.text.clean import decode_cp1252, decode_document, detect_encoding
+from pixel_pipeline.conversations.text.cleaning import clean, decode_cp1252, decode_document, detect_encoding
 from pixel_pipeline_tests.conversations.converted import convert
 
 # What becomes clean by repair may look in need of another.
