@@ -93,7 +93,7 @@ def test_ctrl_c_leaves_nothing_in_the_lake(home: Path) -> None:
             home=home,
             PIXEL_S3_ENDPOINT=proxy.endpoint,
             OVH_S3_ACCESS_KEY=server.access_key,
-            OVH_S3_SECRET_KEY=server.secret_key,
+            OVH_S3_SECRET_KEY=server.secret_key.get_secret_value(),
         )
         # An object lies there now, and its bytes never come.
         assert proxy.silent.wait(timeout=60)

@@ -146,7 +146,7 @@ def test_a_tick_lists_nothing_of_raw(
     with FaultProxy(urlsplit(server.endpoint).port or 0) as proxy:
         monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key.get_secret_value())
         assert families(scenario.tick(cursor)) == ["a"]
         assert any(keys.INVENTORY_CHANGES in request for request in proxy.requests)
         assert not [request for request in proxy.requests if "gdrive" in request or "acquired" in request]

@@ -215,7 +215,7 @@ def test_a_writer_killed_before_any_of_its_writes_loses_no_change(lake: Lake, se
             **os.environ,
             "PIXEL_S3_ENDPOINT": proxy.endpoint,
             "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key.get_secret_value(),
             "PIXEL_S3_CONDITIONAL_WRITES": "on",
         }
         while not finished:

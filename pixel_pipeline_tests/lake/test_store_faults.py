@@ -85,7 +85,7 @@ OPERATIONS: dict[str, Callable[[Lake], Any]] = {
 def assert_silent(error: BaseException, server: embedded.EmbeddedServer) -> None:
     """Neither in the message nor in anything chained to it and shown with it."""
     text = "".join(traceback.format_exception(error)) + repr(error)
-    for secret in (server.secret_key, server.access_key, WRONG_SECRET, UNKNOWN_KEY):
+    for secret in (server.secret_key.get_secret_value(), server.access_key, WRONG_SECRET, UNKNOWN_KEY):
         assert secret not in text
 
 

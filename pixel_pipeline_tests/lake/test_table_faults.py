@@ -78,7 +78,7 @@ def behind(proxy: FaultProxy, server: embedded.EmbeddedServer, settings: Setting
     return {
         "PIXEL_S3_ENDPOINT": proxy.endpoint,
         "OVH_S3_ACCESS_KEY": server.access_key,
-        "OVH_S3_SECRET_KEY": server.secret_key,
+        "OVH_S3_SECRET_KEY": server.secret_key.get_secret_value(),
         **{name: os.environ[name] for name in ("PIXEL_HOME", "PIXEL_BUCKET", "PIXEL_CHECKPOINT_BUCKET")},
         "PIXEL_S3_CONDITIONAL_WRITES": "on",
     }

@@ -55,7 +55,7 @@ def s3_drive(lake: Lake, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> 
         "PROVIDER": "Other",
         "ENDPOINT": proxy.endpoint,
         "ACCESS_KEY_ID": lake.target.access_key,
-        "SECRET_ACCESS_KEY": lake.target.secret_key,
+        "SECRET_ACCESS_KEY": lake.target.secret_key.get_secret_value(),
     }.items():
         monkeypatch.setenv(f"RCLONE_CONFIG_GDRIVE_{option}", value)
     return f"gdrive:{lake.checkpoints.name}/Team"
@@ -68,7 +68,7 @@ def lake_behind(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Callable[[FaultP
     def reached(proxy: FaultProxy) -> Lake:
         monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", lake.target.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", lake.target.secret_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", lake.target.secret_key.get_secret_value())
         return Lake.open(get_settings())
 
     return reached

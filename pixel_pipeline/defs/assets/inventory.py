@@ -113,8 +113,8 @@ def _raw_keys(unreadable: list[str]) -> dg.AssetCheckResult:
         passed=not unreadable,
         severity=dg.AssetCheckSeverity.WARN,
         description=(
-            f"{len(unreadable):,} raw objects have keys that no reader can address: control characters, or empty or dot "
-            "segments. They are not converted. Rename them at their source and delete them from raw."
+            f"{len(unreadable):,} raw objects have keys that no reader can address: control characters, backslashes, or "
+            "empty or dot segments. They are not converted. Rename them at their source and delete them from raw."
             if unreadable
             else "Every key can be read."
         ),

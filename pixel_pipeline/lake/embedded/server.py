@@ -27,6 +27,7 @@ from typing import Any
 import obstore
 from obstore import exceptions as s3_errors
 from obstore.store import S3Store
+from pydantic import SecretStr
 
 from pixel_pipeline.errors import PixelError
 
@@ -58,12 +59,12 @@ class DiskFullError(PixelError):
 
 @dataclass(frozen=True)
 class EmbeddedServer:
-    """A running server. The secret stays out of the repr."""
+    """A running server."""
 
     pid: int
     ports: dict[str, int]
     access_key: str
-    secret_key: str
+    secret_key: SecretStr
     data_dir: Path
 
     def __repr__(self) -> str:
@@ -117,10 +118,9 @@ def status(home: Path) -> EmbeddedServer | None:
     if record is None or not record.ready:
         return None
     try:
-        credentials = _read_json(root / "credentials.json")
+        server = _server(root, pid=record.pid, ports=record.ports)
     except FileNotFoundError:
         return None
-    server = EmbeddedServer(pid=record.pid, ports=record.ports, data_dir=root / "data", **credentials)
     return server if _is_ours(server.pid, root) and _healthy(server.ports["s3.port"]) else None
 
 
@@ -157,7 +157,7 @@ def _create_bucket(root: Path, *, name: str, server: EmbeddedServer) -> None:
         "s3",
         endpoint_url=server.endpoint,
         aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
+        aws_secret_access_key=server.secret_key.get_secret_value(),
         region_name="us-east-1",
         config=Config(
             request_checksum_calculation="when_required",
@@ -213,7 +213,7 @@ def _start(root: Path) -> EmbeddedServer:
             )
         record = _Record(pid=process.pid, ports=ports, ready=False)
         _write_private(root / "server.json", asdict(record))
-        server = EmbeddedServer(pid=process.pid, ports=ports, data_dir=data, **credentials)
+        server = _server(root, pid=process.pid, ports=ports)
         if _wait_until_serving(process, root=root, server=server):
             _write_private(root / "server.json", asdict(replace(record, ready=True)))
             return server
@@ -267,6 +267,17 @@ def _credentials(root: Path) -> dict[str, str]:
         )
     credentials: dict[str, str] = _read_json(path)
     return credentials
+
+
+def _server(root: Path, *, pid: int, ports: dict[str, int]) -> EmbeddedServer:
+    credentials = _read_json(root / "credentials.json")
+    return EmbeddedServer(
+        pid=pid,
+        ports=ports,
+        access_key=credentials["access_key"],
+        secret_key=SecretStr(credentials["secret_key"]),
+        data_dir=root / "data",
+    )
 
 
 def _record(root: Path) -> _Record | None:
@@ -346,7 +357,7 @@ def _wait_until_serving(process: subprocess.Popen[bytes], *, root: Path, server:
         config={
             "endpoint": server.endpoint,
             "access_key_id": server.access_key,
-            "secret_access_key": server.secret_key,
+            "secret_access_key": server.secret_key.get_secret_value(),
             "region": "us-east-1",
         },
         client_options={"allow_http": True, "timeout": timedelta(seconds=5)},

@@ -65,7 +65,7 @@ def _info(item: Any) -> ObjectInfo:
 class Bucket:
     """Objects of one bucket, by key. Every error names the operation and the object.
 
-    A key is any Unicode text of up to 1,024 bytes without control characters and without empty, `.` or `..` parts;
+    A key is any Unicode text of up to 1,024 bytes without control characters, backslashes and empty, `.` or `..` parts;
     KeyNameError otherwise. Keys that look alike, or are equal in another normal form of Unicode, are different keys.
 
     Attributes:
@@ -176,7 +176,7 @@ class Bucket:
     ) -> str:
         for attempt in range(ATTEMPTS):
             try:
-                with self.translated("write", checked_key(key, new=True)):
+                with self.translated("write", checked_key(key)):
                     result = obstore.put(
                         self._uploads,
                         key,

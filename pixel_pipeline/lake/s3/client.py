@@ -32,11 +32,11 @@ def object_store(name: str, *, target: Target, timeout: float, read_timeout: flo
         client_options["root_certificate"] = target.ca_bundle.read_bytes()
     config: dict[str, Any] = {
         "access_key_id": target.access_key,
-        "secret_access_key": target.secret_key,
+        "secret_access_key": target.secret_key.get_secret_value(),
         "region": target.region,
     }
     if target.session_token is not None:
-        config["session_token"] = target.session_token
+        config["session_token"] = target.session_token.get_secret_value()
     if target.endpoint is not None:
         config["endpoint"] = target.endpoint
     if target.allow_http:
@@ -62,7 +62,7 @@ def table_options(target: Target) -> dict[str, str]:
     """Options for delta-rs; they hold secrets and are never logged."""
     options = {
         "AWS_ACCESS_KEY_ID": target.access_key,
-        "AWS_SECRET_ACCESS_KEY": target.secret_key,
+        "AWS_SECRET_ACCESS_KEY": target.secret_key.get_secret_value(),
         "AWS_REGION": target.region,
         "AWS_ALLOW_HTTP": "true" if target.allow_http else "false",
         # Commits are put-if-absent, which makes concurrent writers safe without a lock table.
@@ -77,5 +77,5 @@ def table_options(target: Target) -> dict[str, str]:
     if target.endpoint is not None:
         options["AWS_ENDPOINT_URL"] = target.endpoint
     if target.session_token is not None:
-        options["AWS_SESSION_TOKEN"] = target.session_token
+        options["AWS_SESSION_TOKEN"] = target.session_token.get_secret_value()
     return options

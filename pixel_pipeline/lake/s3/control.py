@@ -38,8 +38,8 @@ def control_client(target: Target) -> "S3Client":
         "s3",
         endpoint_url=target.endpoint,
         aws_access_key_id=target.access_key,
-        aws_secret_access_key=target.secret_key,
-        aws_session_token=target.session_token,
+        aws_secret_access_key=target.secret_key.get_secret_value(),
+        aws_session_token=target.session_token.get_secret_value() if target.session_token else None,
         region_name=target.region,
         verify=None if target.ca_bundle is None else str(target.ca_bundle),
         config=Config(

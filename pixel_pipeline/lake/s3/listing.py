@@ -38,6 +38,8 @@ TOO_MANY_FOLDERS = 1000
 DEEPEST = 4
 CHUNK_ROWS = 5_000
 _REPLACEMENT = "\ufffd"
+# XML has no control characters, so servers replace them; a folder with a backslash cannot be asked for by its name.
+_DOUBTFUL = (_REPLACEMENT, "\\")
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,10 @@ def _open(bucket: Bucket, folder: str) -> _Level:
     if len(level["common_prefixes"]) > TOO_MANY_FOLDERS:
         return _Level([_list(bucket, folder)], [])
     objects = _columns(pa.table(level["objects"]))
-    if _is_mangled(objects["key"]) or any(_REPLACEMENT in name for name in level["common_prefixes"]):
+    folders = [*level["common_prefixes"]]
+    if _is_mangled(objects["key"]) or any(odd in name for odd in _DOUBTFUL for name in folders):
         return _Level([_list_exactly(bucket, folder)], [])
-    return _Level([_Part(objects)], [*level["common_prefixes"]])
+    return _Level([_Part(objects)], folders)
 
 
 def _list(bucket: Bucket, folder: str) -> _Part:
@@ -141,8 +144,8 @@ def _list(bucket: Bucket, folder: str) -> _Part:
 
 
 def _is_mangled(names: pa.ChunkedArray) -> bool:
-    """True if a key may be another than its listing says: XML has no control characters, so servers replace them."""
-    return bool(pc.any(pc.match_substring(names, _REPLACEMENT)).as_py())
+    """True if a key may differ from the one that was listed, or cannot be read."""
+    return any(pc.any(pc.match_substring(names, odd)).as_py() for odd in _DOUBTFUL)
 
 
 def _columns(objects: pa.Table) -> pa.Table:

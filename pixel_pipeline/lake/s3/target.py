@@ -9,6 +9,8 @@ import ssl
 from typing import Self
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from pixel_pipeline.errors import SettingsError
 from pixel_pipeline.lake.embedded import server as embedded
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
@@ -18,13 +20,13 @@ CLOCK_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Target:
-    """Where the lake is and who we are there. `secret_key` stays out of every repr."""
+    """Where the lake is and who we are there. Clients unwrap the secrets; no repr and no debugger shows them."""
 
     endpoint: str | None
     region: str
     access_key: str
-    secret_key: str
-    session_token: str | None
+    secret_key: SecretStr
+    session_token: SecretStr | None
     ca_bundle: Path | None
     source: str
 
@@ -92,8 +94,8 @@ class Target:
             endpoint=settings.endpoint,
             region=settings.region,
             access_key=credentials.access_key,
-            secret_key=credentials.secret_key.get_secret_value(),
-            session_token=credentials.session_token.get_secret_value() if credentials.session_token else None,
+            secret_key=credentials.secret_key,
+            session_token=credentials.session_token,
             ca_bundle=settings.ca_bundle,
             source=credentials.source,
         )

@@ -55,8 +55,8 @@ def _arrow_s3(target: Target) -> fs.S3FileSystem:
     endpoint = urlsplit(target.endpoint) if target.endpoint else None
     return fs.S3FileSystem(
         access_key=target.access_key,
-        secret_key=target.secret_key,
-        session_token=target.session_token,
+        secret_key=target.secret_key.get_secret_value(),
+        session_token=target.session_token.get_secret_value() if target.session_token else None,
         region=target.region,
         scheme=endpoint.scheme if endpoint else "https",
         endpoint_override=endpoint.netloc if endpoint else None,

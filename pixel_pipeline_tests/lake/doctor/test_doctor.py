@@ -47,7 +47,7 @@ def elsewhere(server: embedded.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) 
     def access(endpoint: str = server.endpoint, **variables: str) -> Access:
         monkeypatch.setenv("PIXEL_S3_ENDPOINT", endpoint)
         monkeypatch.setenv("OVH_S3_ACCESS_KEY", server.access_key)
-        monkeypatch.setenv("OVH_S3_SECRET_KEY", server.secret_key)
+        monkeypatch.setenv("OVH_S3_SECRET_KEY", server.secret_key.get_secret_value())
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         return Access(get_settings())

@@ -194,7 +194,7 @@ def test_files_with_secrets_are_the_owners_alone(running: EmbeddedServer, sessio
     for name in ("credentials.json", "identities.json", "server.json"):
         assert stat.S_IMODE((session_home / "s3" / name).stat().st_mode) == 0o600
     assert stat.S_IMODE((session_home / "s3/data").stat().st_mode) == 0o700
-    assert running.secret_key in (session_home / "s3/credentials.json").read_text()
+    assert running.secret_key.get_secret_value() in (session_home / "s3/credentials.json").read_text()
 
 
 def test_no_secret_where_others_can_read_it(running: EmbeddedServer, session_home: Path) -> None:
@@ -206,7 +206,7 @@ def test_no_secret_where_others_can_read_it(running: EmbeddedServer, session_hom
         str(embedded.describe(running)),
     ]
     for text in shown:
-        assert running.secret_key not in text
+        assert running.secret_key.get_secret_value() not in text
 
 
 def test_nothing_listens_beyond_loopback(running: EmbeddedServer) -> None:
@@ -240,7 +240,7 @@ def test_nothing_is_started_where_a_lake_is_configured(
 ) -> None:
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", running.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", running.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", running.secret_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", running.secret_key.get_secret_value())
     monkeypatch.setenv("PIXEL_BUCKET", "pixel-embedded")
     monkeypatch.setenv("PIXEL_CHECKPOINT_BUCKET", "pixel-embedded")
     lake = Lake.open(get_settings())

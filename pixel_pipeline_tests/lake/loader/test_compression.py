@@ -4,7 +4,6 @@ import gzip
 import tracemalloc
 
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 import pyarrow as pa
 import pytest
@@ -26,7 +25,6 @@ def unpacked(data: bytes, *, size: int = 1 << 16) -> bytes:
     return b"".join(decompressed(chunked(data, size), uri="s3://b/k"))
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
 @given(
     parts=st.lists(st.binary(max_size=50), max_size=4),
     codec=st.sampled_from([*PACKERS]),

@@ -7,7 +7,6 @@ import tracemalloc
 from typing import Any
 
 from hypothesis import example, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 import pytest
 
@@ -42,7 +41,6 @@ def elements(data: bytes, *, size: int = 1 << 20, **options: Any) -> list[Any]:
     return [*JsonElements(chunked(data, size), uri="s3://b/k", **options)]
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
 @given(written(st.lists(VALUES, max_size=6)), st.integers(1, 50))
 @example(([], b"[]"), 1)
 @example((["\\", '\\"', "a\\\\"], b'["\\\\", "\\\\\\"", "a\\\\\\\\"]'), 1)
@@ -54,7 +52,6 @@ def test_elements_are_those_of_the_array(document: tuple[list[Any], bytes], size
         assert text[offset : offset + length] == data
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
 @given(
     written(st.dictionaries(TEXT, VALUES, max_size=4)),
     written(st.lists(VALUES, max_size=4)),
@@ -71,7 +68,6 @@ def test_elements_are_those_of_the_member(
     assert elements(text, size=size, field="conversations") == array[0]
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
 @given(written(st.lists(VALUES, min_size=1, max_size=4)), st.integers(1, 30), st.data())
 def test_a_damaged_array_is_never_read_as_a_whole_one(
     document: tuple[list[Any], bytes], size: int, data: st.DataObject

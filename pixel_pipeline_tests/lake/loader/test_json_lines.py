@@ -5,7 +5,6 @@ import tracemalloc
 from typing import Any
 
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 import pytest
 
@@ -51,7 +50,6 @@ def documents(draw: st.DrawFn) -> tuple[list[bytes], list[Any], list[int]]:
     return texts, values, bad
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
 @given(
     document=documents(),
     size=st.integers(1, 40),
@@ -80,7 +78,6 @@ def test_every_line_is_a_record_a_blank_or_an_error(
     assert found.bytes_read == found.next_offset == len(data)
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=8), st.data())
 def test_reading_goes_on_where_it_stopped(values: list[Any], data: st.DataObject) -> None:
     text = b"\n".join(json.dumps(value).encode() for value in values)

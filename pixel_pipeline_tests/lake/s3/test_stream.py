@@ -6,8 +6,7 @@ import hashlib
 import re
 import threading
 
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
@@ -25,6 +24,7 @@ from pixel_pipeline.lake.s3.errors import (
 )
 from pixel_pipeline.lake.s3.stream import ObjectStream, is_md5
 from pixel_pipeline.settings import Settings
+from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 
 CHUNK = 50_000
@@ -65,9 +65,7 @@ def read(bucket: Bucket, info: ObjectInfo, **options: object) -> bytes:
     return b"".join(ObjectStream(bucket, info, **{"chunk_bytes": CHUNK, **options}))  # type: ignore[arg-type]
 
 
-@hypothesis_settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(10)
 @given(
     size=st.integers(0, 5 * CHUNK),
     start=st.integers(0, 5 * CHUNK),
