@@ -10,7 +10,7 @@ import pytest
 
 from pixel_pipeline.cli import machine_probes
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.conditional import PROBES
 from pixel_pipeline.settings import Settings, get_settings, project_root

@@ -14,7 +14,7 @@ s3 = typer.Typer(help="The embedded S3 server.", no_args_is_help=True)
 @s3.command("up")
 def s3_up(as_json: Json = False) -> None:
     """Start the embedded server, if it is not running."""
-    from pixel_pipeline.lake.embedded import server as embedded
+    from pixel_pipeline.lake import embedded
 
     settings = get_settings()
     _require_embedded()
@@ -26,7 +26,7 @@ def s3_up(as_json: Json = False) -> None:
 @s3.command("down")
 def s3_down() -> None:
     """Stop the embedded server. Its data stay."""
-    from pixel_pipeline.lake.embedded import server as embedded
+    from pixel_pipeline.lake import embedded
 
     stopped = embedded.stop(get_settings().home)
     err.print("stopped; its data stay" if stopped else "it was not running")
@@ -35,7 +35,7 @@ def s3_down() -> None:
 @s3.command("status")
 def s3_status(as_json: Json = False) -> None:
     """Where the embedded server listens and keeps its data. Exit code 3 if it is not running."""
-    from pixel_pipeline.lake.embedded import server as embedded
+    from pixel_pipeline.lake import embedded
 
     _require_embedded()
     server = embedded.status(get_settings().home)

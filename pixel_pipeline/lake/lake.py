@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import os
 from typing import Self
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.client import table_options
 from pixel_pipeline.lake.s3.conditional import ConditionalWrites

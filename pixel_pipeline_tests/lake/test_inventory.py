@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pixel_pipeline.lake import inventory, keys
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded, inventory, keys
 from pixel_pipeline.lake.inventory import (
     CHANGES_SCHEMA,
     Position,

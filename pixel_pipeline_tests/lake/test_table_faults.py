@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3 import client
 from pixel_pipeline.lake.s3.errors import ObjectCorruptError

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from pixel_pipeline.errors import SettingsError
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
 
 CLOCK_SECONDS = 5.0

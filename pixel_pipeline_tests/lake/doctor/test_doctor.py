@@ -7,12 +7,12 @@ from pathlib import Path
 from botocore.stub import Stubber
 import pytest
 
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.doctor import access as access_module
 from pixel_pipeline.lake.doctor import access_probes, bucket_probes
 from pixel_pipeline.lake.doctor.access import Access
 from pixel_pipeline.lake.doctor.doctor import lake_probes
 from pixel_pipeline.lake.doctor.probing import Finding, examine
-from pixel_pipeline.lake.embedded import server as embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.conditional import PROBES
 from pixel_pipeline.settings import Settings, get_settings

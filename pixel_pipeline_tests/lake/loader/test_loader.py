@@ -23,7 +23,7 @@ import pytest
 
 import pixel_pipeline
 from pixel_pipeline import S3DatasetLoader, get_s3_dataset_path, load_dataset_from_s3
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.loader import loader as module
 from pixel_pipeline.lake.loader.cache import Cache

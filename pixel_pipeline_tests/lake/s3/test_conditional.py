@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3 import client, conditional
 from pixel_pipeline.lake.s3.conditional import ask, race_creates, supports_conditional_create

@@ -9,7 +9,7 @@ from hypothesis.vendor.pretty import pretty
 from pydantic import BaseModel
 import pytest
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.control import control_client
 from pixel_pipeline.lake.s3.target import Target
