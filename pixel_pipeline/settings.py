@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     conditional_writes: Literal["auto", "on", "off"] = Field(
         "auto",
         validation_alias="PIXEL_S3_CONDITIONAL_WRITES",
-        description="auto asks the endpoint whether it honours If-None-Match; off: single-writer mode.",
+        description="auto asks the endpoint whether it honours If-None-Match; on assumes it; off makes the lake read-only.",
     )
     cache_bytes: int = Field(
         20 * 1024**3, ge=0, description="Size that the local cache of objects is kept to, in bytes."

@@ -11,8 +11,8 @@ import pytest
 from pixel_pipeline.cli import machine_probes
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import embedded
+from pixel_pipeline.lake.keys import PROBES
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.s3.conditional import PROBES
 from pixel_pipeline.settings import Settings, get_settings, project_root
 from pixel_pipeline_tests.activated import shell, start
 from pixel_pipeline_tests.faults import Fault, FaultProxy

@@ -165,9 +165,7 @@ def touched_since(lake: Lake, position: Position) -> dict[str, datetime]:
 def clean(lake: Lake) -> None:
     """Drop changes older than CHANGES_AGE, and files of both tables that no version of the last days needs."""
     log = Table(lake, keys.INVENTORY_CHANGES)
-    if not lake.single_writer:
-        # delta-rs commits a deletion by itself, which needs conditional writes; without them the log of changes grows.
-        log.open().delete(f"noticed_at < '{datetime.now(UTC) - CHANGES_AGE:%Y-%m-%dT%H:%M:%S.%fZ}'")
+    log.open().delete(f"noticed_at < '{datetime.now(UTC) - CHANGES_AGE:%Y-%m-%dT%H:%M:%S.%fZ}'")
     for table in (log, Table(lake, keys.INVENTORY)):
         vacuum(table, dry_run=False)
 

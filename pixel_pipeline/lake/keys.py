@@ -20,6 +20,7 @@ LEDGER = "_pixel/ledger"
 CONVERSION = "_pixel/conversion"
 DROPPED = "_pixel/dropped"
 MEMO = "_pixel/memo"
+PROBES = "_pixel/probe"
 
 
 def conversations_table(*, category: str, dataset: str) -> str:

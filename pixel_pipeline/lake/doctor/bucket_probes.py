@@ -11,10 +11,11 @@ import os
 from typing import TYPE_CHECKING
 import uuid
 
+from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.doctor.access import Access
 from pixel_pipeline.lake.doctor.probing import Finding, fail, ok, warn
 from pixel_pipeline.lake.s3.bucket import Bucket
-from pixel_pipeline.lake.s3.conditional import PROBES, Verdict, race_creates
+from pixel_pipeline.lake.s3.conditional import Verdict, race_creates
 from pixel_pipeline.lake.s3.control import ControlError
 from pixel_pipeline.lake.s3.errors import LakeAccessError
 
@@ -134,33 +135,26 @@ def multipart(access: Access) -> Finding:
 
 
 def conditional_create(access: Access) -> Finding:
-    """Of racing creates of one key exactly one may win: commits to tables rest on it. The lake is told the verdict."""
-    setting = access.settings.conditional_writes
+    """Exactly one of many concurrent creates of a key succeeds, as commits to tables require. The lake keeps the verdict."""
+    conditional = access.lake.conditional
     winners = {}
     for bucket in access.buckets:
         key = _probe_key()
         with access.making(bucket, key):
             won = winners[bucket.name] = race_creates(bucket, writers=RACING_WRITERS, key=key)
-        if bucket.conditional is not None and bucket.conditional.assumed is None:
-            verdict: Verdict = "honoured" if won == 1 else "ignored" if won else "refused"
-            bucket.conditional.remember(bucket, verdict)
-    told = ", ".join(f"{won or 'none'} won in {name}" for name, won in winners.items())
-    unsound = any(won != 1 for won in winners.values())
-    if unsound and setting == "on":
+        verdict: Verdict = "honoured" if won == 1 else "ignored" if won else "refused"
+        conditional.remember(bucket, verdict)
+    if any(won != 1 for won in winners.values()):
+        counts = ", ".join(f"{won} in {name}" for name, won in winners.items())
         return fail(
-            f"of {RACING_WRITERS} racing creates {told}, and PIXEL_S3_CONDITIONAL_WRITES=on says that one would",
-            "Unset PIXEL_S3_CONDITIONAL_WRITES, so that writers of one machine wait for each other.",
+            f"of {RACING_WRITERS} concurrent creates of one key exactly 1 must succeed: {counts} did. The server ignores or "
+            "refuses If-None-Match, so tables could lose commits",
+            "Use a server with conditional writes."
+            + (" Unset PIXEL_S3_CONDITIONAL_WRITES, which allows commits here." if conditional.setting == "on" else ""),
         )
-    if unsound:
+    if conditional.setting == "off":
         return warn(
-            f"SINGLE-WRITER MODE: of {RACING_WRITERS} racing creates {told}. The server ignores or refuses If-None-Match: two "
-            "machines that write at once can overwrite each other's commits without an error",
-            "Write to this lake from one machine at a time; on it, processes wait for each other's lock. Or use a server "
-            "with conditional writes.",
-        )
-    if setting == "off" and not access.settings.uses_embedded_s3:
-        return warn(
-            "SINGLE-WRITER MODE by PIXEL_S3_CONDITIONAL_WRITES=off, though the server is sound: one machine may write at a time",
+            "the server honours them, but PIXEL_S3_CONDITIONAL_WRITES=off makes the lake read-only",
             "Unset PIXEL_S3_CONDITIONAL_WRITES.",
         )
     return ok(f"{RACING_WRITERS} racing creates in each bucket, one winner")
@@ -195,7 +189,7 @@ def leftovers(access: Access) -> Finding:
     now = datetime.now(UTC)
     removed, stray = 0, 0
     for bucket in access.buckets:
-        old = [item.key for item in bucket.list(PROBES) if now - item.last_modified > LEFTOVER_AGE]
+        old = [item.key for item in bucket.list(keys.PROBES) if now - item.last_modified > LEFTOVER_AGE]
         bucket.delete(old)
         removed += len(old)
         try:
@@ -206,7 +200,7 @@ def leftovers(access: Access) -> Finding:
             continue
         for upload in uploads:
             age = now - upload["Initiated"]
-            if upload["Key"].startswith(f"{PROBES}/") and age > LEFTOVER_AGE:
+            if upload["Key"].startswith(f"{keys.PROBES}/") and age > LEFTOVER_AGE:
                 with access.controlled("abort an upload"):
                     access.client.abort_multipart_upload(
                         Bucket=bucket.name, Key=upload["Key"], UploadId=upload["UploadId"]
@@ -240,7 +234,7 @@ def _allowed(access: Access, ask: Callable[[Bucket], None], *, right: str, found
 
 
 def _probe_key() -> str:
-    return f"{PROBES}/{uuid.uuid4().hex}"
+    return f"{keys.PROBES}/{uuid.uuid4().hex}"
 
 
 @contextmanager

@@ -40,7 +40,6 @@ from pixel_pipeline.lake.loader.resolution import (
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.errors import ObjectCorruptError
 from pixel_pipeline.lake.s3.listing import list_prefixes
-from pixel_pipeline.lake.s3.ranged import RangedReader
 from pixel_pipeline.lake.s3.stream import ObjectStream, Verify
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import Settings, get_settings
@@ -411,7 +410,7 @@ class S3DatasetLoader:
             file: Any = self._file(location, cache_local)
             if file is None:
                 bucket, info = self._object(location)
-                file = RangedReader(bucket, key=info.key, etag=info.etag)
+                file = bucket.open_raw(info.key, etag=info.etag)
             with closing(file):
                 scan = ds.ParquetFragmentScanOptions(pre_buffer=True, page_checksum_verification=True)
                 whole = ds.ParquetFileFormat(default_fragment_scan_options=scan).make_fragment(file)

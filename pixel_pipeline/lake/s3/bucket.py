@@ -1,14 +1,12 @@
 """One bucket: its objects by key."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 import hashlib
 import io
-import os
 from pathlib import Path
-import re
 import time
 from typing import Any, BinaryIO, cast
 import uuid
@@ -17,9 +15,10 @@ import obstore
 import orjson
 
 from pixel_pipeline.errors import PixelError
+from pixel_pipeline.files import atomic_file
+from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.s3 import client
 from pixel_pipeline.lake.s3.client import object_store
-from pixel_pipeline.lake.s3.conditional import PROBES, ConditionalWrites
 from pixel_pipeline.lake.s3.errors import (
     LakeAccessError,
     LakeConflictError,
@@ -30,8 +29,9 @@ from pixel_pipeline.lake.s3.errors import (
     ObjectExistsError,
     ObjectNotFoundError,
 )
+from pixel_pipeline.lake.s3.etags import bare_etag, is_md5
 from pixel_pipeline.lake.s3.object_keys import checked_key
-from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES, RangedReader, bare_etag
+from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES, RangedReader
 from pixel_pipeline.lake.s3.target import Target
 from pixel_pipeline.lake.s3.translation import translated
 
@@ -70,13 +70,17 @@ class Bucket:
 
     Attributes:
         store: The client for reading, listing and deleting.
-        conditional: What is known of conditional writes; without it they are relied upon.
+
+    Args:
+        before_create: Called with the bucket before a write that needs conditional writes; raises if it has none.
     """
 
-    def __init__(self, *, name: str, target: Target, conditional: ConditionalWrites | None = None) -> None:
+    def __init__(
+        self, *, name: str, target: Target, before_create: Callable[["Bucket"], None] | None = None
+    ) -> None:
         self.name = name
         self.target = target
-        self.conditional = conditional
+        self._before_create = before_create
         self.store = object_store(
             name, target=target, timeout=client.READ_SECONDS, read_timeout=client.STALL_SECONDS
         )
@@ -133,17 +137,18 @@ class Bucket:
         """
         if not create_only:
             return self._send(key, data, part_bytes=part_bytes)
-        if self.conditional is None or self.conditional.verdict(self) == "honoured":
-            return self.create(key, data)
-        with self.conditional.alone(self, key):
-            if self.exists(key):
-                raise ObjectExistsError(f"{self.uri(key)} exists already.")
-            return self._send(key, data)
+        self.require_conditional_writes()
+        return self.create(key, data)
+
+    def require_conditional_writes(self) -> None:
+        """Raise ConditionalWritesError if the store lacks conditional writes."""
+        if self._before_create is not None:
+            self._before_create(self)
 
     def create(self, key: str, data: bytes | Path) -> str:
-        """`put(create_only=True)` by the store's own conditional write, whether or not that is known to be honoured.
+        """`put(create_only=True)` without asking first whether the store honours conditional writes.
 
-        A create whose answer was lost finds its own object when it looks again, and knows it by the writer's mark.
+        If the response to a create was lost, the retry finds the object and recognises it by the writer's mark.
         """
         writer = uuid.uuid4().hex
         for attempt in range(ATTEMPTS):
@@ -234,13 +239,8 @@ class Bucket:
 
     def download(self, key: str, path: Path) -> None:
         """Stream an object into a local file that appears whole or not at all. Raises as `get` does."""
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                self._copy(key, file)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_file(path) as file:
+            self._copy(key, file)
 
     def _copy(self, key: str, file: BinaryIO) -> None:
         """Write an object into an empty file. What does not have the MD5 that its ETag tells is read a second time.
@@ -263,7 +263,7 @@ class Bucket:
                 self._etags_are_md5 = True
                 return
             # ETags of multipart uploads and of encrypted objects are something else.
-            if self._etags_are_md5 is False or not re.fullmatch("[0-9a-f]{32}", etag):
+            if self._etags_are_md5 is False or not is_md5(etag):
                 return
             came.add((etag, digest.hexdigest()))
         if len(came) == 2 or self.has_md5_etags():
@@ -285,7 +285,7 @@ class Bucket:
     def has_md5_etags(self) -> bool:
         """Whether this store's ETag of a small object is its MD5, by trying; where that is not allowed, no."""
         if self._etags_are_md5 is None:
-            key = f"{PROBES}/{uuid.uuid4().hex}"
+            key = f"{keys.PROBES}/{uuid.uuid4().hex}"
             try:
                 etag = self._send(key, b"probe")
                 self.delete([key])
@@ -304,8 +304,12 @@ class Bucket:
             ObjectNotFoundError: nothing lies at the key.
             ObjectChangedError: another version lies there, at once or later while reading.
         """
-        reader = RangedReader(self, key=checked_key(key), etag=etag)
-        return cast(BinaryIO, io.BufferedReader(reader, CHUNK_BYTES))
+        return cast(BinaryIO, io.BufferedReader(self.open_raw(key, etag=etag), CHUNK_BYTES))
+
+    def open_raw(self, key: str, *, etag: str | None = None) -> RangedReader:
+        """`open` without its buffer, for a reader that has its own."""
+        checked_key(key)
+        return RangedReader(self.store, key=key, etag=etag, translated=lambda: self.translated("read", key))
 
     def check(self) -> None:
         """One cheap listing, so that a wrong setting is told before any work is done."""

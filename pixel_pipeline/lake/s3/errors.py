@@ -49,5 +49,9 @@ class LakeUnsupportedError(LakeWriteError):
     """The endpoint does not know what was asked of it, e.g. conditional writes."""
 
 
+class ConditionalWritesError(LakeUnsupportedError):
+    """A write that needs conditional writes, on a store without them."""
+
+
 class ObjectCorruptError(PixelError):
     """An object's bytes are not those that were stored."""

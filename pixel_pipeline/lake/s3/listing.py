@@ -16,8 +16,8 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.control import control_client, controlled
 from pixel_pipeline.lake.s3.errors import KeyNameError
+from pixel_pipeline.lake.s3.etags import bare_etag
 from pixel_pipeline.lake.s3.object_keys import checked_key
-from pixel_pipeline.lake.s3.ranged import bare_etag
 
 INVENTORY_SCHEMA = pa.schema(
     [

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import hashlib
 import io
 from itertools import islice
-import re
 from threading import Event
 from typing import Any, Literal
 
@@ -14,7 +13,8 @@ import obstore
 
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.errors import LakeBusyError, LakeInterruptedError, ObjectCorruptError
-from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES, pinned
+from pixel_pipeline.lake.s3.etags import is_md5, pinned
+from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES
 
 CHUNKS_AHEAD = 3
 # On top of the client's own retries, which go on at the byte reached.
@@ -137,8 +137,3 @@ class StreamReader(io.RawIOBase):
         buffer[: len(part)] = part
         self._chunk = self._chunk[len(part) :]
         return len(part)
-
-
-def is_md5(etag: str) -> bool:
-    """True for an ETag that may be the MD5 of the object; that of a multipart upload is not."""
-    return re.fullmatch(r"[0-9a-f]{32}", etag) is not None

@@ -20,7 +20,6 @@ import pyarrow as pa
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import LakeWriteError, ObjectNotFoundError
-from pixel_pipeline.lake.tables.mirror import mirrored_log
 
 MAX_CONFLICTS = 50
 MAX_FAILURES = 3
@@ -63,33 +62,18 @@ class TableLog:
 
     def open(self, *, version: int | None = None) -> DeltaTable:
         """The table at its newest or a given version. Raises TableMissingError, VersionGoneError."""
-        table = self._open_at(self._uri, self._lake.storage_options())
+        with self.translated("open"):
+            table = DeltaTable(self._uri, storage_options=self._lake.storage_options())
         if version is not None and version != table.version():
             self._go_back(table, version)
         return table
 
     def newest(self) -> DeltaTable | None:
         """The table at its newest version, or None where there is none."""
-        return self._newest_at(self._uri, self._lake.storage_options())
-
-    def _newest_at(self, uri: str, options: dict[str, str]) -> DeltaTable | None:
         try:
-            return self._open_at(uri, options)
+            return self.open()
         except TableMissingError:
             return None
-
-    def _open_at(self, uri: str, options: dict[str, str]) -> DeltaTable:
-        with self.translated("open"):
-            return DeltaTable(uri, storage_options=options)
-
-    @contextmanager
-    def _log(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Where commits are made: URI and storage options."""
-        if not self._lake.single_writer:
-            yield self._uri, self._lake.storage_options()
-            return
-        with mirrored_log(self._lake.data, self._key) as folder:
-            yield str(folder), {}
 
     def entry(self, version: int) -> list[dict[str, Any]] | None:
         """The actions of one commit; None where the log does not hold it."""
@@ -135,42 +119,42 @@ class TableLog:
         # Our own loop tries again: theirs takes a commit whose answer was lost for another writer's.
         once = CommitProperties(custom_metadata={"txnId": transaction, **note}, max_commit_retries=0)
         failures = conflicts = 0
+        self._lake.data.require_conditional_writes()
         while True:
-            with self._lake.writing(self._key), self._log() as (uri, options):
-                table = self._newest_at(uri, options)
-                base = -1 if table is None else int(table.version())
-                try:
-                    made = None if table is None else change(table)
-                    if table is None or made is None or made.mode == "renew":
-                        create_table_with_add_actions(
-                            uri,
-                            DeltaSchema.from_arrow(schema),
-                            list(files),
-                            mode="error" if table is None else "overwrite",
-                            partition_by=partition_by,
-                            configuration=CONFIGURATION,
-                            storage_options=options,
-                            commit_properties=once,
-                        )
-                        return base + 1
-                    if made.mode == "append" and _add_columns(table, made.schema):
-                        continue
-                    table.create_write_transaction(
+            table = self.newest()
+            base = -1 if table is None else int(table.version())
+            try:
+                made = None if table is None else change(table)
+                if table is None or made is None or made.mode == "renew":
+                    create_table_with_add_actions(
+                        self._uri,
+                        DeltaSchema.from_arrow(schema),
                         list(files),
-                        made.mode,
-                        made.schema,
-                        partition_by,
-                        made.filters,
+                        mode="error" if table is None else "overwrite",
+                        partition_by=partition_by,
+                        configuration=CONFIGURATION,
+                        storage_options=self._lake.storage_options(),
                         commit_properties=once,
                     )
                     return base + 1
-                except (DeltaError, OSError) as error:
-                    found, newest = self._find(transaction, after=base)
-                    if found is not None:
-                        return found
-                    conflicts, failures = conflicts + (newest > base), failures + (newest == base)
-                    if conflicts > MAX_CONFLICTS or failures == MAX_FAILURES:
-                        raise self.failure("write", error) from None
+                if made.mode == "append" and _add_columns(table, made.schema):
+                    continue
+                table.create_write_transaction(
+                    list(files),
+                    made.mode,
+                    made.schema,
+                    partition_by,
+                    made.filters,
+                    commit_properties=once,
+                )
+                return base + 1
+            except (DeltaError, OSError) as error:
+                found, newest = self._find(transaction, after=base)
+                if found is not None:
+                    return found
+                conflicts, failures = conflicts + (newest > base), failures + (newest == base)
+                if conflicts > MAX_CONFLICTS or failures == MAX_FAILURES:
+                    raise self.failure("write", error) from None
             time.sleep(0.2 * 2**failures * random.random())
 
     def _find(self, transaction: str, *, after: int) -> tuple[int | None, int]:

@@ -52,7 +52,7 @@ def test_nothing_that_holds_a_secret_prints_it(configured: Settings) -> None:
             lake,
             lake.data,
             lake.data.store,
-            lake.data.conditional,
+            lake.conditional,
             Table(lake, "table"),
             control_client(lake.target),
             rclone,
