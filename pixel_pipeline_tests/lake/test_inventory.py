@@ -27,7 +27,8 @@ from pixel_pipeline.lake.inventory import (
     update_inventory,
 )
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, list_raw
+from pixel_pipeline.lake.raw import list_raw
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA
 from pixel_pipeline.lake.tables.table import Table, TableMissingError, VersionGoneError
 from pixel_pipeline.lake.tables.vacuum import vacuum
 from pixel_pipeline.settings import Settings

@@ -15,10 +15,10 @@ import obstore
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.errors import KeyNameError, ObjectNotFoundError
 from pixel_pipeline.lake.s3.etags import bare_etag
-from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.lake.s3.object_keys import KEY_BYTES, checked_key
 from pixel_pipeline.lake.tables.table import Table, TableMissingError
 

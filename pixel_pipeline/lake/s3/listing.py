@@ -11,8 +11,6 @@ from obstore import exceptions as s3_errors
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.control import control_client, controlled
 from pixel_pipeline.lake.s3.errors import KeyNameError
@@ -55,28 +53,6 @@ class Listing:
     objects: pa.Table
     unreadable: list[str] = field(default_factory=list)
     markers: int = 0
-
-
-def list_raw(lake: Lake) -> Listing:
-    """List `gdrive/raw` and `acquired`.
-
-    Keys that the client cannot spell make it refuse the whole listing; such folders are listed again by a slower one.
-
-    Warning:
-        An object with content whose key ends in a slash is listed without the slash. Reading it then fails with
-        ObjectNotFoundError. rclone and the S3 consoles write no such key.
-    """
-    return list_prefixes(lake.data, keys.RAW_TIERS)
-
-
-def is_empty(lake: Lake) -> bool:
-    """True while no object lies in the raw tiers. Asks for one key of each, whatever its characters."""
-    client = control_client(lake.target)
-    with controlled(f"list {lake.data.uri()}", target=lake.target):
-        return not any(
-            client.list_objects_v2(Bucket=lake.data.name, Prefix=f"{tier}/", MaxKeys=1).get("Contents")
-            for tier in keys.RAW_TIERS
-        )
 
 
 def list_prefixes(bucket: Bucket, prefixes: Iterable[str]) -> Listing:

@@ -21,9 +21,9 @@ from pixel_pipeline.lake.loader.resolution import (
     resolve,
     shown,
 )
+from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.errors import LakeAccessError
-from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline_tests.examples import examples
 
