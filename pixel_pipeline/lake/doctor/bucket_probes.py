@@ -150,7 +150,11 @@ def conditional_create(access: Access) -> Finding:
             f"of {RACING_WRITERS} concurrent creates of one key exactly 1 must succeed: {counts} did. The server ignores or "
             "refuses If-None-Match, so tables could lose commits",
             "Use a server with conditional writes."
-            + (" Unset PIXEL_S3_CONDITIONAL_WRITES, which allows commits here." if conditional.setting == "on" else ""),
+            + (
+                " Unset PIXEL_S3_CONDITIONAL_WRITES, which allows commits here."
+                if conditional.setting == "on"
+                else ""
+            ),
         )
     if conditional.setting == "off":
         return warn(

@@ -7,7 +7,7 @@ modification time when it was fetched.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 import errno
 import fcntl
@@ -17,13 +17,11 @@ from pathlib import Path
 import re
 import time
 from typing import BinaryIO
-import uuid
 
 import xxhash
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.loader.resolution import Location
+from pixel_pipeline.files import atomic_file
 from pixel_pipeline.lake.s3.bucket import ObjectInfo
 
 BLOCK_BYTES = 1024**2
@@ -74,7 +72,7 @@ class Cache:
         """
         if (found := self._verified(self._entries(bucket, key, etag=etag))) is not None:
             return found
-        with _told(self.folder), self._locked(bucket, key):
+        with _disk_errors(self.folder), self._locked(bucket, key):
             if (found := self._verified(self._entries(bucket, key, etag=etag))) is None:
                 found = self._store(bucket, key, etag=etag, chunks=fetch())
         self._evict()
@@ -138,25 +136,26 @@ class Cache:
     def _store(self, bucket: str, key: str, *, etag: str, chunks: Iterable[bytes | memoryview]) -> BinaryIO:
         stem = self._stem(bucket, key)
         stem.parent.mkdir(parents=True, exist_ok=True)
-        partial = stem.with_name(f"{stem.name}.{uuid.uuid4().hex}.partial")
         name = stem.with_name(f"{stem.name}.name")
         if not name.exists():
-            _write(partial, [f"{bucket}/{key}".encode()])
-            partial.rename(name)
+            with atomic_file(name, durable=True) as file:
+                file.write(f"{bucket}/{key}".encode())
         digest = xxhash.xxh3_128()
 
-        def digested() -> Iterator[bytes | memoryview]:
-            for chunk in chunks:
-                digest.update(chunk)
-                yield chunk
+        def path() -> Path:
+            return stem.with_name(f"{stem.name}.{_safe(etag)}.{digest.hexdigest()}.data")
 
-        self._fetched += _write(partial, digested())
-        path = stem.with_name(f"{stem.name}.{_safe(etag)}.{digest.hexdigest()}.data")
-        # Opened first: once it has its name, another process may evict it.
-        file = partial.open("rb")
-        partial.rename(path)
-        _sync(path.parent)
-        return file
+        with ExitStack() as on_error:
+            with atomic_file(stem, final=path, durable=True) as file:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    file.write(chunk)
+                self._fetched += file.tell()
+                # Opened here: as soon as the entry has its name, another process may evict it.
+                copy = on_error.enter_context(os.fdopen(os.dup(file.fileno()), "rb"))
+            on_error.pop_all()
+        copy.seek(0)
+        return copy
 
     def _evict(self) -> None:
         """Drop what was used longest ago, and the remains of killed processes. Readers of an entry keep their open file."""
@@ -191,64 +190,13 @@ class Cache:
             yield
 
 
-class CachedCatalogue:
-    """What a cache holds of a bucket: objects as they were when they were fetched, no tables."""
-
-    kind = "local copy of a dataset"
-    advice = "Load it once with cache_local=True and without PIXEL_OFFLINE."
-
-    def __init__(self, cache: Cache, *, bucket: str) -> None:
-        self._cache = cache
-        self.bucket = bucket
-
-    def find(self, key: str) -> Location | None:
-        info = self._cache.find(self.bucket, key)
-        return None if info is None else Location(f"s3://{self.bucket}/{key}", self.bucket, key, info)
-
-    def categories(self) -> list[str]:
-        depth = keys.PROCESSED.count("/") + 1
-        return sorted({key.split("/")[depth] for key in self.processed_keys()})
-
-    def raw_keys(self) -> Iterator[list[str]]:
-        yield self._keys(keys.RAW_TIERS)
-
-    def processed_keys(self) -> list[str]:
-        return self._keys([keys.PROCESSED])
-
-    def _keys(self, tiers: Iterable[str]) -> list[str]:
-        known = sorted(key for bucket, key in self._cache.names() if bucket == self.bucket)
-        return [key for key in known if key.startswith(tuple(f"{tier}/" for tier in tiers))]
-
-
 def _safe(etag: str) -> str:
     """An ETag as part of a file name."""
     return etag if re.fullmatch(r"[0-9A-Za-z-]{1,64}", etag) else hashlib.sha256(etag.encode()).hexdigest()
 
 
-def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
-    """Write a file and wait until it is on disk; on any failure nothing is left. Returns its size in bytes."""
-    try:
-        with path.open("xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _disk_errors(folder: Path) -> Iterator[None]:
     """Errors of the disk in our own words; those of the source are PixelErrors, whatever else they are."""
     try:
         yield

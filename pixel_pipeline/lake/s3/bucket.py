@@ -111,19 +111,23 @@ class Bucket:
             ) from None
 
     def exists(self, key: str) -> bool:
-        """True if an object lies at exactly this key."""
+        """True if there is an object at exactly this key."""
+        return self.find(key) is not None
+
+    def find(self, key: str) -> ObjectInfo | None:
+        """Return the object at exactly this key, or None."""
         try:
             with self.translated("look up", checked_key(key)):
-                obstore.head(self.store, key)
+                return _info({**obstore.head(self.store, key), "path": key})
         except ObjectNotFoundError:
+            # The answer is the same for a missing bucket.
             if not self._seen:
                 self.check()
-            return False
+            return None
         except (LakeAccessError, LakeWriteError):
-            # An answer to HEAD has no body to say why. One to a listing has.
+            # An answer to HEAD has no body with a reason; one to a listing has.
             self.check()
             raise
-        return True
 
     def put(
         self, key: str, data: bytes | Path, *, create_only: bool = False, part_bytes: int = PART_BYTES

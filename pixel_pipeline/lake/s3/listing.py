@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import obstore
 from obstore import exceptions as s3_errors
@@ -186,14 +187,10 @@ def _settled(bucket: Bucket, parts: list[_Part], pool: ThreadPoolExecutor) -> Li
     return Listing(objects, sorted(unreadable), markers)
 
 
-def _is_there(bucket: Bucket, row: dict[str, object]) -> bool:
-    """True if the listed object lies at exactly the listed key."""
-    with bucket.translated("look up", str(row["key"])):
-        try:
-            found = obstore.head(bucket.store, str(row["key"]))
-        except FileNotFoundError:
-            return False
-    return found["size"] == row["size"]
+def _is_there(bucket: Bucket, row: dict[str, Any]) -> bool:
+    """True if the listed object exists at exactly the listed key."""
+    found = bucket.find(row["key"])
+    return found is not None and found.size == row["size"]
 
 
 def _has_duplicates(objects: pa.Table) -> bool:
