@@ -7,7 +7,6 @@ digest of their bytes. Nothing is visible of a file until a commit names it.
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 import io
 import re
@@ -16,7 +15,6 @@ from typing import Any
 
 from deltalake.transaction import AddAction
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -26,6 +24,7 @@ import xxhash
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.tables.schema import SchemaMismatchError
+from pixel_pipeline.lake.tables.statistics import file_statistics
 
 # A file is closed once it holds so many bytes, a row group once its values have so many uncompressed.
 FILE_BYTES = 64 * 1024**2
@@ -36,7 +35,6 @@ OPEN_BYTES = 512 * 1024**2
 PORTION_ROWS = 1024
 # Level 3 makes files 7 % smaller, and costs as much more time as reading JSON does.
 ZSTD_LEVEL = 1
-STATISTICS_CHARACTERS = 64
 
 
 class PartitionMismatchError(PixelError):
@@ -157,7 +155,7 @@ class _Writer:
                 partition_values={} if column is None else {column: value},
                 modification_time=int(time.time() * 1000),
                 data_change=True,
-                stats=_statistics(part.metadata),
+                stats=file_statistics(part.metadata),
             )
         )
         if self._pending is not None:
@@ -305,47 +303,3 @@ def _value_bytes(array: pa.Array) -> int:
         return 4 * len(array) + int(offsets[array.offset + len(array)] - offsets[array.offset])
     width: int = kind.bit_width
     return len(array) * max(width // 8, 1)
-
-
-def _statistics(metadata: Any) -> str:
-    """A file's row count, and smallest, largest and missing values of its plain columns, as Delta Lake wants them.
-
-    Texts are left out: only short strings without blanks, such as names, keys and digests, are kept.
-    """
-    smallest: dict[str, Any] = {}
-    largest: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    for index, column in enumerate(metadata.schema):
-        if column.path != column.name:
-            continue
-        groups = [
-            metadata.row_group(group).column(index).statistics for group in range(metadata.num_row_groups)
-        ]
-        if any(group is None or not group.has_null_count for group in groups):
-            continue
-        nulls[column.name] = sum(group.null_count for group in groups)
-        bounds = [group for group in groups if group.has_min_max]
-        # A row group of nulls alone has no bounds, and needs none.
-        if not bounds or any(not group.has_min_max and group.num_values for group in groups):
-            continue
-        low, high = min(group.min for group in bounds), max(group.max for group in bounds)
-        if all(_is_plain(value) for value in (low, high)):
-            smallest[column.name], largest[column.name] = _plain(low), _plain(high)
-    content = {
-        "numRecords": metadata.num_rows,
-        "minValues": smallest,
-        "maxValues": largest,
-        "nullCount": nulls,
-    }
-    return orjson.dumps(content).decode()
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, str):
-        return len(value) <= STATISTICS_CHARACTERS and not re.search(r"\s", value)
-    # A float's bounds say nothing of NaN; Delta Lake has none for bool.
-    return isinstance(value, int | datetime) and not isinstance(value, bool)
-
-
-def _plain(value: Any) -> Any:
-    return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if isinstance(value, datetime) else value

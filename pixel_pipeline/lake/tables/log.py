@@ -16,6 +16,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
@@ -208,6 +209,22 @@ def files_of(table: DeltaTable) -> list[tuple[str, int]]:
     added = pa.table(table.get_add_actions())
     paths, sizes = added["path"].to_pylist(), added["size_bytes"].to_pylist()
     return [(unquote(path), size) for path, size in zip(paths, sizes, strict=True)]
+
+
+def schema_of(table: DeltaTable) -> pa.Schema:
+    return pa.schema(table.schema().to_arrow())
+
+
+def partition_column(table: DeltaTable) -> str | None:
+    """Column that the table is partitioned by."""
+    columns = table.metadata().partition_columns
+    return str(columns[0]) if columns else None
+
+
+def partitions_of(table: DeltaTable, column: str) -> set[str]:
+    """Values of the partition column at a version."""
+    added = pa.table(table.get_add_actions())
+    return set(pc.unique(pc.struct_field(added["partition"], column)).to_pylist()) if len(added) else set()
 
 
 def _add_columns(table: DeltaTable, schema: pa.Schema) -> bool:

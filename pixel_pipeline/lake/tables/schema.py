@@ -5,6 +5,8 @@ dictionary types as the plain type, seconds and milliseconds as microseconds, ot
 refused, for what comes out would not be what went in.
 """
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pyarrow.types as t
 
@@ -78,6 +80,20 @@ def evolved(stored: pa.Schema, offered: pa.Schema) -> pa.Schema:
                 hint="Declare it nullable. " + _HINT,
             )
     return pa.schema([*stored, *new])
+
+
+def cast_batches(data: pa.Table | pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Cast rows to a schema, batch by batch. Raises SchemaMismatchError for values that do not fit."""
+    for batch in data.to_batches() if isinstance(data, pa.Table) else data:
+        try:
+            yield batch.select(schema.names).cast(schema)
+        except (pa.ArrowInvalid, ValueError) as error:
+            broken = [field.name for field in schema if not field.nullable and batch[field.name].null_count]
+            raise SchemaMismatchError(
+                f"Column {broken[0]} has nulls, and is never null in this table."
+                if broken
+                else f"Values do not fit the table's columns ({type(error).__name__})."
+            ) from None
 
 
 _HINT = (

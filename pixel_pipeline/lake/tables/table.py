@@ -1,6 +1,6 @@
 """Delta tables in the data bucket: every change is one atomic commit, opened lazily, old versions stay readable."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
@@ -22,11 +22,14 @@ from pixel_pipeline.lake.tables.log import (
     TableMissingError,
     VersionGoneError,
     files_of,
+    partition_column,
+    partitions_of,
+    schema_of,
 )
 from pixel_pipeline.lake.tables.reading import TableFile, dataset_of, in_partition
-from pixel_pipeline.lake.tables.schema import SchemaMismatchError, evolved, storable
+from pixel_pipeline.lake.tables.schema import SchemaMismatchError, cast_batches, evolved, storable
 
-__all__ = ["Commit", "Table", "TableMissingError", "Totals", "VersionGoneError"]
+__all__ = ["Commit", "Table", "TableMissingError", "VersionGoneError"]
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,6 @@ class Commit:
         files: Files written.
         bytes: Their size together.
     """
-
-    version: int
-    rows: int
-    files: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Size of a table at one version: rows, files, bytes of the files."""
 
     version: int
     rows: int
@@ -94,18 +87,8 @@ class Table:
 
     def row_count(self) -> int:
         """Rows at the newest version, from the log."""
-        return self.totals().rows
-
-    def totals(self) -> Totals:
-        """Size at the newest version, from the log."""
-        table = self.open()
-        files = pa.table(table.get_add_actions())
-        return Totals(
-            version=table.version(),
-            rows=pc.sum(files["num_records"]).as_py() or 0,
-            files=files.num_rows,
-            bytes=pc.sum(files["size_bytes"]).as_py() or 0,
-        )
+        files = pa.table(self.open().get_add_actions())
+        return pc.sum(files["num_records"]).as_py() or 0
 
     def dataset(self, *, version: int | None = None) -> ds.Dataset:
         """A lazily read Arrow dataset: columns and rows are chosen by its `to_table`, `scanner` or `to_batches`.
@@ -117,7 +100,7 @@ class Table:
             VersionGoneError: the version never was, or was vacuumed.
         """
         table = self.open(version=version)
-        schema = _schema(table)
+        schema = schema_of(table)
         sizes = dict(files_of(table))
         with self.log.translated("open"):
             # Only what is true of a file's rows is taken from delta-rs's dataset.
@@ -171,7 +154,7 @@ class Table:
             TableFile(unquote(file["path"]), file["size"], in_partition(file["partitionValues"]))
             for file in added
         ]
-        dataset = dataset_of(files, schema=_schema(table), bucket=self.lake.data, key=self.key)
+        dataset = dataset_of(files, schema=schema_of(table), bucket=self.lake.data, key=self.key)
         try:
             return self.scan(dataset, columns=columns)
         except VersionGoneError:
@@ -184,6 +167,7 @@ class Table:
         columns: list[str] | None,
         filter: ds.Expression | None = None,
     ) -> pa.Table:
+        """Read rows of a dataset of this table. Raises ObjectCorruptError, VersionGoneError."""
         try:
             rows: pa.Table = dataset.to_table(columns=columns, filter=filter)
         except (OSError, pa.ArrowInvalid) as error:
@@ -192,19 +176,19 @@ class Table:
                     f"A file of table {self.uri} no longer holds the bytes that were written.",
                     hint="Materialize the table again, or read an older version of it.",
                 ) from None
-            if isinstance(error, FileNotFoundError) or not self._has_all(dataset):
+            # Looked up: depending on the server, Arrow reports a missing object as an internal error of its own.
+            files = getattr(dataset, "files", ())
+            if isinstance(error, FileNotFoundError) or not all(
+                self.lake.data.exists(f"{self.key}/{path}") for path in files
+            ):
                 raise VersionGoneError(
                     f"A file of the version of {self.uri} that was opened is gone.",
-                    hint="Open the table anew: the version was vacuumed meanwhile.",
+                    hint="Open the table again: the version was vacuumed meanwhile.",
                 ) from None
             if isinstance(error, OSError):
                 raise self.log.failure("read", error) from None
             raise
         return rows
-
-    def _has_all(self, dataset: ds.Dataset) -> bool:
-        # Looked up: depending on the server, Arrow reports a missing object as an internal failure of its own.
-        return all(self.lake.data.exists(f"{self.key}/{path}") for path in getattr(dataset, "files", ()))
 
     def overwrite(
         self,
@@ -244,7 +228,7 @@ class Table:
         evolve = schema == "evolve" or (schema is None and partition is not None)
 
         def change(table: DeltaTable, written: pa.Schema) -> Change:
-            target = evolved(_schema(table), written) if evolve else written
+            target = evolved(schema_of(table), written) if evolve else written
             return Change(schema=target, mode="overwrite", filters=filters)
 
         return self._write(data, layout=layout, evolve=evolve, change=change, note=note)
@@ -259,15 +243,15 @@ class Table:
         """
 
         def change(table: DeltaTable, written: pa.Schema) -> Change:
-            return Change(schema=evolved(_schema(table), written), mode="append")
+            return Change(schema=evolved(schema_of(table), written), mode="append")
 
         return self._write(rows, layout=None, evolve=True, change=change, note=note)
 
     def parts(self) -> set[str]:
         """Values of the column that the table is laid out by, as the newest version has them; empty where there is none."""
         table = self.log.newest()
-        layout = None if table is None else _layout(table)
-        return set() if table is None or layout is None else _parts(table, layout.column)
+        column = None if table is None else partition_column(table)
+        return set() if table is None or column is None else partitions_of(table, column)
 
     def exchange(
         self,
@@ -293,12 +277,11 @@ class Table:
         stored = storable(schema)
 
         def change(table: DeltaTable) -> Change:
-            layout = _layout(table)
-            if layout is None or layout.column != partition_by or not _schema(table).equals(stored):
+            if partition_column(table) != partition_by or not schema_of(table).equals(stored):
                 return Change(schema=stored, mode="renew")
             if not gone:
                 return Change(schema=stored, mode="append")
-            if _parts(table, partition_by) <= set(gone):
+            if partitions_of(table, partition_by) <= set(gone):
                 return Change(schema=stored, mode="overwrite")
             return Change(schema=stored, mode="overwrite", filters=[(partition_by, "in", sorted(gone))])
 
@@ -318,14 +301,14 @@ class Table:
         """Files first, then the commit that names them."""
         offered = storable(data.schema)
         table = self.log.newest()
-        if table is not None:
-            layout = layout or _layout(table)
+        if table is not None and layout is None and (column := partition_column(table)) is not None:
+            layout = Layout(column)
         if table is not None and evolve:
-            target = evolved(_schema(table), offered)
+            target = evolved(schema_of(table), offered)
             offered = pa.schema([field for field in target if field.name in offered.names])
         self._check_layout(table, layout, schema=offered)
         files = write_files(
-            _cast(data, offered),
+            cast_batches(data, offered),
             schema=offered,
             bucket=self.lake.data,
             key=self.key,
@@ -358,38 +341,9 @@ class Table:
             raise SchemaMismatchError(
                 f"{self.uri} is laid out by {column}, which has to be a column of strings."
             )
-        stored = layout if table is None else _layout(table)
-        if (None if stored is None else stored.column) != column:
+        stored = column if table is None else partition_column(table)
+        if stored != column:
             raise SchemaMismatchError(
-                f"{self.uri} is laid out by {stored.column if stored else 'no column'}, not by {column or 'none'}.",
+                f"{self.uri} is laid out by {stored or 'no column'}, not by {column or 'none'}.",
                 hint="Write it as it is laid out, or under another key.",
             )
-
-
-def _schema(table: DeltaTable) -> pa.Schema:
-    return pa.schema(table.schema().to_arrow())
-
-
-def _layout(table: DeltaTable) -> Layout | None:
-    columns = table.metadata().partition_columns
-    return Layout(columns[0]) if columns else None
-
-
-def _parts(table: DeltaTable, column: str) -> set[str]:
-    actions = pa.table(table.get_add_actions())
-    return (
-        set(pc.unique(pc.struct_field(actions["partition"], column)).to_pylist()) if len(actions) else set()
-    )
-
-
-def _cast(data: pa.Table | pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in data.to_batches() if isinstance(data, pa.Table) else data:
-        try:
-            yield batch.select(schema.names).cast(schema)
-        except (pa.ArrowInvalid, ValueError) as error:
-            broken = [field.name for field in schema if not field.nullable and batch[field.name].null_count]
-            raise SchemaMismatchError(
-                f"Column {broken[0]} has nulls, and is never null in this table."
-                if broken
-                else f"Values do not fit the table's columns ({type(error).__name__})."
-            ) from None

@@ -37,7 +37,7 @@ def test_a_table_that_is_not_there(lake: Lake) -> None:
     table = Table(lake, "nothing")
     assert not table.exists()
     assert table.note() == {}
-    for read in (table.open, table.version, table.dataset, table.read, table.row_count, table.totals):
+    for read in (table.open, table.version, table.dataset, table.read, table.row_count):
         with pytest.raises(TableMissingError, match=f"s3://{lake.data.name}/nothing"):
             read()
 
