@@ -6,7 +6,7 @@ from functools import cached_property
 import ssl
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
@@ -47,8 +47,7 @@ class Access:
     @property
     def url(self) -> SplitResult:
         """The endpoint, AWS's own where none is set."""
-        target = self.lake.target
-        return urlsplit(target.endpoint or f"https://s3.{target.region}.amazonaws.com")
+        return self.lake.target.url
 
     @property
     def address(self) -> tuple[str, int]:

@@ -93,10 +93,9 @@ class ConditionalWrites:
         """Raise ConditionalWritesError unless the bucket's store honours conditional writes. Raises as `ask` does."""
         if self.setting == "on":
             return
-        where = bucket.target.endpoint or f"S3 in {bucket.target.region}"
         if self.setting == "off":
             raise ConditionalWritesError(
-                f"Bucket {bucket.name} at {where} is read-only: PIXEL_S3_CONDITIONAL_WRITES=off.",
+                f"Bucket {bucket.name} ({bucket.target.where}) is read-only: PIXEL_S3_CONDITIONAL_WRITES=off.",
                 hint="Unset it to write tables, claims and promotions.",
             )
         if bucket.name not in self._verdicts:
@@ -104,7 +103,7 @@ class ConditionalWrites:
         verdict = self._verdicts[bucket.name]
         if verdict != "honoured":
             raise ConditionalWritesError(
-                f"Bucket {bucket.name} at {where} cannot be written safely: the store has {verdict} If-None-Match, so "
+                f"Bucket {bucket.name} ({bucket.target.where}) cannot be written safely: the store has {verdict} If-None-Match, so "
                 "concurrent commits could overwrite each other.",
                 hint="Use a store with conditional writes. After an upgrade of this one, `pixel doctor` tests it again.",
             )

@@ -1,4 +1,4 @@
-"""The raw tiers, listed: many folders at once, as Arrow, without a Python object a key."""
+"""Listings of many folders at once, as Arrow tables, without a Python object per key."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.control import control_client, controlled
 from pixel_pipeline.lake.s3.errors import KeyNameError
-from pixel_pipeline.lake.s3.etags import bare_etag
 from pixel_pipeline.lake.s3.object_keys import checked_key
+from pixel_pipeline.lake.s3.objects import bare_etag
 
 INVENTORY_SCHEMA = pa.schema(
     [
@@ -26,13 +26,13 @@ INVENTORY_SCHEMA = pa.schema(
         pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-"""One row an object: full key, size in bytes, ETag without quotes, time of the last write. Sorted by key."""
+"""One row per object: full key, size in bytes, ETag without quotes, time of the last write. Sorted by key."""
 
-# S3 answers a listing page by page, each after the last: only several listings at once are faster.
+# S3 returns the pages of a listing one after another; only several listings at once are faster.
 THREADS = 16
-# Folders are opened until there are this many to share out …
+# Folders are opened until there are this many to distribute …
 ENOUGH_FOLDERS = 32
-# … unless there are so many that asking each would cost more than the pages of them all.
+# … unless there are so many that one request each would cost more than the pages of all.
 TOO_MANY_FOLDERS = 1000
 DEEPEST = 4
 CHUNK_ROWS = 5_000
@@ -43,12 +43,12 @@ _DOUBTFUL = (_REPLACEMENT, "\\")
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below some prefixes.
+    """The objects below some prefixes.
 
     Attributes:
         objects: Table of INVENTORY_SCHEMA, sorted by key.
-        unreadable: Keys that exist and that no reader of ours can address, sorted.
-        markers: Directory markers (empty objects `folder/`), which are no data and not among the objects.
+        unreadable: Keys of objects that our client cannot address, sorted.
+        markers: Number of directory markers (empty objects `folder/`), which are not among the objects.
     """
 
     objects: pa.Table
@@ -57,57 +57,45 @@ class Listing:
 
 
 def list_prefixes(bucket: Bucket, prefixes: Iterable[str]) -> Listing:
-    """List everything below some folders, none of which lies in another."""
+    """List everything below some folders, none inside another.
+
+    Our client refuses a whole listing for one key that it cannot represent; such folders are listed again by a slower one.
+    """
     prefixes = [*prefixes]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="listing") as pool:
-        found: list[_Part] = []
+        found: list[Listing] = []
         folders = prefixes
         for _ in range(DEEPEST):
             if not 0 < len(folders) < ENOUGH_FOLDERS:
                 break
             opened = [*pool.map(partial(_open, bucket), folders)]
-            found += chain.from_iterable(level.parts for level in opened)
-            folders = [*chain.from_iterable(level.folders for level in opened)]
+            found += chain.from_iterable(objects for objects, _ in opened)
+            folders = [*chain.from_iterable(inner for _, inner in opened)]
         found += pool.map(partial(_list, bucket), folders)
-        listing = _settled(bucket, found, pool)
+        listing = _combined(bucket, found, pool)
         if _has_duplicates(listing.objects):
-            listing = _settled(bucket, [*pool.map(partial(_list_exactly, bucket), prefixes)], pool)
+            listing = _combined(bucket, [*pool.map(partial(_list_exactly, bucket), prefixes)], pool)
     return listing
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Rows of INVENTORY_SCHEMA in the server's order; unreadable keys; directory markers known as such."""
-
-    objects: pa.Table
-    unreadable: tuple[str, ...] = ()
-    markers: int = 0
-
-
-@dataclass(frozen=True)
-class _Level:
-    parts: list[_Part]
-    folders: list[str]
-
-
-def _open(bucket: Bucket, folder: str) -> _Level:
-    """The objects directly in a folder, and its sub-folders."""
+def _open(bucket: Bucket, folder: str) -> tuple[list[Listing], list[str]]:
+    """List the objects directly in a folder, and its sub-folders."""
     with bucket.translated("list", folder):
         try:
             level = obstore.list_with_delimiter(bucket.store, folder, return_arrow=True)
         except s3_errors.InvalidPathError:
-            return _Level([_list_exactly(bucket, folder)], [])
+            return [_list_exactly(bucket, folder)], []
     if len(level["common_prefixes"]) > TOO_MANY_FOLDERS:
-        return _Level([_list(bucket, folder)], [])
+        return [_list(bucket, folder)], []
     objects = _columns(pa.table(level["objects"]))
     folders = [*level["common_prefixes"]]
     if _is_mangled(objects["key"]) or any(odd in name for odd in _DOUBTFUL for name in folders):
-        return _Level([_list_exactly(bucket, folder)], [])
-    return _Level([_Part(objects)], folders)
+        return [_list_exactly(bucket, folder)], []
+    return [Listing(objects)], folders
 
 
-def _list(bucket: Bucket, folder: str) -> _Part:
-    """Everything below a folder."""
+def _list(bucket: Bucket, folder: str) -> Listing:
+    """List everything below a folder."""
     with bucket.translated("list", folder):
         try:
             tables = [
@@ -117,7 +105,7 @@ def _list(bucket: Bucket, folder: str) -> _Part:
         except s3_errors.InvalidPathError:
             return _list_exactly(bucket, folder)
     objects = pa.concat_tables([INVENTORY_SCHEMA.empty_table(), *tables])
-    return _list_exactly(bucket, folder) if _is_mangled(objects["key"]) else _Part(objects)
+    return _list_exactly(bucket, folder) if _is_mangled(objects["key"]) else Listing(objects)
 
 
 def _is_mangled(names: pa.ChunkedArray) -> bool:
@@ -137,8 +125,8 @@ def _columns(objects: pa.Table) -> pa.Table:
     ).cast(INVENTORY_SCHEMA)
 
 
-def _list_exactly(bucket: Bucket, folder: str) -> _Part:
-    """Everything below a folder, each key exactly as it is, at ten times the cost."""
+def _list_exactly(bucket: Bucket, folder: str) -> Listing:
+    """List everything below a folder with exact keys, at ten times the cost."""
     rows: list[tuple[object, ...]] = []
     unreadable: list[str] = []
     markers = 0
@@ -155,7 +143,7 @@ def _list_exactly(bucket: Bucket, folder: str) -> _Part:
                     rows.append((key, size, bare_etag(item["ETag"]), item["LastModified"]))
     columns = zip(*rows, strict=True) if rows else ([] for _ in INVENTORY_SCHEMA)
     objects = pa.table([pa.array(column) for column in columns], names=INVENTORY_SCHEMA.names)
-    return _Part(objects.cast(INVENTORY_SCHEMA), tuple(unreadable), markers)
+    return Listing(objects.cast(INVENTORY_SCHEMA), unreadable, markers)
 
 
 def _is_readable(key: str) -> bool:
@@ -166,8 +154,8 @@ def _is_readable(key: str) -> bool:
     return True
 
 
-def _settled(bucket: Bucket, parts: list[_Part], pool: ThreadPoolExecutor) -> Listing:
-    """Put the parts together, sorted, and look up each object that may not be what its key says.
+def _combined(bucket: Bucket, parts: list[Listing], pool: ThreadPoolExecutor) -> Listing:
+    """Combine the parts, sorted, and look up each object whose key may be wrong.
 
     The client lists a directory marker `folder/` as the empty object `folder`, and undecodable keys look like others.
     """

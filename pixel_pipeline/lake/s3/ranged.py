@@ -8,7 +8,7 @@ from typing import Any
 import obstore
 from obstore.store import S3Store
 
-from pixel_pipeline.lake.s3.etags import bare_etag, pinned
+from pixel_pipeline.lake.s3.objects import bare_etag, pinned
 
 CHUNK_BYTES = 8 * 1024**2
 

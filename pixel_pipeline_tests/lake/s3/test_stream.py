@@ -22,7 +22,7 @@ from pixel_pipeline.lake.s3.errors import (
     ObjectCorruptError,
     ObjectNotFoundError,
 )
-from pixel_pipeline.lake.s3.etags import is_md5
+from pixel_pipeline.lake.s3.objects import is_md5
 from pixel_pipeline.lake.s3.stream import ObjectStream
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.examples import examples
