@@ -1,9 +1,7 @@
-"""Local copies of objects, by bucket, key and ETag: never another version than the one asked for.
+"""Local copies of objects, by bucket, key and ETag, so that no other version is ever returned.
 
-One file an entry, `objects/<xx>/<key's digest>.<etag>.<content's digest>`, renamed into place when it is whole and on disk. So
-a process that is killed leaves nothing but a `.partial` file, and what a reader finds, it can check. Beside the entries of
-a key lies `<key's digest>.name`, which says what it is a copy of. A file's access time is when it was last used, its
-modification time when it was fetched.
+An entry is one file, `objects/<xx>/<key's digest>.<etag>.<content's digest>.data`, written atomically and verified on each use.
+`<key's digest>.name` next to it contains bucket and key. A file's access time is its last use, its modification time the fetch.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,31 +23,31 @@ from pixel_pipeline.files import atomic_file
 from pixel_pipeline.lake.s3.bucket import ObjectInfo
 
 BLOCK_BYTES = 1024**2
-# A download that wrote nothing for so long is dead.
+# A download that wrote nothing for this long was killed.
 ABANDONED_SECONDS = 3600
 LOCKS = 1024
 
 
 class CacheError(PixelError):
-    """The cache cannot be written, or does not hold what is needed."""
+    """The cache cannot be written, or its copy is damaged."""
 
 
 class CacheFullError(CacheError):
-    """The disk of the cache has no room for an object."""
+    """The cache's disk has no room for an object."""
 
 
 class Cache:
-    """A folder of object copies, of bounded size, for any number of processes and threads.
+    """A folder of object copies of bounded size, for any number of processes and threads.
 
     Args:
-        folder: Made when first needed.
-        max_bytes: What was used longest ago is dropped when the entries together are larger.
+        folder: Created when first needed.
+        max_bytes: If the entries are larger together, the least recently used ones are removed.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
-        # Since this process last looked at the whole cache; the first fetch has it look.
+        # Bytes fetched since this process last measured the cache; the first fetch makes it measure.
         self._fetched = max_bytes
 
     def open(
@@ -60,12 +58,12 @@ class Cache:
         etag: str,
         fetch: Callable[[], Iterable[bytes | memoryview]],
     ) -> BinaryIO:
-        """The copy of one version of an object, fetched if there is none or if it is damaged.
+        """Open the copy of one version of an object, fetched if it is missing or damaged.
 
-        One process fetches, others that want the same object wait for it.
+        One process fetches; others that need the same object wait for it.
 
         Args:
-            fetch: Gives the object's bytes; its errors pass through, and leave no entry.
+            fetch: Returns the object's bytes. Its errors pass through and leave no entry.
 
         Raises:
             CacheError: the folder cannot be written; CacheFullError: its disk is full.
@@ -79,11 +77,11 @@ class Cache:
         return found
 
     def open_newest(self, bucket: str, key: str) -> BinaryIO | None:
-        """The copy fetched last, whatever lies in the bucket now; None where there is none that is whole."""
+        """Open the copy fetched last, without asking S3; None if there is no undamaged one."""
         return self._verified(self._entries(bucket, key))
 
     def find(self, bucket: str, key: str) -> ObjectInfo | None:
-        """The copy that `open_newest` would try first; its time is that of the fetch."""
+        """Describe the copy that `open_newest` would try first; `last_modified` is the time of the fetch."""
         for path in self._entries(bucket, key):
             status = path.stat()
             fetched = datetime.fromtimestamp(status.st_mtime, UTC)
@@ -93,7 +91,7 @@ class Cache:
         return None
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """Bucket and key of everything that was ever fetched into the cache."""
+        """Iterate over bucket and key of everything that was ever fetched."""
         for path in self.folder.glob("objects/*/*.name"):
             bucket, _, key = path.read_text(encoding="utf-8").partition("/")
             yield bucket, key
@@ -103,7 +101,7 @@ class Cache:
         return self.folder / "objects" / digest[:2] / digest
 
     def _entries(self, bucket: str, key: str, *, etag: str | None = None) -> list[Path]:
-        """Entries of an object, the newest first."""
+        """Return the entries of an object, newest first."""
         stem = self._stem(bucket, key)
         pattern = f"{stem.name}.{'*' if etag is None else _safe(etag)}.*.data"
         found: list[tuple[int, Path]] = []
@@ -115,7 +113,7 @@ class Cache:
         return [path for _, path in sorted(found, reverse=True)]
 
     def _verified(self, entries: list[Path]) -> BinaryIO | None:
-        """The first entry whose bytes are those that were fetched; damaged ones are dropped."""
+        """Open the first undamaged entry and delete damaged ones before it."""
         for path in entries:
             try:
                 file = path.open("rb")
@@ -126,7 +124,7 @@ class Cache:
                 digest.update(block)
             if digest.hexdigest() == path.name.split(".")[-2]:
                 file.seek(0)
-                # Access times are not kept on every file system unless they are set.
+                # Set, because many file systems do not update access times.
                 os.utime(file.fileno(), ns=(time.time_ns(), os.fstat(file.fileno()).st_mtime_ns))
                 return file
             file.close()
@@ -158,7 +156,7 @@ class Cache:
         return copy
 
     def _evict(self) -> None:
-        """Drop what was used longest ago, and the remains of killed processes. Readers of an entry keep their open file."""
+        """Remove the least recently used entries and the files of killed processes. Open files stay readable."""
         if self._fetched < self.max_bytes // 100:
             return
         self._fetched = 0
@@ -181,7 +179,7 @@ class Cache:
 
     @contextmanager
     def _locked(self, bucket: str, key: str) -> Iterator[None]:
-        # A fixed number of lock files, never deleted: deleting one that another process waits for would make it void.
+        # A fixed number of lock files, never deleted: another process may be waiting for one.
         number = int(self._stem(bucket, key).name, 16) % LOCKS
         folder = self.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,13 +189,13 @@ class Cache:
 
 
 def _safe(etag: str) -> str:
-    """An ETag as part of a file name."""
+    """Return an ETag as part of a file name."""
     return etag if re.fullmatch(r"[0-9A-Za-z-]{1,64}", etag) else hashlib.sha256(etag.encode()).hexdigest()
 
 
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Errors of the disk in our own words; those of the source are PixelErrors, whatever else they are."""
+    """Raise errors of the disk as CacheError. Errors of the source are PixelErrors, even if they are OSErrors too."""
     try:
         yield
     except PixelError:

@@ -23,12 +23,12 @@ BLOCK_BYTES = 128 * 1024
 
 
 class JsonStructureError(PixelError):
-    """The text around the elements is not that of a JSON array.
+    """The text around the elements is not a JSON array.
 
     Attributes:
-        offset: Of the byte where it is not.
-        rest: Where it was asked for, the text from there or from the beginning of an element that has no end on, to be read once.
-            None where that is not known any more.
+        offset: Offset of the wrong byte.
+        rest: With `keep_rest`, the text from there, or from the start of the unfinished element, to be read once. None if it is no
+            longer known.
         rest_offset: Offset of its first byte.
         at_end: The text ends within the array.
     """
@@ -42,11 +42,11 @@ class JsonStructureError(PixelError):
 
 
 class Element(NamedTuple):
-    """One element of the array, as it is written.
+    """One element of the array, unparsed.
 
     Attributes:
         offset: Offset of its first byte.
-        data: Its bytes, maybe with white space behind it; empty where it is over the limit.
+        data: Its bytes, possibly with trailing white space; empty if it is over the limit.
         size: Size in bytes.
     """
 
@@ -76,24 +76,23 @@ def json_elements(
 
     Args:
         chunks: The text, in chunks of any size.
-        field: Where the text is an object, the member whose value is the array. The other members are looked through for
-            balanced brackets only. A text that is an array is taken as it is.
-        max_element_bytes: Of a larger element only offset and size are told.
-        name: What errors call the text.
-        offset: Of the first byte, where the text is part of another.
-        beside: Gets the other members as they are written, key and value, once reading is past each; of one of more than
-            64 KiB the key and `{"bytes": its size}`.
-        keep_rest: An error about the elements has the rest of the text.
+        field: The member with the array, if the text is an object. Other members are only checked for balanced brackets.
+        max_element_bytes: A larger element has offset and size, but no data.
+        name: Name of the text in errors.
+        offset: Offset of the first byte, for a text that is part of another.
+        beside: Receives the other members unparsed, key and value, as reading passes them; for one over 64 KiB the key and
+            `{"bytes": its size}`.
+        keep_rest: Attach the rest of the text to errors about elements.
 
     Raises:
-        JsonStructureError: no such array, a text that ends within it, an element that is missing, or anything behind it.
-            What stands before is handed out first. Damage within an element shows when that is parsed.
+        JsonStructureError: no such array, a text that ends within it, a missing element, or text after the end. The elements
+            before the error are yielded first. Invalid elements are only noticed when they are parsed.
     """
     scanner = Scanner()
     place, base = _Place.BEFORE, 1
     count = 0
     found = False
-    # Of the present element or member: its pieces from earlier blocks, while they are within the limit, and their size.
+    # The current element or member: its pieces from earlier blocks, if they are within the limit, and their size.
     pieces: list[bytes] = []
     held = 0
     long_key: re.Match[bytes] | None = None
@@ -101,10 +100,10 @@ def json_elements(
 
     source = blocks(chunks, size=BLOCK_BYTES)
 
-    def wrong(what: str, position: int, rest: bytes | None = None) -> JsonStructureError:
+    def wrong(problem: str, position: int, rest: bytes | None = None) -> JsonStructureError:
         error = JsonStructureError(
-            f"{name} is not the JSON expected: {what} at byte {block_offset + position:,}, after {count:,} elements.",
-            hint="JSON lines are read by `stream_jsonl`; a damaged file has to be copied into the lake again.",
+            f"{name} is not the JSON expected: {problem} at byte {block_offset + position:,}, after {count:,} elements.",
+            hint="JSON Lines are read by `stream_jsonl`; copy a damaged file into the lake again.",
             offset=block_offset + position,
         )
         if keep_rest and rest is not None:
@@ -127,11 +126,11 @@ def json_elements(
             if place is _Place.AFTER:
                 break
             if position < start:
-                continue  # the bracket that opens it all
+                continue  # the opening bracket
             closes_with = b"]"
             if place is _Place.ELEMENTS:
                 if keep_rest and kind == CLOSE and block[position : position + 1] != b"]":
-                    # A bracket that the last element lacks is missing here.
+                    # The last element lacks a closing bracket.
                     error = wrong(
                         "another closing bracket than the opening one",
                         position,

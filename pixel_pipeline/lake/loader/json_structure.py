@@ -24,7 +24,7 @@ _STEPS = np.array([0, 0, 0, 1, -1, 0], dtype=np.int64)
 
 
 class Scanner:
-    """Structure of a JSON text, a block at a time. Holds what a block border cuts: string, escape, depth."""
+    """Scans a JSON text block by block, and keeps string, escape and depth between blocks."""
 
     def __init__(self) -> None:
         self._in_string = False
@@ -32,9 +32,10 @@ class Scanner:
         self._depth = 0
 
     def cuts(self, block: bytes, *, base: int) -> Iterable[tuple[int, int, int]]:
-        """Position, kind and depth behind it of the brackets and commas outside strings that matter at a depth.
+        """Find the commas and brackets outside strings at depth `base` or less.
 
-        These are the commas at `base` or above, the brackets that open up to it, and those that close it.
+        Returns:
+            Position, kind and the depth after it.
         """
         text = b" " + block[1:] if self._escaped else block
         marks = np.frombuffer(text.translate(_KINDS), dtype=np.uint8)
@@ -54,7 +55,7 @@ class Scanner:
         return zip(positions[wanted].tolist(), kinds[wanted].tolist(), depths[wanted].tolist(), strict=True)
 
     def _escaped_marks(self, positions: Any, kinds: Any, *, size: int) -> Any:
-        """Indices of the marks behind an odd run of backslashes; notes whether the block ends with such a run."""
+        """Return the indices of marks after an odd run of backslashes, and note whether the block ends with such a run."""
         self._escaped = False
         backslashes = kinds == _BACKSLASH
         if not backslashes.any():
@@ -63,6 +64,6 @@ class Scanner:
         follows = np.zeros(len(kinds), dtype=bool)
         follows[1:] = backslashes[:-1] & (np.diff(positions) == 1)
         run_starts = np.maximum.accumulate(np.where(backslashes & ~follows, index, 0))
-        run_lengths = index - run_starts  # of the run that ends just before, where there is one
+        run_lengths = index - run_starts  # of the run that ends just before, if any
         self._escaped = bool(backslashes[-1] and positions[-1] == size - 1 and (run_lengths[-1] + 1) % 2)
         return np.flatnonzero(follows & ~backslashes & (run_lengths % 2 == 1))

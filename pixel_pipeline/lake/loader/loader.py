@@ -3,19 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.loader.cache import Cache
 from pixel_pipeline.lake.loader.catalogue import BucketCatalogue, CachedCatalogue, Catalogue, Location
 from pixel_pipeline.lake.loader.content import BATCH_ROWS, Content, DatasetFormatError
+from pixel_pipeline.lake.loader.forking import check_not_forked
 from pixel_pipeline.lake.loader.json_elements import BYTE_ORDER_MARK, DEFAULT_MAX_RECORD_BYTES
 from pixel_pipeline.lake.loader.json_records import JsonElements, JsonLines, OnError
 from pixel_pipeline.lake.loader.resolution import (
@@ -35,34 +34,29 @@ LINES_SUFFIXES = (".jsonl", ".ndjson")
 TIERS = (keys.PROCESSED, *keys.RAW_TIERS)
 
 
-class ForkedProcessError(PixelError):
-    """S3 cannot be read in a forked process: its client's threads stayed in the parent."""
-
-
 class S3DatasetLoader:
     """Loads datasets of the lake by name.
 
-    A name is looked for in `gdrive/processed/<category>`, then `gdrive/raw`, then `acquired`; `s3://bucket/key`, whole keys and
-    local paths are names too (`resolution.py`). gzip and zstd are unpacked on the way, whatever the name. Every method
-    that takes a name raises:
+    A name is searched in `gdrive/processed/<category>`, then `gdrive/raw`, then `acquired`; `s3://bucket/key`, whole keys and
+    local paths are names too (`resolution.py`). Compressed content (gzip, zstd, bzip2) is decompressed, whatever the name.
+    Every method that takes a name raises:
 
     - DatasetNotFoundError (a FileNotFoundError): there is no such dataset; the message lists the closest names.
     - DatasetNameError (a ValueError): no dataset can have this name. AmbiguousDatasetError: several have it.
-    - ObjectChangedError: the object was replaced while it was read. ObjectCorruptError: its bytes are not what was stored.
+    - ObjectChangedError: the object was replaced during the read. ObjectCorruptError: its bytes differ from the stored ones.
 
-    `cache_local`, where a method has it, keeps a local copy of the object, or reads it if the version in the bucket is still the
-    same: True for the cache in PIXEL_HOME, or a folder. Of a canonical table no copy is kept. A full disk costs the
-    copy, not the load: a warning says so.
+    With `cache_local`, a method keeps a local copy of the object, and reads it while the version on S3 is the same: True for
+    the cache in PIXEL_HOME, or a folder. Canonical tables are not cached. If the disk is full, a warning is logged and the
+    dataset is loaded without a copy.
 
     Args:
-        lake: The lake; by default the one that the environment tells, opened when first needed.
+        lake: The lake; by default that of the environment, opened when first needed.
         cache: The cache for `cache_local=True`.
-        offline: Read from the cache alone, the copy fetched last, and never ask S3; by default PIXEL_OFFLINE.
-        verify: Compare streams with their MD5 where S3 tells it: "auto" for plain http alone, since TLS protects the others. A
-            mismatch is told when the stream ends. Whole objects (`load_*`, the cache) always are.
+        offline: Read the last copy from the cache, and never contact S3; by default PIXEL_OFFLINE.
+        verify: Compare streams with their MD5 if S3 provides it; a mismatch is raised at the end of the stream. "auto": on
+            plain http, because TLS protects other connections. Whole objects and cached copies are always compared.
 
-    Instances can be used by several threads, and pickled. A process that is forked after S3 was read cannot read it, and raises
-    ForkedProcessError: use the start method `spawn`, or read nothing before.
+    Instances are thread-safe and can be pickled. A process forked after S3 was read gets a ForkedProcessError.
     """
 
     def __init__(
@@ -79,7 +73,7 @@ class S3DatasetLoader:
         self.verify = verify
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process opens a lake of its own.
+        # An unpickled loader opens its own lake.
         hidden = {"lake", "cache", "settings"}
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
@@ -100,11 +94,11 @@ class S3DatasetLoader:
 
     @property
     def offline(self) -> bool:
-        """True if S3 is never asked."""
+        """True if S3 is never contacted."""
         return self.settings.offline if self._offline is None else self._offline
 
     def locate(self, name: str | Path, *, category: str | None = None, suggest: bool = True) -> Location:
-        """Where a dataset lies, and which version of it. `suggest`: look for close names when there is none."""
+        """Find a dataset and its current version. `suggest`: put close names into the error."""
         if isinstance(name, str) and name.lower().startswith(SCHEME):
             return self._locate_uri(name)
         if isinstance(name, str) and "://" in name:
@@ -113,11 +107,11 @@ class S3DatasetLoader:
         return resolve(name, self._catalogue(bucket), category=category, suggest=suggest)
 
     def bucket_of(self, location: Location) -> Bucket:
-        """The bucket in which a located object or table lies."""
+        """Return the bucket of a located object or table."""
         return self._lake_of(location.bucket).data
 
     def get_path(self, name: str | Path, *, category: str | None = None) -> str:
-        """`s3://bucket/key` of a dataset, or the path of a local one."""
+        """Return `s3://bucket/key` of a dataset, or the path of a local one."""
         return self.locate(name, category=category).uri
 
     def object_exists(self, name: str | Path, *, category: str | None = None) -> bool:
@@ -129,7 +123,7 @@ class S3DatasetLoader:
         return True
 
     def list_datasets(self, prefix: str | None = None) -> list[str]:
-        """Keys of the objects and canonical tables below a folder, sorted; each is a name to load by.
+        """List the keys of the objects and canonical tables in a folder, sorted. Each can be used as a name.
 
         Args:
             prefix: A folder, e.g. `gdrive/processed/`; by default `gdrive/processed`, `gdrive/raw` and `acquired`.
@@ -147,8 +141,8 @@ class S3DatasetLoader:
     def load_dataset(
         self, name: str | Path, *, category: str | None = None, cache_local: bool | Path = False
     ) -> Any:
-        """A dataset, parsed: the value of a JSON document, a list of the records of JSON lines, a list of dicts of the rows
-        of a Parquet object or canonical table. Its name tells which: `.jsonl`, `.ndjson`, `.parquet`, else JSON.
+        """Load a dataset by its suffix: `.jsonl` and `.ndjson` as a list of records, `.parquet` and canonical tables as a list of
+        dicts, anything else as the value of a JSON document.
         """
         content = self._content(name, category, cache_local)
         uri = content.location.uri
@@ -163,19 +157,19 @@ class S3DatasetLoader:
     def load_json(
         self, name: str | Path, *, category: str | None = None, cache_local: bool | Path = False
     ) -> Any:
-        """The value of a JSON document. Raises DatasetFormatError where it is none."""
+        """Load the value of a JSON document. Raises DatasetFormatError if it is not JSON."""
         return self._content(name, category, cache_local).json()
 
     def load_bytes(
         self, name: str | Path, *, category: str | None = None, cache_local: bool | Path = False
     ) -> bytes:
-        """The content, unpacked where it is compressed. Raises DatasetTooLargeError above 8 GiB."""
+        """Load the decompressed content. Raises DatasetTooLargeError above 8 GiB."""
         return self._content(name, category, cache_local).load()
 
     def load_text(
         self, name: str | Path, *, category: str | None = None, cache_local: bool | Path = False
     ) -> str:
-        """The content as text, without byte order mark. Raises DatasetFormatError where it is not UTF-8."""
+        """Load the content as text, without byte order mark. Raises DatasetFormatError if it is not UTF-8."""
         content = self._content(name, category, cache_local)
         try:
             return content.load().removeprefix(BYTE_ORDER_MARK).decode("utf-8")
@@ -194,13 +188,13 @@ class S3DatasetLoader:
         start_offset: int = 0,
         max_line_bytes: int = DEFAULT_MAX_RECORD_BYTES,
     ) -> JsonLines:
-        """Iterate over the records of JSON lines, in memory that does not depend on their number.
+        """Iterate over the records of JSON Lines, in memory bounded by the longest line.
 
         Args:
-            on_error: What becomes of a line that is no JSON: "raise" JsonRecordError; "skip", counted in the iterator's
-                `skipped`; "collect", in its `errors` as well; or a function that is called with the BadRecord.
-            start_offset: Where to begin, in bytes of the (unpacked) text: the `next_offset` of an earlier iterator.
-            max_line_bytes: A longer line is a bad one.
+            on_error: How to treat a line that is not JSON: "raise" JsonRecordError; "skip" and count it in the iterator's
+                `skipped`; "collect" it in its `errors` as well; or call a function with the BadRecord.
+            start_offset: Offset in the decompressed text where reading begins: the `next_offset` of an earlier iterator.
+            max_line_bytes: A longer line is treated as an error.
         """
         content = self._content(name, category, cache_local)
         return JsonLines(
@@ -224,12 +218,12 @@ class S3DatasetLoader:
         """Iterate over the elements of a JSON array, in memory bounded by the largest of them.
 
         Args:
-            field: Where the document is an object: the member whose value is the array.
-            on_error: As in `stream_jsonl`, for an element that is no JSON.
-            max_element_bytes: A larger element is a bad one.
+            field: The member with the array, if the document is an object.
+            on_error: As in `stream_jsonl`, for an element that is not JSON.
+            max_element_bytes: A larger element is treated as an error.
 
         Raises:
-            JsonStructureError: while iterating, where the document is no such array, ends early, or goes on behind it.
+            JsonStructureError: while iterating, if the document is no such array, ends early, or continues after it.
         """
         content = self._content(name, category, cache_local)
         return JsonElements(
@@ -250,15 +244,15 @@ class S3DatasetLoader:
         filter: ds.Expression | None = None,
         batch_size: int = BATCH_ROWS,
     ) -> Iterator[pa.RecordBatch]:
-        """Record batches of a Parquet object or a canonical table, in memory bounded by a row group.
+        """Iterate over record batches of a Parquet object or canonical table, in memory bounded by a row group.
 
         Args:
-            columns: Columns to read; the others are not fetched.
+            columns: Columns to fetch; all by default.
             filter: Rows to keep, e.g. `pyarrow.compute.field("language") == "en"`; row groups without any are not fetched.
-            batch_size: Most rows of a batch.
+            batch_size: Maximum rows of a batch.
 
         Raises:
-            DatasetFormatError: while iterating, where it is no Parquet or has no such column.
+            DatasetFormatError: while iterating, if it is not Parquet or lacks a column.
         """
         content = self._content(name, category, cache_local)
         return content.batches(columns=columns, filter=filter, batch_size=batch_size)
@@ -286,25 +280,11 @@ class S3DatasetLoader:
         return BucketCatalogue(self._lake_of(bucket))
 
     def _lake_of(self, bucket: str) -> Lake:
-        """The lake, with the given bucket as its data bucket."""
-        _check_not_forked()
+        """Return the lake with the given bucket as its data bucket."""
+        check_not_forked()
         if bucket == self.lake.data.name:
             return self.lake
         return replace(self.lake, data=Bucket(name=bucket, target=self.lake.target))
-
-
-# The process that first read S3; a forked one inherits the value.
-_readers: set[int] = set()
-
-
-def _check_not_forked() -> None:
-    if not _readers:
-        _readers.add(os.getpid())
-    if os.getpid() not in _readers:
-        raise ForkedProcessError(
-            "S3 was read before this process was forked, and its client would wait for threads that the fork does not have.",
-            hint='Start worker processes by "spawn" (DataLoader: multiprocessing_context="spawn"), or read nothing before.',
-        )
 
 
 def load_dataset_from_s3(
@@ -313,16 +293,16 @@ def load_dataset_from_s3(
     """Load a dataset by name: `S3DatasetLoader().load_dataset`.
 
     Args:
-        name: E.g. `dataset.json`; a whole key, `s3://bucket/key` or a local path as well.
-        category: Folder of `gdrive/processed` to look in first.
-        cache_local: Keep, and use, a local copy: True for the cache in PIXEL_HOME, or a folder.
+        name: E.g. `dataset.json`, a whole key, `s3://bucket/key` or a local path.
+        category: Folder of `gdrive/processed` to search first.
+        cache_local: Keep and use a local copy: True for the cache in PIXEL_HOME, or a folder.
 
     Returns:
-        The value of a JSON document; a list of records for JSON lines, Parquet and canonical tables.
+        The value of a JSON document; a list of records for JSON Lines, Parquet and canonical tables.
     """
     return S3DatasetLoader().load_dataset(name, category=category, cache_local=cache_local)
 
 
 def get_s3_dataset_path(name: str | Path, category: str | None = None) -> str:
-    """`s3://bucket/key` of a dataset, or the path of a local one: `S3DatasetLoader().get_path`."""
+    """Return `s3://bucket/key` of a dataset, or the path of a local one: `S3DatasetLoader().get_path`."""
     return S3DatasetLoader().get_path(name, category=category)

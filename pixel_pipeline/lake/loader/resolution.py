@@ -144,7 +144,7 @@ def _only(found: list[Location], *, name: str) -> Location:
 
 
 def _missing(name: str, catalogue: Catalogue, *, tried: list[str], suggest: bool) -> NoReturn:
-    message = f"There is no {catalogue.kind} {shown(name)}. Looked at:" + "".join(
+    message = f"There is no {catalogue.kind} {shown(name)}. Searched:" + "".join(
         f"\n  s3://{catalogue.bucket}/{shown(key)[1:-1]}" for key in tried
     )
     hint = catalogue.advice

@@ -29,9 +29,9 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.loader import content
 from pixel_pipeline.lake.loader.cache import Cache
 from pixel_pipeline.lake.loader.content import DatasetFormatError, DatasetTooLargeError
+from pixel_pipeline.lake.loader.forking import ForkedProcessError
 from pixel_pipeline.lake.loader.json_elements import JsonStructureError
 from pixel_pipeline.lake.loader.json_records import JsonRecordError
-from pixel_pipeline.lake.loader.loader import ForkedProcessError
 from pixel_pipeline.lake.loader.resolution import DatasetNameError, DatasetNotFoundError
 from pixel_pipeline.lake.s3 import stream
 from pixel_pipeline.lake.s3.bucket import Bucket
