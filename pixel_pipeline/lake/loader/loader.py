@@ -1,6 +1,7 @@
 """Datasets by name: loaded whole, or streamed record by record in bounded memory."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -31,7 +32,7 @@ from pixel_pipeline.settings import Settings, get_settings
 
 SCHEME = "s3://"
 LINES_SUFFIXES = (".jsonl", ".ndjson")
-TIERS = (keys.PROCESSED, *keys.RAW_TIERS)
+COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2")
 
 
 class S3DatasetLoader:
@@ -79,22 +80,18 @@ class S3DatasetLoader:
 
     @cached_property
     def settings(self) -> Settings:
-        """Settings of the environment."""
         return get_settings()
 
     @cached_property
     def lake(self) -> Lake:
-        """The lake that is read."""
         return self._given_lake or Lake.open(self.settings)
 
     @cached_property
     def cache(self) -> Cache:
-        """The cache for `cache_local=True`."""
         return self._given_cache or Cache(self.settings.home / "cache", max_bytes=self.settings.cache_bytes)
 
     @property
     def offline(self) -> bool:
-        """True if S3 is never contacted."""
         return self.settings.offline if self._offline is None else self._offline
 
     def locate(self, name: str | Path, *, category: str | None = None, suggest: bool = True) -> Location:
@@ -116,11 +113,9 @@ class S3DatasetLoader:
 
     def object_exists(self, name: str | Path, *, category: str | None = None) -> bool:
         """True if there is a dataset of this name."""
-        try:
-            self.locate(name, category=category, suggest=False)
-        except DatasetNotFoundError:
-            return False
-        return True
+        with suppress(DatasetNotFoundError):
+            return bool(self.locate(name, category=category, suggest=False))
+        return False
 
     def list_datasets(self, prefix: str | None = None) -> list[str]:
         """List the keys of the objects and canonical tables in a folder, sorted. Each can be used as a name.
@@ -128,7 +123,7 @@ class S3DatasetLoader:
         Args:
             prefix: A folder, e.g. `gdrive/processed/`; by default `gdrive/processed`, `gdrive/raw` and `acquired`.
         """
-        folders = TIERS if prefix is None else (checked_name(prefix.rstrip("/")),)
+        folders = (keys.PROCESSED, *keys.RAW_TIERS) if prefix is None else (checked_name(prefix.rstrip("/")),)
         found = list_prefixes(self.lake.data, folders).objects["key"].to_pylist()
         tables = {key.split("/_delta_log/")[0] for key in found if "/_delta_log/" in key}
 
@@ -141,13 +136,11 @@ class S3DatasetLoader:
     def load_dataset(
         self, name: str | Path, *, category: str | None = None, cache_local: bool | Path = False
     ) -> Any:
-        """Load a dataset by its suffix: `.jsonl` and `.ndjson` as a list of records, `.parquet` and canonical tables as a list of
-        dicts, anything else as the value of a JSON document.
-        """
+        """Load JSON Lines (`.jsonl`, `.ndjson`), Parquet and canonical tables as lists of records, and others as JSON documents."""
         content = self._content(name, category, cache_local)
         uri = content.location.uri
-        suffixes = [suffix.lower() for suffix in PurePosixPath(uri).suffixes]
-        suffix = next((each for each in reversed(suffixes) if each not in (".gz", ".zst", ".bz2")), "")
+        suffixes = [each for each in PurePosixPath(uri.lower()).suffixes if each not in COMPRESSED_SUFFIXES]
+        suffix = suffixes[-1] if suffixes else ""
         if content.location.is_table or suffix == ".parquet":
             return [row for batch in content.batches() for row in batch.to_pylist()]
         if suffix in LINES_SUFFIXES:
@@ -260,10 +253,8 @@ class S3DatasetLoader:
     def _content(self, name: str | Path, category: str | None, cache_local: bool | Path) -> Content:
         location = self.locate(name, category=category)
         is_remote = location.path is None and not self.offline
-        cache: Cache | None = None
-        if self.offline or cache_local is True:
-            cache = self.cache
-        elif cache_local is not False:
+        cache = self.cache if self.offline or cache_local is True else None
+        if cache is None and not isinstance(cache_local, bool):
             cache = Cache(Path(cache_local), max_bytes=self.cache.max_bytes)
         lake = self._lake_of(location.bucket) if is_remote else None
         return Content(location, lake=lake, cache=cache, verify=self.verify)
