@@ -40,7 +40,7 @@ def test_with_nothing_configured_all_can_work(home: Path) -> None:
         assert set(check) == {"name", "group", "verdict", "found", "fix"}
         assert check["verdict"] in {"ok", "skip"}, check
     found = {check["name"]: check["found"] for check in document["checks"]}
-    assert found["conditional create"].startswith("16 racing creates")
+    assert found["conditional create"].startswith("16 concurrent creates")
     names = [check["name"] for check in document["checks"]]
     assert len(set(names)) == len(names)
     assert {"credentials", "conditional create", "versioning", "drive", "gpu", "ray", "dagster"} <= set(names)
@@ -67,7 +67,7 @@ def test_what_is_wrong_is_told_in_a_narrow_terminal_with_no_secret(home: Path) -
     assert "from AWS_ACCESS_KEY_ID" in words
     assert "fail drive nowhere:: rclone knows no such remote" in words
     assert "needs an NVIDIA H100" in words
-    assert "skip write not asked: needs buckets" in words
+    assert "skip write not checked: needs buckets" in words
     assert "Profile h100 cannot work here" in words
     for secret in (*KEYS.values(), TOKEN):
         assert secret not in result.text

@@ -1,4 +1,4 @@
-"""The lake: its two buckets, and how table libraries reach them."""
+"""The lake: its two buckets, and how libraries connect to them."""
 
 from dataclasses import dataclass
 import os
@@ -23,10 +23,10 @@ class Lake:
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """Connect; with nothing configured, start the embedded server and create its buckets."""
+        """Open the lake. If nothing is configured, start the embedded server and create its buckets."""
         target = Target.resolve(settings)
         if target.ca_bundle is not None:
-            # delta-rs takes certificate authorities only from the environment of the process.
+            # delta-rs reads certificate authorities only from the process environment.
             os.environ["SSL_CERT_FILE"] = str(target.ca_bundle)
         # The embedded server honours conditional writes, whatever the setting.
         conditional = ConditionalWrites(
@@ -43,10 +43,10 @@ class Lake:
         return lake
 
     def check(self) -> None:
-        """Fail early and readably where a bucket cannot be listed."""
+        """Raise an error if a bucket cannot be listed."""
         self.data.check()
         self.checkpoints.check()
 
     def storage_options(self) -> dict[str, str]:
-        """Options for delta-rs; they hold secrets and are never logged."""
+        """Return the options for delta-rs. They contain secrets and are never logged."""
         return table_options(self.target)

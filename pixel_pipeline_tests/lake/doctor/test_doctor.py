@@ -333,7 +333,7 @@ def test_leftovers_go_once_they_are_old(
     monkeypatch.setattr(bucket_probes, "STRAY_UPLOAD_AGE", timedelta(seconds=-60))
     finding = bucket_probes.leftovers(access)
     assert finding.verdict == "warn"
-    assert "2 of a killed doctor" in finding.found
+    assert "2 objects of a killed doctor" in finding.found
     assert "1 unfinished upload" in finding.found
     assert left_in(lake) == ["somebody/large"]
     assert lake.data.exists(f"{PROBES}-not-ours")
