@@ -164,7 +164,7 @@ def test_a_log_that_was_made_anew_is_told(lake: Lake) -> None:
     lake.data.delete([item.key for item in lake.data.list(keys.INVENTORY_CHANGES)])
     update(lake, {"gdrive/raw/A/1": (1, "x")})
     assert newest_position(lake) == Position(newest_position(lake).table, 0) != old
-    with pytest.raises(VersionGoneError, match="made anew"):
+    with pytest.raises(VersionGoneError, match="created again"):
         touched_since(lake, old)
     # What lies there now counts as new: nobody knows any more what was read.
     assert recorded(lake) == [(0, "A", "added", "gdrive/raw/A/1")]

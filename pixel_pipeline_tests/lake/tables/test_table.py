@@ -252,7 +252,7 @@ def test_a_partition_may_bring_columns_and_lack_some(lake: Lake) -> None:
         (pa.table({"part": ["b"], "n": pa.array([None], pa.int64())}), "Column n has nulls"),
         (
             pa.table({"part": ["b"], "n": pa.array([2], pa.uint64())}),
-            "Column n has type uint64, which a Delta table cannot keep",
+            "Column n has type uint64, which a Delta table cannot store",
         ),
         (
             pa.table(
