@@ -3,7 +3,7 @@ import io
 from itertools import accumulate
 from unittest import mock
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from pixel_pipeline.conversations.containers.ranges import Range
 from pixel_pipeline.conversations.containers.streams import PeekableStream
 from pixel_pipeline.conversations.model.records import Block, Fault, Record
 from pixel_pipeline_tests.conversations.converted import convert, taken_apart
+from pixel_pipeline_tests.examples import examples
 
 KEY = "gdrive/raw/F/x.csv"
 
@@ -126,7 +127,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@examples(100)
 @given(
     st.lists(pieces, max_size=30).map("".join), st.sampled_from([1, 5, 20, 1 << 20]), st.sampled_from(",;")
 )
