@@ -37,6 +37,7 @@ def find_shards(
     base: str | None,
     dataset_path: Path | None = None,
     s3_path: str | None = None,
+    sequence_length: int | None = None,
     report: Report,
 ) -> str:
     """Key of the manifest of the shards to train on; they are made if need be.
@@ -46,6 +47,7 @@ def find_shards(
         dataset_path: A file or folder of this machine, in any form that the lake takes. It is converted and curated as the lake's
             data are; the lake gets the shards alone.
         s3_path: URI, or key in the data bucket: of a shard manifest, or of a table of conversations.
+        sequence_length: Tokens per row, if the current shards must have this length; new shards take it from the settings.
 
     Raises:
         TrainingSourceError: nothing is there, or it holds no conversation.
@@ -62,13 +64,18 @@ def find_shards(
             return key
         return _shards(lake, settings, _lake_table(lake, key, report=report), base=base, report=report)
     key = current_manifest_key(lake.data)
-    made_for = ShardManifest.load(lake.data, key).base
-    if base is None or is_path(base) or made_for == base or not Table(lake, keys.CURATED).exists():
+    made = ShardManifest.load(lake.data, key)
+    wanted = []
+    if base is not None and not is_path(base) and base != made.base:
+        wanted.append(f"the base model {base}")
+    if sequence_length is not None and sequence_length != made.sequence_length:
+        wanted.append(f"{sequence_length:,} tokens per row")
+    if not wanted or not Table(lake, keys.CURATED).exists():
         return key
     report(
-        f"the current token shards are not those of {base}: making them from {lake.data.uri(keys.CURATED)}"
+        f"the current token shards are not made for {' and '.join(wanted)}: making shards from {lake.data.uri(keys.CURATED)}"
     )
-    return _shards(lake, settings, Table(lake, keys.CURATED).dataset(), base=base, report=report)
+    return _shards(lake, settings, Table(lake, keys.CURATED).dataset(), base=base or made.base, report=report)
 
 
 def _key(lake: Lake, path: str) -> str:

@@ -14,9 +14,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from pixel_pipeline.definitions import defs
 from pixel_pipeline.settings import project_root
 from pixel_pipeline_tests.activated import shell, start
+from pixel_pipeline_tests.defs.loaded import defs
 
 GRAPH = {
     "gdrive_sync": set(),

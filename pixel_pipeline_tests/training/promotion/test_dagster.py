@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from pixel_pipeline.definitions import defs
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.promotion.gates import GATES
+from pixel_pipeline_tests.defs.loaded import defs
 from pixel_pipeline_tests.training.promotion.conftest import Changed, Train, enormous, without_work
 
 
