@@ -56,6 +56,14 @@ def figures(values: Mapping[str, float | int], *, reused: bool) -> dict[str, flo
     return {name: f"{value:,}" for name, value in values.items()}
 
 
+def readable(values: Mapping[str, float | int | str]) -> dict[str, float | int | str]:
+    """Figures of another module: words instead of identifiers, and four significant digits."""
+    return {
+        name.replace("_", " "): float(f"{value:.4g}") if isinstance(value, float) else value
+        for name, value in values.items()
+    }
+
+
 def _cell(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value).replace("|", "\\|")

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from pixel_pipeline.defs import freshness
+from pixel_pipeline.defs import freshness, metadata
 from pixel_pipeline.defs.failures import fail_step, readable_failure
 from pixel_pipeline.defs.resources import LakeResource
 from pixel_pipeline.defs.training.config import PromotionOptions
@@ -61,5 +61,5 @@ def gate_result(gate: Mapping[str, Any]) -> dg.AssetCheckResult:
         passed=gate["passed"],
         severity=dg.AssetCheckSeverity.ERROR,
         description=gate["description"],
-        metadata={**gate["figures"]},
+        metadata=metadata.readable(gate["figures"]),
     )
