@@ -1,6 +1,7 @@
-"""The sensor that turns changes of raw into runs."""
+"""The sensor that turns changes in raw into runs, and retries failed ones."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -45,7 +46,7 @@ def test_without_an_inventory_it_waits(scenario: Scenario) -> None:
     assert "refresh_inventory" in (result.skip_message or "")
 
 
-def test_the_first_tick_takes_up_all_that_was_there_before(scenario: Scenario) -> None:
+def test_the_first_tick_converts_everything(scenario: Scenario) -> None:
     scenario.put("gdrive/raw/Grief/1.jsonl", "one")
     scenario.run("refresh_inventory")
     scenario.put("gdrive/raw/Sleep/1.jsonl", "two")
@@ -100,7 +101,7 @@ def test_a_family_that_returns_to_an_earlier_state_is_run_again(scenario: Scenar
     assert len(set(run_keys)) == 3
 
 
-def test_a_family_that_is_gone_leaves_the_books(scenario: Scenario) -> None:
+def test_the_records_of_a_removed_family_are_removed(scenario: Scenario) -> None:
     scenario.put("gdrive/raw/Grief/1.jsonl", "one")
     scenario.put("gdrive/raw/Sleep/1.jsonl", "two")
     scenario.run("refresh_inventory")
@@ -124,13 +125,65 @@ def test_many_families_are_one_run(scenario: Scenario, monkeypatch: pytest.Monke
     assert families(scenario.tick(cursor)) == [None]
 
 
-def test_a_cursor_of_another_log_takes_up_everything(scenario: Scenario) -> None:
+def test_a_cursor_of_another_log_converts_everything(scenario: Scenario) -> None:
     scenario.put("gdrive/raw/A/1.jsonl", "one")
     scenario.run("refresh_inventory")
     cursor = cursor_of(scenario.tick(None))
     for stale in (orjson.dumps(["another", 7]).decode(), cursor.replace(",0]", ",-9]")):
         assert families(scenario.tick(stale)) == [None]
     assert len(cursor) < 100
+
+
+def record_run(
+    instance: dg.DagsterInstance, *, status: dg.DagsterRunStatus, family: str | None = None
+) -> None:
+    """A run that the sensor asked for."""
+    tags = sensors.TAG | ({} if family is None else {"dagster/partition": family})
+    job = defs.resolve_job_def("prepare_data")
+    instance.create_run_for_job(job, status=status, tags=tags)
+
+
+def test_failed_families_are_asked_for_again_with_growing_waits(scenario: Scenario) -> None:
+    instance, failed = scenario.instance, dg.DagsterRunStatus.FAILURE
+    instance.add_dynamic_partitions("family", ["grief", "sleep", "work"])
+
+    def asked(minutes: float) -> list[str | None]:
+        now = datetime.now(UTC) + timedelta(minutes=minutes)
+        return [request.partition_key for request in sensors.failed_families(instance, now=now)]
+
+    record_run(instance, status=failed, family="grief")
+    record_run(instance, status=failed, family="sleep")
+    record_run(instance, status=failed, family="gone")
+    assert asked(4.9) == []
+    assert sorted(map(str, asked(5.1))) == ["grief", "sleep"]
+    record_run(instance, status=failed, family="grief")
+    assert asked(5.1) == ["sleep"]
+    assert sorted(map(str, asked(10.1))) == ["grief", "sleep"]
+    # Neither a run that is under way nor one that succeeded is repeated.
+    record_run(instance, status=dg.DagsterRunStatus.STARTED, family="grief")
+    record_run(instance, status=dg.DagsterRunStatus.SUCCESS, family="sleep")
+    assert asked(600) == []
+    record_run(instance, status=failed)
+    assert asked(5.1) == [None]
+    record_run(instance, status=dg.DagsterRunStatus.SUCCESS)
+    assert asked(600) == []
+
+
+def test_a_tick_asks_again_without_a_change(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "RETRY_AFTER", timedelta())
+    scenario.put("gdrive/raw/A/1.jsonl", "one")
+    scenario.run("refresh_inventory")
+    cursor = cursor_of(scenario.tick(None))
+    record_run(scenario.instance, status=dg.DagsterRunStatus.FAILURE, family="a")
+    (request,) = requests_of(scenario.tick(cursor))
+    assert request.partition_key == "a"
+    # One failure is answered by one run, however often the daemon asks.
+    (again,) = requests_of(scenario.tick(cursor))
+    assert again.run_key == request.run_key
+    # A change of the same family is one request, not two.
+    scenario.put("gdrive/raw/A/1.jsonl", "two")
+    scenario.run("refresh_inventory")
+    assert families(scenario.tick(cursor)) == ["a"]
 
 
 def test_a_tick_lists_nothing_of_raw(
