@@ -20,7 +20,7 @@ SECRET = "words of a conversation"
 
 @pytest.fixture
 def scenario(lake: Lake, tmp_path: Path) -> Iterator[Scenario]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
         scenario = Scenario(lake, instance)
         for family, count in (("Grief", 1), ("Sleep", 2), ("Work", 3)):
             for number in range(count):
