@@ -10,8 +10,8 @@ from pixel_pipeline.errors import PixelError
 
 RETRIES = 2
 # Multiplied by RETRY_FACTOR before each further attempt.
-RETRY_SECONDS = 5.0
-RETRY_FACTOR = 4.0
+RETRY_SECONDS = 10.0
+RETRY_FACTOR = 2.0
 
 
 class StepContext(Protocol):
@@ -23,7 +23,7 @@ class StepContext(Protocol):
 
 @contextmanager
 def readable_failure(
-    context: StepContext, *, retries: int = RETRIES, retry_seconds: float = RETRY_SECONDS
+    context: StepContext, *, retries: int = RETRIES, retry_seconds: float | None = None
 ) -> Iterator[None]:
     """Fail the step with the message of a `PixelError`, or try it again if the error is transient.
 
@@ -31,7 +31,7 @@ def readable_failure(
 
     Args:
         retries: Further attempts after a transient error.
-        retry_seconds: Wait before the first of them.
+        retry_seconds: Wait before the first of them; RETRY_SECONDS if not given.
 
     Raises:
         dg.RetryRequested: After a transient error. Dagster fails the step when there are no attempts left.
@@ -54,7 +54,7 @@ def fail_step(
     *,
     transient: bool,
     retries: int = RETRIES,
-    retry_seconds: float = RETRY_SECONDS,
+    retry_seconds: float | None = None,
 ) -> NoReturn:
     """Fail the step under this headline, or ask for another attempt. Raises as `readable_failure`."""
     failure = dg.Failure(description=description, allow_retries=False)
@@ -62,7 +62,7 @@ def fail_step(
         raise failure from None
     # I/O manager contexts do not count attempts.
     attempt = getattr(context, "retry_number", 0)
-    seconds = retry_seconds * RETRY_FACTOR**attempt
+    seconds = (RETRY_SECONDS if retry_seconds is None else retry_seconds) * RETRY_FACTOR**attempt
     if attempt < retries:
         context.log.warning(f"{description}\nNext attempt in {seconds:.0f} s.")
     raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from failure

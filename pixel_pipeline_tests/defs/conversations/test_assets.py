@@ -128,7 +128,7 @@ def test_a_failed_family_does_not_stop_the_others(
 
 
 def test_a_transient_error_is_tried_again(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixel_pipeline.defs.failures.RETRY_FACTOR", 0.0)
+    monkeypatch.setattr("pixel_pipeline.defs.failures.RETRY_SECONDS", 0.0)
     failing(monkeypatch, [LakeUnreachableError("S3 does not answer."), None])
     result = convert(scenario, first="grief", last="work")
     assert result.success

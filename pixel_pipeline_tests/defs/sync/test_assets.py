@@ -1,4 +1,4 @@
-"""The sync as Dagster runs and shows it: retries, the report's table, the check, and no secret anywhere."""
+"""The sync in Dagster: retries, the table of its report, the check, and no secret anywhere."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +10,13 @@ import pytest
 
 from pixel_pipeline.defs.io_manager import S3ParquetIOManager
 from pixel_pipeline.defs.resources import LakeResource
+from pixel_pipeline.defs.sync import assets
 from pixel_pipeline.defs.sync.assets import gdrive_sync, sync_report
 from pixel_pipeline.defs.sync.checks import complete
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table
+from pixel_pipeline.sync import drive as drive_module
 from pixel_pipeline.sync import rclone
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 
@@ -76,7 +78,7 @@ def test_a_sync_its_report_and_its_check(lake: Lake) -> None:
     assert verdict(result).passed
     assert verdict(result).description == "all 3 files are in raw; sizes and hashes agree"
     facts = metadata(result, "gdrive_sync")
-    assert (facts["copied"], facts["copied_bytes"], facts["failed"]) == (3, 6, 0)
+    assert (facts["copied"], facts["copied (MB)"], facts["failed"]) == (3, 6e-6, 0)
     assert facts["uri"] == lake.data.uri(keys.RAW)
     assert Table(lake, keys.SYNC_REPORT).row_count() == 3
 
@@ -99,27 +101,28 @@ def test_a_file_that_is_refused_fails_the_check_alone(lake: Lake, proxy: FaultPr
 def test_a_drive_that_does_not_answer_is_asked_again(
     lake: Lake, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waited: list[int] = []
+    attempts = 0
 
-    def no_delay(self: dg.RetryPolicy, attempt: int) -> float:
-        waited.append(attempt)
-        if len(waited) == 2:
+    def sync_drive(*arguments: Any, **options: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 3:
             proxy.always = None
-        return 0.0
+        return drive_module.sync_drive(*arguments, **options)
 
-    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", no_delay)
+    monkeypatch.setattr(assets, "sync_drive", sync_drive)
+    monkeypatch.setattr(assets, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr("pixel_pipeline.sync.copy.time.sleep", lambda seconds: None)
     proxy.always = Fault("reset")
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(instance)
     assert result.success
-    assert waited == [1, 2]
+    assert attempts == 3
     assert len([*lake.data.list(keys.RAW)]) == 3
 
 
 @pytest.mark.usefixtures("drive")
 def test_a_wrong_setting_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda self, attempt: 0.0)
     monkeypatch.setenv("PIXEL_DRIVE_REMOTE", "no_such_remote:")
     with dg.DagsterInstance.ephemeral() as instance:
         result = run(instance)
