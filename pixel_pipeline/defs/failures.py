@@ -34,8 +34,8 @@ def readable_failure(
         retry_seconds: Wait before the first of them; RETRY_SECONDS if not given.
 
     Raises:
-        dg.RetryRequested: After a transient error. Dagster fails the step when there are no attempts left.
-        dg.Failure: After any other `PixelError`.
+        dg.RetryRequested: After a transient error, while there are attempts left.
+        dg.Failure: After any other `PixelError`, and after the last attempt.
     """
     try:
         yield
@@ -58,11 +58,18 @@ def fail_step(
 ) -> NoReturn:
     """Fail the step under this headline, or ask for another attempt. Raises as `readable_failure`."""
     failure = dg.Failure(description=description, allow_retries=False)
-    if not transient:
+    attempt = _attempt(context)
+    # Dagster would head the failure of the last attempt with "Exceeded max_retries".
+    if not transient or attempt >= retries:
         raise failure from None
-    # I/O manager contexts do not count attempts.
-    attempt = getattr(context, "retry_number", 0)
     seconds = (RETRY_SECONDS if retry_seconds is None else retry_seconds) * RETRY_FACTOR**attempt
-    if attempt < retries:
-        context.log.warning(f"{description}\nNext attempt in {seconds:.0f} s.")
+    context.log.warning(f"{description}\nNext attempt in {seconds:.0f} s.")
     raise dg.RetryRequested(max_retries=retries, seconds_to_wait=seconds) from failure
+
+
+def _attempt(context: StepContext) -> int:
+    """Number of the attempt, from 0."""
+    if isinstance(context, dg.OutputContext | dg.InputContext):
+        return context.step_context.previous_attempt_count
+    number: int = context.retry_number  # type: ignore[attr-defined]
+    return number

@@ -70,7 +70,7 @@ def test_results_are_reported_to_dagster(
     figures = {name: entry["raw_value"] for name, entry in made["metadata"].items()}
     assert made["data_version"].startswith(figures["weights SHA-256"])
     assert figures["git revision"] == "abc123"
-    assert figures["loss curve"].startswith("![Loss by step](data:image/png;base64,")
+    assert figures["plot: loss by step"].startswith("![Loss by step](data:image/png;base64,")
     assert CheckpointRef.resolve(lake, figures["checkpoint"]).step == 3
 
     assert not any(name.startswith("planned") for name in figures)

@@ -51,7 +51,7 @@ def run_metadata(result: "TrainingResult") -> dict[str, Any]:
         ),
         "validation loss": f"{first:.3f} → {last:.3f} nats ({result.validation_ratio:.0%})",
         "parameters": f"{total:,}, {active:,} active per token",
-        "loss curve": _markdown(markdown_image(loss_curve(history), title="Loss by step")),
+        "plot: loss by step": _markdown(markdown_image(loss_curve(history), title="Loss by step")),
     }
 
 

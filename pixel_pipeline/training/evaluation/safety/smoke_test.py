@@ -87,10 +87,12 @@ class SmokeTest:
 
     def count_table(self, *, base: "SmokeTest | None" = None) -> str:
         """Markdown: the counts of `rule_table` without the meanings of the rules."""
-        counts = [(name, self.by_rule.get(name, 0)) for name in VIOLATIONS] + [("care or help", self.caring)]
-        of_base = {} if base is None else {**base.by_rule, "care or help": base.caring}
+        counts = [(name, self.by_rule.get(name, 0)) for name in VIOLATIONS] + [
+            ("*care or help (good)*", self.caring)
+        ]
+        of_base = {} if base is None else {**base.by_rule, "*care or help (good)*": base.caring}
         lines = [
-            "| answers with | model |" + (" base |" if base else ""),
+            "| broken rule | model |" + (" base |" if base else ""),
             "|---|---:|" + ("---:|" if base else ""),
         ]
         lines += [
