@@ -13,8 +13,7 @@ import xxhash
 
 from benchmarks import data
 from benchmarks.harness import MB, BenchmarkError, Options, Run, Worker
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded, keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings
 
@@ -77,7 +76,7 @@ def _environment(lake: Lake, settings: Settings) -> dict[str, str]:
         "PIXEL_HOME": str(settings.home),
         "PIXEL_BUCKET": BUCKET,
         "AWS_ACCESS_KEY_ID": target.access_key,
-        "AWS_SECRET_ACCESS_KEY": target.secret_key,
+        "AWS_SECRET_ACCESS_KEY": target.secret_key.get_secret_value(),
         "AWS_REGION": target.region,
         "AWS_DEFAULT_REGION": target.region,
         # Servers other than AWS may not support newer checksums.
@@ -87,7 +86,7 @@ def _environment(lake: Lake, settings: Settings) -> dict[str, str]:
     if target.ca_bundle is not None:
         env |= {"AWS_CA_BUNDLE": str(target.ca_bundle), "SSL_CERT_FILE": str(target.ca_bundle)}
     if target.session_token is not None:
-        env["AWS_SESSION_TOKEN"] = target.session_token
+        env["AWS_SESSION_TOKEN"] = target.session_token.get_secret_value()
     return env | _endpoint(target.endpoint or f"https://s3.{target.region}.amazonaws.com")
 
 

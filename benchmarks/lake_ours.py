@@ -12,7 +12,7 @@ Work = Callable[[], int]
 
 
 def list_inventory() -> Work:
-    from pixel_pipeline.lake.s3.listing import list_raw
+    from pixel_pipeline.lake.raw import list_raw
 
     lake = Lake.open(get_settings())
     return lambda: list_raw(lake).objects.num_rows
@@ -26,7 +26,7 @@ def refresh(listed_at: str) -> Work:
     """
     from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.lake.inventory import update_inventory
-    from pixel_pipeline.lake.s3.listing import list_raw
+    from pixel_pipeline.lake.raw import list_raw
 
     settings = get_settings()
     lake = Lake.open(settings)
@@ -44,9 +44,9 @@ def tick(commits: int) -> Work:
     """Evaluate the sensor `raw_changes`, `commits` commits behind the log of changes. Counts requested runs."""
     import dagster as dg
 
+    from pixel_pipeline.defs.conversations.sensors import raw_changes
     from pixel_pipeline.defs.partitions import FAMILIES
     from pixel_pipeline.defs.resources import LakeResource
-    from pixel_pipeline.defs.sensors import raw_changes
     from pixel_pipeline.lake.inventory import Position, newest_position, touched_since
 
     lake = Lake.open(get_settings())

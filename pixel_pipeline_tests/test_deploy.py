@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 import yaml
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings, project_root
 from pixel_pipeline_tests.faults import FaultProxy, make_authority
@@ -72,7 +72,7 @@ def production(
                 "PIXEL_CHECKPOINT_BUCKET": settings.checkpoint_bucket,
                 "AWS_ENDPOINT_URL_S3": proxy.endpoint,
                 "AWS_ACCESS_KEY_ID": server.access_key,
-                "AWS_SECRET_ACCESS_KEY": server.secret_key,
+                "AWS_SECRET_ACCESS_KEY": server.secret_key.get_secret_value(),
                 "PIXEL_S3_CA_BUNDLE": str(authority.certificate),
                 "AWS_CA_BUNDLE": str(authority.certificate),
                 "PIXEL_POSTGRES_URL": postgres,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.object_keys import checked_key
 from pixel_pipeline.sync.copy import Report, copy, no_report
 from pixel_pipeline.sync.options import SyncOptions
 from pixel_pipeline.sync.rclone import SyncError, open_rclone, remote_path
@@ -36,9 +37,11 @@ def copy_to_lake(
         report: Receives rclone's statistics about once a second.
 
     Raises:
+        KeyNameError: `prefix` cannot be a key.
         SyncError: the source does not exist, or a file could not be copied.
         PixelError: the lake is unreachable or denies access.
     """
+    checked_key(prefix)
     # Reports a wrong endpoint, key or bucket within a second; rclone retries for a minute and names none of them.
     lake.data.check()
     options = options or SyncOptions()

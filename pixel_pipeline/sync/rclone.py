@@ -13,6 +13,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 import orjson
+from pydantic import Secret
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
@@ -63,7 +64,7 @@ class Rclone:
         flags: Flags of every command.
     """
 
-    environment: dict[str, str]
+    environment: Secret[dict[str, str]]
     scratch: Path
     flags: tuple[str, ...]
 
@@ -81,7 +82,7 @@ class Rclone:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=self.environment,
+            env=self.environment.get_secret_value(),
         )
         startup_error = ""
         assert process.stderr is not None
@@ -146,7 +147,7 @@ def open_rclone(lake: Lake, options: SyncOptions) -> Iterator[Rclone]:
             system = next((path for path in _SYSTEM_AUTHORITIES if Path(path).is_file()), None)
             flags += [f"--ca-cert={path}" for path in (lake.target.ca_bundle, system) if path is not None]
         yield Rclone(
-            environment=_environment(lake.target, cache=scratch / "cache"),
+            environment=Secret(_environment(lake.target, cache=scratch / "cache")),
             scratch=scratch,
             flags=tuple(flags),
         )
@@ -188,8 +189,8 @@ def _environment(target: Target, *, cache: Path) -> dict[str, str]:
         "TYPE": "s3",
         "PROVIDER": "Other" if target.endpoint else "AWS",
         "ACCESS_KEY_ID": target.access_key,
-        "SECRET_ACCESS_KEY": target.secret_key,
-        "SESSION_TOKEN": target.session_token,
+        "SECRET_ACCESS_KEY": target.secret_key.get_secret_value(),
+        "SESSION_TOKEN": target.session_token.get_secret_value() if target.session_token else None,
         "REGION": target.region,
         "ENDPOINT": target.endpoint,
         # Our callers check the bucket; rclone's own check needs permission to create one.

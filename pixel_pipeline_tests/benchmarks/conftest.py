@@ -11,7 +11,7 @@ def worker_lake(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
     target = lake.target
     assert target.endpoint is not None
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", target.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", target.secret_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", target.secret_key.get_secret_value())
     monkeypatch.setenv("AWS_REGION", target.region)
     monkeypatch.setenv("AWS_DEFAULT_REGION", target.region)
     monkeypatch.setenv("AWS_ENDPOINT_URL", target.endpoint)

@@ -4,11 +4,12 @@ from itertools import pairwise
 import random
 import unicodedata
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.curation.near_duplicates import NearDuplicateIndex
+from pixel_pipeline_tests.examples import examples
 
 Words = list[str]
 MIN_WORDS = 60
@@ -40,7 +41,7 @@ def pairs(draw: st.DrawFn) -> tuple[Words, Words]:
 
 
 @given(pair=pairs())
-@settings(max_examples=300, deadline=None)
+@examples(60)
 def test_a_pair_is_judged_by_its_true_similarity(pair: tuple[Words, Words]) -> None:
     """Well above the threshold, banding misses one pair in 100,000; below it, no pair is ever dropped."""
     left, right = pair
@@ -159,7 +160,7 @@ def test_short_texts_are_equal_or_different(left: str, right: str) -> None:
 
 
 @given(texts=st.lists(st.text(max_size=60), max_size=8))
-@settings(max_examples=150, deadline=None)
+@examples(40)
 def test_any_text_is_accepted_and_its_repetition_found(texts: list[str]) -> None:
     index = NearDuplicateIndex()
     for number, text in enumerate(texts):

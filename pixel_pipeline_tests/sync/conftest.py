@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pixel_pipeline.lake.embedded.server import EmbeddedServer, ensure_running
+from pixel_pipeline.lake.embedded import EmbeddedServer, ensure_running
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline_tests.faults import FaultProxy
@@ -55,7 +55,7 @@ def s3_drive(lake: Lake, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> 
         "PROVIDER": "Other",
         "ENDPOINT": proxy.endpoint,
         "ACCESS_KEY_ID": lake.target.access_key,
-        "SECRET_ACCESS_KEY": lake.target.secret_key,
+        "SECRET_ACCESS_KEY": lake.target.secret_key.get_secret_value(),
     }.items():
         monkeypatch.setenv(f"RCLONE_CONFIG_GDRIVE_{option}", value)
     return f"gdrive:{lake.checkpoints.name}/Team"
@@ -68,7 +68,7 @@ def lake_behind(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Callable[[FaultP
     def open_behind(proxy: FaultProxy) -> Lake:
         monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", lake.target.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", lake.target.secret_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", lake.target.secret_key.get_secret_value())
         return Lake.open(get_settings())
 
     return open_behind

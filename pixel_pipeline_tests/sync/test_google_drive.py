@@ -39,7 +39,7 @@ def drive(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("PIXEL_S3_CA_BUNDLE", str(authority.certificate))
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", lake.target.endpoint or "")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", lake.target.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", lake.target.secret_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", lake.target.secret_key.get_secret_value())
     token = {"access_token": TOKEN, "token_type": "Bearer", "expiry": "2099-01-01T00:00:00Z"}
     for option, value in {"TYPE": "drive", "TOKEN": json.dumps(token), "ROOT_FOLDER_ID": ROOT}.items():
         monkeypatch.setenv(f"RCLONE_CONFIG_GDRIVE_{option}", value)

@@ -11,6 +11,7 @@ import pytest
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.s3.errors import KeyNameError
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.sync import rclone
 from pixel_pipeline.sync.ingest import CopyReport, copy_to_lake
@@ -50,6 +51,20 @@ def test_copies_of_a_changing_folder(drive: Path, lake: Lake) -> None:
     third = copy(drive, lake)
     assert third.copied == 2
     assert in_raw(lake) == FILES | {"empty.json": b"no longer", "new.json": b"{}"}
+
+
+def test_a_backslash_in_a_name_is_no_separator(tmp_path: Path, lake: Lake) -> None:
+    for name in ("back\\slash.txt", ".\\", "..\\..\\up.txt"):
+        (tmp_path / name).write_text(name)
+    copy(tmp_path, lake)
+    assert sorted(in_raw(lake)) == ["..＼..＼up.txt", ".＼", "back＼slash.txt"]
+
+
+@pytest.mark.parametrize("prefix", ["acquired/a\\b", "acquired/.\\", "acquired/../x", "acquired//x"])
+def test_a_prefix_that_is_no_valid_key_is_refused(drive: Path, lake: Lake, prefix: str) -> None:
+    with pytest.raises(KeyNameError, match="cannot be an object's key"):
+        copy_to_lake(drive, lake=lake, prefix=prefix)
+    assert [*lake.data.list("")] == []
 
 
 def test_a_file_of_the_same_size_with_another_time_is_copied_again(drive: Path, lake: Lake) -> None:
@@ -117,7 +132,7 @@ def test_secrets_are_in_no_command_line_and_no_error(
     monkeypatch.setattr(subprocess, "Popen", Recorded)
     copy(drive, lake)
     (command,) = commands
-    for secret in (lake.target.secret_key, lake.target.access_key):
+    for secret in (lake.target.secret_key.get_secret_value(), lake.target.access_key):
         assert not any(secret in word for word in command)
         assert secret not in repr(command)
 
@@ -126,7 +141,7 @@ def test_secrets_are_in_no_command_line_and_no_error(
 def test_an_inaccessible_lake_is_an_error_that_names_the_setting(
     drive: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    endpoint, secret, bucket = lake.target.endpoint, lake.target.secret_key, lake.data.name
+    endpoint, secret, bucket = lake.target.endpoint, lake.target.secret_key.get_secret_value(), lake.data.name
     assert endpoint is not None
     if fault == "unreachable":
         with socket.create_server(("127.0.0.1", 0)) as gone:

@@ -64,7 +64,7 @@ def test_no_secret_leaves_the_environment(
     assert len(processes) == 2
     texts = [b"".join((process.command_line, *process.output)) for process in processes]
     texts += [repr((report, statistics)).encode(), lake.data.get(keys.LAST_SYNC)]
-    for secret in (SECRET, lake.target.secret_key, lake.target.access_key):
+    for secret in (SECRET, lake.target.secret_key.get_secret_value(), lake.target.access_key):
         assert not any(secret.encode() in text for text in texts)
 
 

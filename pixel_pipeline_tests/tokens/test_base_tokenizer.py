@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 from tokenizers import AddedToken, Tokenizer
@@ -16,6 +16,7 @@ from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModel
 from pixel_pipeline.tokens.base_template import ChatTemplate, ChatTemplateError, merge_roles
 from pixel_pipeline.tokens.base_tokenizer import BaseTokenizer
 from pixel_pipeline.tokens.chat_template import JINJA
+from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.tokens.base_files import FAMILIES, base_files, tokenizer_json
 
 Turns = list[tuple[str, str]]
@@ -63,7 +64,7 @@ def learned(kind: str, turns: Turns) -> str:
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @given(turns=dialogues())
-@settings(max_examples=60, deadline=None)
+@examples(20)
 def test_the_loss_falls_on_answers_and_their_end_tokens(kind: str, turns: Turns) -> None:
     # Some templates put spaces around answers; these are learned too unless they belong to the preceding token.
     before, after = {"llama2": (" ?", " "), "mistral-last": (" ?", "")}.get(kind, ("", ""))
@@ -77,7 +78,7 @@ def test_the_loss_falls_on_answers_and_their_end_tokens(kind: str, turns: Turns)
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @given(turns=dialogues())
-@settings(max_examples=60, deadline=None)
+@examples(20)
 def test_tokens_equal_those_of_transformers(kind: str, turns: Turns) -> None:
     """Of the original turns if the template supports their roles, else of the merged turns; never truncated or padded."""
     frame = base(kind).template.frame(tuple(role for role, _ in turns))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -22,6 +22,7 @@ from pixel_pipeline.tokens.chat_template import (
     encode_conversations,
 )
 from pixel_pipeline.tokens.tokenizer import serialize, train_tokenizer
+from pixel_pipeline_tests.examples import examples
 
 Turns = list[tuple[str, str]]
 CORPUS = [
@@ -66,7 +67,7 @@ def _turns_of(tokens: list[int]) -> Iterator[tuple[int, int]]:
 
 
 @given(turns=TURNS)
-@settings(max_examples=150, deadline=None)
+@examples(30)
 def test_the_tokens_decode_to_the_rendered_template(
     tokenizer: Tokenizer, template: Template, turns: Turns
 ) -> None:
@@ -91,7 +92,7 @@ def test_the_generation_prompt_starts_an_answer(template: Template) -> None:
 
 
 @given(turns=TURNS)
-@settings(max_examples=100, deadline=None)
+@examples(30)
 def test_the_loss_falls_on_answers_and_their_end_tokens(tokenizer: Tokenizer, turns: Turns) -> None:
     tokens, mask = _encode(tokenizer, turns)
     learned = []

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -48,7 +48,6 @@ def _segments(rows: PackedRows) -> Counter[Piece]:
 
 
 @given(corpus=corpora(), seed=st.integers(0, 3))
-@settings(deadline=None)
 def test_every_token_is_packed_once_in_its_piece(
     corpus: tuple[list[EncodedConversation], int], seed: int
 ) -> None:
@@ -62,7 +61,6 @@ def test_every_token_is_packed_once_in_its_piece(
 
 
 @given(corpus=corpora())
-@settings(deadline=None)
 def test_shapes_types_and_order_of_rows(corpus: tuple[list[EncodedConversation], int]) -> None:
     conversations, length = corpus
     rows = pack(conversations, length=length, pad_id=PAD_ID, seed=1)
@@ -83,7 +81,6 @@ def test_shapes_types_and_order_of_rows(corpus: tuple[list[EncodedConversation],
 
 
 @given(corpus=corpora())
-@settings(deadline=None)
 def test_rows_are_well_filled(corpus: tuple[list[EncodedConversation], int]) -> None:
     """There are at most as many rows as pieces, and no two rows would fit into one."""
     conversations, length = corpus
@@ -108,7 +105,6 @@ def test_a_mixed_corpus_leaves_almost_no_padding() -> None:
 
 
 @given(corpus=corpora())
-@settings(deadline=None)
 def test_the_same_input_gives_the_same_rows(corpus: tuple[list[EncodedConversation], int]) -> None:
     conversations, length = corpus
     first, second = (pack(conversations, length=length, pad_id=PAD_ID, seed=7) for _ in range(2))

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 import tempfile
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pyarrow as pa
 
@@ -148,7 +148,6 @@ TIERS = st.sampled_from(["gdrive/raw/", "acquired/"])
 KEYS = st.builds(str.__add__, TIERS, st.lists(NAMES, min_size=1, max_size=4).map("/".join))
 
 
-@settings(deadline=None)
 @given(st.lists(KEYS, min_size=1, max_size=12, unique=True), st.sampled_from(["", RULES]))
 def test_pasted_suggestions_match_what_they_claim(keys: list[str], rules: str) -> None:
     before = loaded(rules)

@@ -4,7 +4,7 @@ import gzip
 import io
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import orjson
 import pytest
@@ -123,7 +123,6 @@ def test_overrides_apply_as_in_a_conversion() -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "file.csv", "file.jsonl", "README.md"])
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode), st.lists(records, max_size=5).map(lambda r: lines(*r)),
                       st.lists(records, max_size=4).map(orjson.dumps), st.dictionaries(st.text(max_size=5), st.binary(max_size=40), max_size=3).map(zipped)))  # fmt: skip
 def test_explanations_of_any_bytes_agree_with_their_conversion(name: str, data: bytes) -> None:

@@ -5,7 +5,7 @@ import csv
 import io
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import orjson
 import pyarrow as pa
@@ -19,6 +19,7 @@ from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.work import plan as tasks
 from pixel_pipeline.conversations.work.cutting import cut
 from pixel_pipeline.conversations.work.plan import Piece
+from pixel_pipeline_tests.examples import examples
 
 # Texts that make cutting hard: quotes, separators, brackets, line ends, multi-byte letters.
 said = st.text(alphabet=st.sampled_from('ab ,"\n{}[]:;\\né你'), min_size=1, max_size=30).filter(str.strip)
@@ -81,7 +82,7 @@ def assert_ranges_are_the_whole(data: bytes, name: str, *, task_bytes: int, prov
 
 
 @given(records=records, odd=st.booleans(), indent=st.booleans(), task_bytes=st.integers(40, 400))
-@settings(deadline=None, max_examples=60)
+@examples(20)
 def test_arrays(records: list[Any], odd: bool, indent: bool, task_bytes: int) -> None:
     values = [conversation(exchanges, odd=odd and n % 3 == 0) for n, exchanges in enumerate(records)]
     data = orjson.dumps(values, option=orjson.OPT_INDENT_2 if indent else 0)
@@ -89,7 +90,7 @@ def test_arrays(records: list[Any], odd: bool, indent: bool, task_bytes: int) ->
 
 
 @given(records=records, task_bytes=st.integers(40, 400), returns=st.booleans())
-@settings(deadline=None, max_examples=60)
+@examples(20)
 def test_tables(records: list[Any], task_bytes: int, returns: bool) -> None:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\r\n" if returns else "\n")
@@ -99,7 +100,7 @@ def test_tables(records: list[Any], task_bytes: int, returns: bool) -> None:
 
 
 @given(records=records, junk=st.binary(max_size=40), task_bytes=st.integers(40, 400), marked=st.booleans())
-@settings(deadline=None, max_examples=60)
+@examples(20)
 def test_lines(records: list[Any], junk: bytes, task_bytes: int, marked: bool) -> None:
     values = [orjson.dumps(conversation(exchanges, odd=False)) for exchanges in records]
     values.insert(len(values) // 2, b'{"junk": "' + junk.replace(b"\n", b" ").replace(b"\r", b" "))

@@ -3,12 +3,13 @@
 from collections import Counter
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.training.config.curriculum import Curriculum
 from pixel_pipeline.training.data.row_order import RowOrder, apportion
+from pixel_pipeline_tests.examples import examples
 
 NAMES = ("anger", "calm", "grief", "sleep", "work")
 CATEGORIES = {"anger": "hard", "grief": "hard", "calm": "soft", "sleep": "soft", "work": "other"}
@@ -49,7 +50,6 @@ def natural(rows: int, *, steps: int, rows_per_step: int, seed: int = 5) -> RowO
     return RowOrder(families, curriculum=Curriculum(), steps=steps, rows_per_step=rows_per_step, seed=seed)
 
 
-@settings(max_examples=100, deadline=None)
 @given(arguments=orders(), data=st.data())
 def test_a_resumed_run_reads_the_same_rows(arguments: dict[str, Any], data: st.DataObject) -> None:
     """Whatever steps were asked for before, in whatever order."""
@@ -60,7 +60,6 @@ def test_a_resumed_run_reads_the_same_rows(arguments: dict[str, Any], data: st.D
         assert again.rows(step) == whole[step]
 
 
-@settings(max_examples=100, deadline=None)
 @given(arguments=orders())
 def test_a_familys_rows_come_once_before_any_comes_twice(arguments: dict[str, Any]) -> None:
     """Over all stages."""
@@ -76,7 +75,6 @@ def test_a_familys_rows_come_once_before_any_comes_twice(arguments: dict[str, An
             assert len(set(epoch)) == len(epoch)
 
 
-@settings(max_examples=60, deadline=None)
 @given(rows=st.integers(1, 40), rows_per_step=st.integers(1, 9), steps=st.integers(1, 40))
 def test_by_default_no_row_is_left_out(rows: int, rows_per_step: int, steps: int) -> None:
     seen = [
@@ -86,7 +84,6 @@ def test_by_default_no_row_is_left_out(rows: int, rows_per_step: int, steps: int
         assert sorted(seen[start : start + rows]) == [*range(rows)]
 
 
-@settings(max_examples=100, deadline=None)
 @given(arguments=orders())
 def test_rows_are_read_as_often_as_the_weights_say(arguments: dict[str, Any]) -> None:
     """Of families of one size, to within two rows for each stage and family."""
@@ -144,7 +141,7 @@ def test_a_step_knows_its_stage() -> None:
             order.rows(step)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(60)
 @given(
     weights=st.lists(st.integers(1, 12), min_size=1, max_size=12)
     | st.lists(st.floats(1e-4, 1), min_size=1, max_size=12)

@@ -11,7 +11,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 import pytest
 
-from pixel_pipeline.lake.embedded.server import EmbeddedServer
+from pixel_pipeline.lake.embedded import EmbeddedServer
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectCorruptError
 from pixel_pipeline.training.checkpoints.files import (
@@ -33,7 +33,9 @@ def signed_anew(server: EmbeddedServer, head: bytes, body: bytes, *, dropped: Co
     kept = {name: value for name, value in headers.items() if name not in gone}
     kept["x-amz-content-sha256"] = hashlib.sha256(body).hexdigest()
     request = AWSRequest(method, f"http://{kept['host']}{path}", headers=kept, data=body)
-    S3SigV4Auth(Credentials(server.access_key, server.secret_key), "s3", "us-east-1").add_auth(request)
+    S3SigV4Auth(
+        Credentials(server.access_key, server.secret_key.get_secret_value()), "s3", "us-east-1"
+    ).add_auth(request)
     lines = [line, *(f"{name}: {value}" for name, value in request.headers.items())]
     return "\r\n".join(lines).encode() + HEAD_END
 

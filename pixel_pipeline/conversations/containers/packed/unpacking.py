@@ -74,6 +74,9 @@ class UnpackedStream(io.RawIOBase):
             self._fault = error
         except CompressedDataError as error:
             damage = "ends early," if error.at_end else "is damaged"
+            if self._codec != "gzip":
+                # Only gzip data reliably show which it is.
+                damage = "is damaged, or ends early,"
             reason = f"the {self._codec} data {damage} after {error.unpacked} bytes unpacked"
             self._fault = ObjectError(f"corrupt_{self._codec}", reason)
         return b"" if self._fault is not None else part

@@ -3,7 +3,7 @@ import io
 from itertools import accumulate
 from unittest import mock
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from pixel_pipeline.conversations.containers.csv.row_bounds import RowBounds
 from pixel_pipeline.conversations.containers.streams import PeekableStream
 from pixel_pipeline.conversations.model.records import Block, Fault, Record
 from pixel_pipeline_tests.conversations.converted import convert, single_records
+from pixel_pipeline_tests.examples import examples
 
 KEY = "gdrive/raw/F/x.csv"
 
@@ -125,7 +126,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@examples(100)
 @given(
     st.lists(pieces, max_size=30).map("".join), st.sampled_from([1, 5, 20, 1 << 20]), st.sampled_from(",;")
 )
