@@ -85,6 +85,9 @@ def _split(content: str) -> tuple[str, str] | None:
 
 
 def _thought_field(extra: Any) -> str | None:
-    if not isinstance(extra, dict):
-        return None
-    return next((key for key in _FIELDS if isinstance(extra.get(key), str) and extra[key].strip()), None)
+    if isinstance(extra, dict):
+        for key in _FIELDS:
+            value = extra.get(key)
+            if isinstance(value, str) and value.strip():
+                return key
+    return None
