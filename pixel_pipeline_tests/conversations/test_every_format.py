@@ -1,4 +1,4 @@
-"""Every format in every container that can hold it: the same talk comes out of each."""
+"""Every format in every container that can hold it gives the same conversation."""
 
 import bz2
 from collections.abc import Callable
@@ -165,7 +165,7 @@ def test_turn_lists(name: str, file: str) -> None:
 @pytest.mark.parametrize("name", FIELDS)
 def test_fields(name: str, file: str) -> None:
     if (name, file) == ("input, output", "x.yml"):
-        return  # a list of exchanges called conversations is one talk
+        return  # a list of exchanges called conversations is one conversation
     _check(convert(FLAT[file](FIELDS[name]), f"gdrive/raw/F/{file}"), PAIR)
 
 
@@ -185,7 +185,7 @@ def test_inline_tags(name: str, key: str, file: str) -> None:
 
 
 @pytest.mark.parametrize("name", INLINE)
-def test_a_list_of_nothing_but_a_text(name: str) -> None:
+def test_an_array_of_records_with_only_a_text(name: str) -> None:
     _check(convert(json.dumps([{"text": INLINE[name]}] * 2).encode(), "gdrive/raw/F/x.json"), TALK)
 
 

@@ -1,4 +1,4 @@
-"""What must hold for any bytes: nothing crashes, no record is lost, and the same bytes give the same tables."""
+"""Invariants for any bytes: no crash, no lost record, and equal tables for equal bytes."""
 
 import csv
 import gzip

@@ -1,7 +1,7 @@
-"""Looks for bytes that `target.check` does not stand, guided by coverage: `python -m pixel_pipeline_tests.fuzz [KIND] -max_total_time=60`.
+"""Searches for bytes that fail `target.check`, guided by coverage: `python -m pixel_pipeline_tests.fuzz [KIND] -max_total_time=60`.
 
-Needs the extra `fuzz`. What libFuzzer takes may follow, such as a folder to keep the corpus in, or a file that it found, to run
-it again; KIND keeps to one of `target.KINDS`.
+Needs the extra `fuzz`. Arguments of libFuzzer may follow, such as a folder for the corpus, or a file with a failing input to run
+again; KIND restricts inputs to one of `target.KINDS`.
 """
 
 from pathlib import Path

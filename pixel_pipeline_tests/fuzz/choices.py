@@ -1,4 +1,4 @@
-"""Choices made by bytes: the same bytes make the same ones, and a fuzzer that changes a byte changes one choice."""
+"""Choices derived from bytes: equal bytes make equal choices, and changing one byte changes one choice."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -15,14 +15,14 @@ _PIECES = (
 
 
 class Choices:
-    """Reads choices off a string of bytes; once it is used up, everything chosen is the first."""
+    """Makes choices from a string of bytes; after its end, every choice is the first option."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
 
     def below(self, n: int) -> int:
-        """A number from 0 to n - 1."""
+        """Choose a number from 0 to n - 1."""
         if n <= 1 or self._at >= len(self._data):
             return 0
         size = 1 if n <= 256 else 3
@@ -31,9 +31,9 @@ class Choices:
         return value % n
 
     def one_of(self, options: Sequence[_T]) -> _T:
-        """One of some options."""
+        """Choose one of the options."""
         return options[self.below(len(options))]
 
     def text(self) -> str:
-        """A few pieces of text."""
+        """Choose a few pieces of text."""
         return "".join(self.one_of(_PIECES) for _ in range(self.below(6)))

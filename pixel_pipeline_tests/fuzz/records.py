@@ -1,4 +1,4 @@
-"""Records as the formats know them, and as they do not: keys that mean something, with values of every kind under them."""
+"""Records of known and unknown shapes: meaningful keys with values of every kind."""
 
 from typing import Any
 
@@ -47,19 +47,19 @@ _SHAPES = (
 
 
 def record(choices: Choices, depth: int = 0) -> Any:
-    """One record: of a known shape, a list of turns, a text, or anything."""
+    """Make a record of a known shape, a list of turns, a text, or any other value."""
     kind = choices.below(8)
     if kind <= 2:
         return {key: value(choices, depth + 1) for key in choices.one_of(_SHAPES)}
     if kind <= 4:
-        return {choices.one_of(_LIST_KEYS): turns(choices, depth + 1), **_besides(choices, depth)}
+        return {choices.one_of(_LIST_KEYS): turns(choices, depth + 1), **_other_keys(choices, depth)}
     if kind == 5:
         return turns(choices, depth + 1)
     return choices.text() if kind == 6 else value(choices, depth)
 
 
 def turns(choices: Choices, depth: int) -> list[Any]:
-    """Turns that agree in their keys, mostly."""
+    """Make turns that mostly have the same keys."""
     role, text = choices.one_of(_ROLE_KEYS), choices.one_of(_TEXT_KEYS)
     found: list[Any] = []
     for _ in range(choices.below(6)):
@@ -67,7 +67,7 @@ def turns(choices: Choices, depth: int) -> list[Any]:
             found.append(value(choices, depth + 1))
             continue
         found.append(
-            {role: choices.one_of(_ROLES), text: choices.text(), **_besides(choices, depth)}
+            {role: choices.one_of(_ROLES), text: choices.text(), **_other_keys(choices, depth)}
             if choices.below(10) < 9
             else {role: value(choices, depth + 1), text: value(choices, depth + 1)}
         )
@@ -75,7 +75,7 @@ def turns(choices: Choices, depth: int) -> list[Any]:
 
 
 def value(choices: Choices, depth: int) -> Any:
-    """A text, mostly; or a number, a list, a mapping, nothing."""
+    """Make a text in most cases, else a number, a list, a mapping or null."""
     kind = choices.below(12)
     if kind <= 6 or depth > 4:
         return choices.text()
@@ -90,7 +90,7 @@ def value(choices: Choices, depth: int) -> Any:
     return record(choices, depth + 1)
 
 
-def _besides(choices: Choices, depth: int) -> dict[str, Any]:
+def _other_keys(choices: Choices, depth: int) -> dict[str, Any]:
     if depth > 3 or choices.below(3) < 2:
         return {}
     return {

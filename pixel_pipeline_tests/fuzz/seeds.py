@@ -1,4 +1,4 @@
-"""Inputs to begin with: the beginnings of the invented Drive's files, and for each kind of file some records that chance chose."""
+"""First inputs: the beginnings of the sample Drive's files, and some random records for each kind of file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from pixel_pipeline_tests.conversations.containers.test_office import excel, par
 from pixel_pipeline_tests.fuzz.target import KINDS, structured
 
 CHOSEN = 10
-"""Inputs of each kind whose records are chosen by bytes, and as many that stand as they are."""
+"""Number of inputs of each kind whose bytes choose records, and of inputs that are used unchanged."""
 _LONGEST = 6_000
 _SAMPLE_KINDS = {
     ".jsonl": "jsonl",
@@ -23,7 +23,7 @@ _SAMPLE_KINDS = {
 
 
 def seeds() -> Iterator[tuple[str, bytes]]:
-    """Yields the kind and the bytes of each input; always the same."""
+    """Yield the kind and the bytes of each input, always the same ones."""
     for number, kind in enumerate(KINDS):
         chance = random.Random(kind)
         for _ in range(CHOSEN):

@@ -1,7 +1,7 @@
-"""What must hold for any bytes: `check` converts them and looks at all that came out.
+"""Invariants for any bytes: `check` converts them and checks all results.
 
-A fuzzer's input is two bytes of choice and the rest: the first byte says as what the rest is offered (KINDS), the second
-whether it stands as it is or chooses records that are written in that kind and then damaged (`structured`).
+A fuzzer's input is two bytes and the rest: the first byte chooses the kind of file (KINDS); the second decides whether the rest is
+the file, or chooses records that are written in that kind and then damaged (`structured`).
 """
 
 from collections.abc import Callable, Iterator
@@ -24,11 +24,11 @@ from pixel_pipeline_tests.fuzz.choices import Choices
 from pixel_pipeline_tests.fuzz.records import record
 
 CPU_SECONDS = 20
-"""One input may take this long. Most take milliseconds; what takes seconds for some kilobytes hangs on a large file."""
+"""Time limit of one input. Most take milliseconds; an input that takes seconds for some kilobytes would hang on a large file."""
 
 
 class Kind(NamedTuple):
-    """One way to offer an input: the file's name, and how records are written in it."""
+    """One kind of file: its name, and how records are written in it."""
 
     name: str
     write: Callable[[list[Any], Choices], bytes]
@@ -125,13 +125,13 @@ KINDS = {
 
 
 def check(data: bytes, only: str | None = None) -> None:
-    """Converts an input in bounded CPU time and checks what came out.
+    """Convert an input in bounded CPU time and check the results.
 
     Args:
         only: Name of a kind; the input's own choice by default.
 
     Raises:
-        AssertionError: Something is lost, or not as the schema says, or it takes too long.
+        AssertionError: A record is lost, a row contradicts the schema, or the conversion takes too long.
     """
     if len(data) < 2:
         return
@@ -142,7 +142,7 @@ def check(data: bytes, only: str | None = None) -> None:
 
 
 def structured(data: bytes, kind: Kind) -> bytes:
-    """Returns what `data` chooses: some records, written in a kind, damaged in a few places or not at all."""
+    """Return the records that `data` chooses, written in a kind and perhaps damaged in a few places."""
     choices = Choices(data)
     written = kind.write([record(choices) for _ in range(choices.below(6))], choices)
     for _ in range(choices.below(4)):
@@ -167,7 +167,7 @@ def _cell(value: Any) -> str:
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Raises AssertionError where a block takes more than CPU_SECONDS."""
+    """Raise AssertionError if a block takes more than CPU_SECONDS."""
 
     def too_long(number: int, frame: Any) -> None:
         raise AssertionError(f"more than {CPU_SECONDS} CPU seconds")

@@ -1,4 +1,4 @@
-"""Megabytes that are made to take long: what is linear takes a second, what is quadratic is stopped as a hang (`target.bounded`)."""
+"""Megabytes of hostile input: linear code takes a second, quadratic code is stopped (`target.bounded`)."""
 
 import gzip
 

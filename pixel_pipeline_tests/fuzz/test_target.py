@@ -1,4 +1,4 @@
-"""The fuzzer's target without the fuzzer: on what it begins with, and on bytes that hypothesis makes."""
+"""The fuzzer's target without the fuzzer: on its first inputs, and on bytes from hypothesis."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ from pixel_pipeline_tests.fuzz.target import KINDS, check
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_the_fuzzer_begins_with(kind: str) -> None:
+def test_the_fuzzers_first_inputs(kind: str) -> None:
     inputs = [data for seed_kind, data in seeds() if seed_kind == kind]
     assert inputs
     for data in inputs:

@@ -1,4 +1,4 @@
-"""parquet_table, gzip, text_document, and what is no dataset."""
+"""parquet_table, gzip, text_document, and files that are not datasets."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -133,7 +133,7 @@ def test_a_text_document_is_one_record() -> None:
         ("x.txt", b"\x00" * 100),
     ],
 )
-def test_what_is_no_dataset_is_dropped_and_counted(name: str, data: bytes) -> None:
+def test_other_files_are_dropped_and_counted(name: str, data: bytes) -> None:
     got = convert(data, f"gdrive/raw/F/{name}")
     assert (got.ledger.records_in, got.ledger.dropped, got.ledger.container) == (
         1,
@@ -150,10 +150,10 @@ def test_what_is_no_dataset_is_dropped_and_counted(name: str, data: bytes) -> No
         b"PAR1" + bytes(range(7)),
         zipped({"[Content_Types].xml": b"<Types/>", "ppt/presentation.xml": b"<p/>"}),
     ],
-    # Spelled out: a gzip header holds the time, and two test processes must agree on the tests' names.
+    # Explicit ids, because a gzip header contains the time, and two test processes must agree on the names of tests.
     ids=["gzip-in-gzip-in-gzip", "bzip2", "parquet-cut-off", "slides"],
 )
-def test_what_may_be_data_but_is_not_read_here_is_quarantined(data: bytes) -> None:
+def test_unsupported_kinds_of_data_are_quarantined(data: bytes) -> None:
     got = convert(data)
     assert (got.ledger.records_in, got.error_classes) == (1, ["unsupported_container"])
 

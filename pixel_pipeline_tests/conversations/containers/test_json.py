@@ -62,7 +62,7 @@ def test_offsets_start_behind_a_byte_order_mark() -> None:
     assert got.ledger.repaired == {"byte_order_mark": 1}
 
 
-def test_what_json_writers_get_wrong_is_repaired_and_counted() -> None:
+def test_mistakes_of_json_writers_are_repaired_and_counted() -> None:
     nan = (
         b'{"prompt": "a", "response": "b", "score": NaN, "big": 123456789012345678901234567890, "inf": 1e999}'
     )
@@ -81,14 +81,14 @@ def test_what_json_writers_get_wrong_is_repaired_and_counted() -> None:
     }  # fmt: skip
 
 
-def test_line_ends_and_tabs_within_texts_are_taken_as_they_are() -> None:
+def test_unescaped_line_ends_and_tabs_are_accepted() -> None:
     got = convert(b'[{"prompt": "a\n\tb", "response": "c", "n": NaN}, {"prompt": "a", "response": "b"}]')
     assert got.messages[0] == [("user", "a\n\tb"), ("assistant", "c")]
     assert got.ledger.repaired == {"unescaped_white_space": 1, "non_finite_numbers": 1}
     assert convert(b'{"prompt": "a\tb", "response": "c"}\n' * 2).ledger.records_out == 2
 
 
-def test_of_a_key_given_twice_the_last_counts() -> None:
+def test_the_last_of_two_equal_keys_wins() -> None:
     assert convert(lines(b'{"prompt": "a", "prompt": "b", "response": "c"}', GOOD)).messages[0][0] == (
         "user",
         "b",
@@ -105,7 +105,7 @@ def test_a_line_longer_than_a_record_may_be(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 100_000])
-def test_lines_are_the_same_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+def test_lines_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(streams, "BLOCK", block)
     records = [orjson.dumps(sharegpt(f"q{n}", "a" * (n + 1))) for n in range(50)]
     data = b"\n\n".join(records[:20]) + b"\r\n \n" + b"\r\n".join(records[20:])
@@ -117,7 +117,7 @@ def test_lines_are_the_same_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch,
     assert got.error_classes == []
 
 
-def test_a_session_longer_than_the_probe_is_still_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_longer_than_the_probe_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     long = sharegpt("x" * (containers.PROBE_BYTES + 10), "y")
     got = convert(lines(long, GOOD))
     assert (got.ledger.container, got.ledger.records_out) == ("json_lines", 2)
@@ -150,7 +150,7 @@ def test_documents(document: Any, positions: list[int]) -> None:
         [GOOD["conversations"], sharegpt("x", "y")["conversations"]],
     ],
 )
-def test_elements_of_an_array_stand_where_their_first_byte_is(array: Any, indent: int, mark: bytes) -> None:
+def test_positions_of_elements_are_offsets_of_their_first_bytes(array: Any, indent: int, mark: bytes) -> None:
     data = mark + b" \n" + orjson.dumps(array, option=indent)
     got = convert(data)
     assert got.ledger.container == "json_array"
@@ -179,14 +179,14 @@ def test_a_document_keyed_by_id_keeps_the_ids() -> None:
     assert [orjson.loads(row["metadata"])["record_key"] for row in got.rows] == ["case-1", "case-2"]
 
 
-def test_elements_of_an_array_are_quarantined_as_they_stand() -> None:
+def test_elements_are_quarantined_with_their_bytes() -> None:
     got = convert(orjson.dumps([GOOD, {"x": [1, None]}, "text", None]))
     assert [row["raw_bytes"] for row in got.bad] == [b'{"x":[1,null]}', b'"text"', b"null"]
     assert got.error_classes == ["unrecognised_schema"] * 3
     assert got.bad[0]["reason"] == "no format matches the keys x"
 
 
-def test_a_bad_byte_costs_its_record_only() -> None:
+def test_a_bad_byte_affects_only_its_record() -> None:
     good = orjson.dumps(GOOD)
     got = convert(b"[" + good + b',{"prompt": "\xff\xfe", "response": "b"},' + good + b"]")
     assert (got.ledger.records_out, got.error_classes) == (2, ["bad_encoding"])
@@ -216,7 +216,7 @@ def test_a_broken_document_is_one_quarantined_object(data: bytes) -> None:
     ids=["bad-element", "bad-byte", "deep", "no-end", "text-behind", "cut-off"],
 )
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_what_is_whole_in_a_damaged_array_is_converted(
+def test_whole_elements_of_a_damaged_array_are_converted(
     middle: bytes, end: bytes, errors: list[str], wrapped: bool
 ) -> None:
     good = orjson.dumps(GOOD)
@@ -236,7 +236,7 @@ ARRAY = (
 
 
 @pytest.mark.parametrize("cut", range(1, len(ARRAY)))
-def test_a_range_says_whether_it_ends_between_two_elements(cut: int) -> None:
+def test_a_range_knows_whether_it_ends_between_two_elements(cut: int) -> None:
     whole = single_records(json_array.read_elements([ARRAY], start=7, repaired=Counter()))
     before = json_array.read_elements([ARRAY[:cut]], start=7, repaired=Counter(), cut=True)
     records: list[Any] = []
@@ -272,7 +272,7 @@ def test_a_comma_behind_the_last_element_is_repaired() -> None:
 
 @pytest.mark.parametrize("more", [b",,", b"},", b"],\n[", b",]\n["])
 @pytest.mark.parametrize("window", [1 << 20, 110])
-def test_a_mark_too_many_does_not_end_the_reading(
+def test_reading_continues_after_an_extra_mark(
     more: bytes, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(elements, "WINDOW_BYTES", window)
@@ -283,7 +283,7 @@ def test_a_mark_too_many_does_not_end_the_reading(
 
 
 @pytest.mark.parametrize("window", [200, 300, 1 << 20])
-def test_damage_again_and_again(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_damage(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elements, "WINDOW_BYTES", window)
     good, bad = b'{"prompt": "a", "response": "b"}', b'{"prompt": "a", "resp'
     records = [bad if number % 4 == 3 else good for number in range(40)]
@@ -304,7 +304,7 @@ def test_damage_again_and_again(window: int, monkeypatch: pytest.MonkeyPatch) ->
 )
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("window", [1 << 20, 300])
-def test_an_element_without_its_end_costs_no_other(
+def test_an_unterminated_element_affects_no_other(
     bad: bytes, wrapped: bool, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(elements, "WINDOW_BYTES", window)
@@ -320,7 +320,7 @@ def test_an_element_without_its_end_costs_no_other(
         assert data[got.bad[0]["position"] :].startswith(bad)
 
 
-def test_documents_one_after_another() -> None:
+def test_concatenated_documents() -> None:
     got = convert(b"\n".join(orjson.dumps(GOOD, option=orjson.OPT_INDENT_2) for _ in range(3)))
     assert (got.ledger.records_out, got.ledger.repaired) == (3, {"concatenated_documents": 1})
 
@@ -337,19 +337,17 @@ PRINTED = orjson.dumps(GOOD, option=orjson.OPT_INDENT_2)
     ],
 )
 @pytest.mark.parametrize("place", [0, 1, 3])
-def test_of_documents_one_after_another_a_damaged_one_costs_no_other(
-    bad: bytes, error: str, place: int
-) -> None:
+def test_a_damaged_document_affects_no_other_concatenated_one(bad: bytes, error: str, place: int) -> None:
     documents = [PRINTED, PRINTED, PRINTED]
     documents.insert(place, bad)
     got = convert(b"\n".join(documents))
     if bad == b"3" and not place:
-        return  # no document that begins with an object
+        return  # not a document that begins with an object
     assert (got.ledger.records_out, got.error_classes) == (3, [error])
     assert got.bad[0]["position"] == place
 
 
-def test_what_stands_beside_a_large_list_of_sessions_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_members_of_a_large_object_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     document = {
         "version": 1,
         "about": {"x": "y" * 70_000},
@@ -404,7 +402,7 @@ def test_a_second_line_of_any_size_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     assert converted.error_classes == ["too_large"]
 
 
-def test_a_first_line_of_any_size_is_one_line_where_the_name_says_lines(
+def test_a_first_line_of_any_size_is_one_line_by_the_files_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit_records(monkeypatch, 1 << 20)
@@ -414,7 +412,7 @@ def test_a_first_line_of_any_size_is_one_line_where_the_name_says_lines(
     assert [messages[0] for messages in converted.messages] == [("user", "One"), ("user", "Three")]
     assert converted.error_classes == ["too_large"]
     assert converted.bad[0]["raw_size"] == len(huge)
-    # Neither a document by another name nor an array is taken for lines.
+    # A document with another name and an array are not lines.
     document = orjson.dumps({"data": [sharegpt(f"Question {n}", "long " * 100) for n in range(3000)]})
     assert convert(document, "gdrive/raw/Folder/file.json").ledger.records_out == 3000
     array = orjson.dumps([sharegpt(f"Question {n}", "long " * 100) for n in range(3000)])

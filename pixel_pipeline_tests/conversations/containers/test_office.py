@@ -1,4 +1,4 @@
-"""Workbooks and Word documents, as a Drive's own sheets and documents become when they are copied."""
+"""Workbooks and Word documents, the export formats of a Drive's sheets and documents."""
 
 import io
 from xml.sax.saxutils import escape

@@ -1,4 +1,4 @@
-"""yaml_document: corpora of chat bots, without YAML's traps."""
+"""yaml_document: corpora of chat bots, without the pitfalls of YAML."""
 
 import pytest
 
@@ -51,10 +51,10 @@ def test_traps(text: str, error: str) -> None:
     assert "said" not in got.bad[0]["reason"]
 
 
-def test_bytes_that_are_no_text() -> None:
+def test_bytes_that_are_not_text() -> None:
     assert convert(CORPUS.encode() + b"- - \xff\xfe\xfd\n  - \xff").error_classes == ["undecodable"]
 
 
 @pytest.mark.parametrize("text", ["Therapist: a\nClient: b\n", "name: CI\non:\n- push\n", "- one\n- two\n"])
-def test_what_is_no_corpus(text: str) -> None:
+def test_texts_that_are_not_a_corpus(text: str) -> None:
     assert convert(text.encode(), "gdrive/raw/F/x.yml").ledger.container != "yaml_document"

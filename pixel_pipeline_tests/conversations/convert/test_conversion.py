@@ -3,7 +3,7 @@ import io
 import orjson
 import pytest
 
-from pixel_pipeline.conversations.convert import conversion as conversion_module
+from pixel_pipeline.conversations.convert import conversion
 from pixel_pipeline.conversations.convert.conversion import convert_object
 from pixel_pipeline.conversations.model.identity import record_id
 from pixel_pipeline.conversations.model.source import SourceObject
@@ -14,7 +14,7 @@ SOURCE = SourceObject(
 )
 
 
-def test_a_row_has_what_the_schema_promises() -> None:
+def test_a_row_matches_the_schema() -> None:
     got = convert(lines(sharegpt("hello", "hi", language="pt-BR", topic="x"), sharegpt("a", "b")))
     row = got.rows[0]
     assert row["id"] == record_id(key="gdrive/raw/Folder/file", position=0)
@@ -32,23 +32,23 @@ def test_a_row_has_what_the_schema_promises() -> None:
 
 
 def test_batches_are_bounded_and_hold_everything_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion_module, "BATCH_RECORDS", 10)
+    monkeypatch.setattr(conversion, "BATCH_RECORDS", 10)
     data = lines(*(sharegpt(f"question {n}", "answer") if n % 3 else {"no": n} for n in range(95)))
-    conversion = convert_object(SOURCE, io.BytesIO(data))
-    batches = list(conversion)
+    converted = convert_object(SOURCE, io.BytesIO(data))
+    batches = list(converted)
     assert [len(b.conversations) + len(b.quarantine) for b in batches] == [10] * 9 + [5]
     positions = [p["position"] for b in batches for p in b.conversations["source"].to_pylist()]
     assert positions == sorted(positions)
-    assert conversion.ledger.records_in == 95
+    assert converted.ledger.records_in == 95
 
 
-def test_a_large_batch_is_handed_out_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion_module, "BATCH_SIZE", 1000)
+def test_a_large_batch_is_completed_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "BATCH_SIZE", 1000)
     data = lines(*({"prompt": "x" * 600, "response": "y" * 600, "at": {"n": n}} for n in range(4)))
     assert [len(b.conversations) for b in convert_object(SOURCE, io.BytesIO(data))] == [1, 1, 1, 1]
 
 
-def test_the_ledger_is_there_only_at_the_end_and_a_conversion_runs_once() -> None:
+def test_the_ledger_is_complete_only_at_the_end_and_a_conversion_runs_once() -> None:
     conversion = convert_object(SOURCE, io.BytesIO(lines(sharegpt("a", "b"))))
     with pytest.raises(RuntimeError, match="iterate"):
         _ = conversion.ledger
@@ -66,7 +66,7 @@ def test_the_same_bytes_give_equal_tables() -> None:
     assert first.ledger == second.ledger
 
 
-def test_an_error_of_the_stream_itself_is_no_quarantine() -> None:
+def test_an_error_of_the_stream_itself_is_raised() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell() > 0:

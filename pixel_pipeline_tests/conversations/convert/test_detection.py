@@ -1,4 +1,4 @@
-"""What is noted of an object while it is converted, and what a rule may say instead."""
+"""The detection recorded for an object, and the overrides of a rule."""
 
 import gzip
 import io
@@ -14,7 +14,7 @@ import pytest
 from pixel_pipeline.conversations.containers.container import PROBE_BYTES
 from pixel_pipeline.conversations.containers.known import CONTAINERS
 from pixel_pipeline.conversations.convert.detection import SAMPLE_RECORDS
-from pixel_pipeline.conversations.convert.lanes import choice as lanes
+from pixel_pipeline.conversations.convert.lanes import choice
 from pixel_pipeline.conversations.formats.known import FORMATS
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline_tests.conversations.containers.packed.test_archives import zipped
@@ -25,14 +25,14 @@ PAIR = {"prompt": "Who?", "response": "Me."}
 
 def detected(data: bytes, **settings: Any) -> dict[str, Any]:
     got = convert(data, **settings)
-    noted: dict[str, Any] = orjson.loads(got.ledger.to_row()["detection"])
-    assert noted["sample"] == sum(noted["votes"].values()) <= got.ledger.records_in
-    assert noted["container"] == got.ledger.container
-    assert noted["encoding"] == got.ledger.encoding
-    return noted
+    recorded: dict[str, Any] = orjson.loads(got.ledger.to_row()["detection"])
+    assert recorded["sample"] == sum(recorded["votes"].values()) <= got.ledger.records_in
+    assert recorded["container"] == got.ledger.container
+    assert recorded["encoding"] == got.ledger.encoding
+    return recorded
 
 
-def test_what_is_noted() -> None:
+def test_the_recorded_detection() -> None:
     records = [sharegpt("a", "b", topic="t")] * 8 + [PAIR, {"odd": 1, "said by Anna, in tears": 2}]
     assert detected(lines(*records, b'{"broken')) == {
         "container": "json_lines",
@@ -48,17 +48,17 @@ def test_what_is_noted() -> None:
     }
 
 
-def test_few_records_of_another_format_are_no_mixture() -> None:
+def test_few_records_of_another_format_do_not_make_a_mixture() -> None:
     assert not detected(lines(*[sharegpt("a", "b")] * 30, PAIR))["mixed"]
     assert detected(lines(*[sharegpt("a", "b")] * 18, PAIR))["mixed"]
 
 
-def test_the_short_way_and_the_long_one_note_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_paths_record_the_same_detection(monkeypatch: pytest.MonkeyPatch) -> None:
     for many in (5, 500):
         data = lines(*({"x": 1} if n % 7 == 3 else sharegpt(f"q{n}", "a") for n in range(many)))
         short = detected(data)
         with monkeypatch.context() as patch:
-            patch.setattr(lanes, "_MOST_MISSES", -1)
+            patch.setattr(choice, "_MOST_MISSES", -1)
             assert detected(data) == short
         assert short["sample"] == many
 
@@ -66,24 +66,24 @@ def test_the_short_way_and_the_long_one_note_the_same(monkeypatch: pytest.Monkey
 def test_only_records_that_begin_in_the_head_are_counted() -> None:
     record = sharegpt("a" * 20_000, "b")
     size = len(lines(record))
-    noted = detected(lines(*[record] * 40, *[PAIR] * 500))
-    assert noted["votes"] == {"sharegpt": -(-PROBE_BYTES // size)}
-    assert noted["keys"] == ["conversations"]
+    recorded = detected(lines(*[record] * 40, *[PAIR] * 500))
+    assert recorded["votes"] == {"sharegpt": -(-PROBE_BYTES // size)}
+    assert recorded["keys"] == ["conversations"]
 
 
 def test_members_of_an_archive_are_counted_together() -> None:
-    noted = detected(zipped({"a.jsonl": lines(sharegpt("a", "b"), PAIR), "b.json": orjson.dumps([PAIR])}))
-    assert noted["container"] == "zip"
-    assert noted["votes"] == {"pair": 2, "sharegpt": 1}
+    recorded = detected(zipped({"a.jsonl": lines(sharegpt("a", "b"), PAIR), "b.json": orjson.dumps([PAIR])}))
+    assert recorded["container"] == "zip"
+    assert recorded["votes"] == {"pair": 2, "sharegpt": 1}
 
 
-def test_of_records_without_offsets_the_first_are_counted() -> None:
+def test_the_first_records_without_offsets_are_counted() -> None:
     assert detected(parquet(*[PAIR] * 500))["votes"] == {"pair": SAMPLE_RECORDS}
     many = zipped({f"{n}.jsonl": lines(PAIR, PAIR) for n in range(300)})
     assert detected(many)["sample"] == SAMPLE_RECORDS
 
 
-def test_what_is_no_dataset_is_noted_with_its_reason() -> None:
+def test_other_files_are_recorded_with_a_reason() -> None:
     assert detected(b"\x89PNG\r\n\x1a\n" + bytes(99))["container_why"].startswith("it begins like a picture")
     assert detected(b"All rights reserved.", key="acquired/LICENSE")["container_why"].startswith(
         "its name is"
@@ -103,22 +103,22 @@ def refusal(got: Converted) -> str:
     return reason
 
 
-def test_a_container_is_what_its_rule_says() -> None:
-    # A header that is none to detection.
+def test_a_rule_sets_the_container() -> None:
+    # Detection does not recognise this header.
     data = b"2024-01-01: prompt;response\nWho?;Me.\nYou?;No.\n"
     options = ConversionOptions(container="csv_table", format="pair")
     assert convert(data).ledger.container == "text_document"
     got = convert(b"prompt;response!\nWho?;Me.\n", options=ConversionOptions(container="csv_table"))
     assert got.ledger.container == "csv_table"
-    noted = detected(data, options=options)
-    assert noted["override"] == {"container": "csv_table", "format": "pair"}
-    assert noted["container_why"] == "its rule in families.yaml says so"
-    # By its name it is a configuration.
+    recorded = detected(data, options=options)
+    assert recorded["override"] == {"container": "csv_table", "format": "pair"}
+    assert recorded["container_why"] == "its rule in families.yaml says so"
+    # Its name is that of a configuration.
     config = orjson.dumps(sharegpt("a", "b"))
     assert convert(config, "acquired/config.json").ledger.dropped == {"not_a_dataset": 1}
     read = convert(config, "acquired/config.json", options=ConversionOptions(container="json_document"))
     assert read.ledger.records_out == 1
-    # Within packings and archives too.
+    # Also within compressed files and archives.
     packed = (gzip.compress(data), zipped({"a": data, "b": data}))
     for outer in packed:
         assert set(convert(outer, options=options).error_classes) == {"override_mismatch"}
@@ -135,14 +135,14 @@ def test_a_container_is_what_its_rule_says() -> None:
         (lines(PAIR, PAIR), "word_document", "it is not a zip archive"),
     ],
 )
-def test_a_container_that_cannot_be_is_refused(data: bytes, container: str, found: str) -> None:
+def test_a_container_that_contradicts_the_content_is_refused(data: bytes, container: str, found: str) -> None:
     got = convert(data, options=ConversionOptions(container=container))
     assert refusal(got).startswith(f"the rule in families.yaml says container: {container}, but {found}")
     assert got.ledger.records_in == 1
     assert got.bad[0]["position_kind"] == "object"
 
 
-def test_what_is_no_dataset_by_its_content_stays_none() -> None:
+def test_a_rule_does_not_make_a_dataset_of_other_content() -> None:
     options = ConversionOptions(container="csv_table", encoding="utf-16")
     assert convert(b"\x89PNG\r\n\x1a\n" + bytes(99), options=options).ledger.dropped == {"not_a_dataset": 1}
 
@@ -150,7 +150,7 @@ def test_what_is_no_dataset_by_its_content_stays_none() -> None:
 RUSSIAN = "Я не сплю"
 
 
-def test_an_encoding_is_what_its_rule_says() -> None:
+def test_a_rule_sets_the_encoding() -> None:
     # Too short for its language to be recognised.
     data = lines({"prompt": "?", "response": "!"}).replace(b"?", RUSSIAN.encode("koi8-r"))
     assert convert(data).error_classes == ["bad_encoding"]
@@ -160,7 +160,7 @@ def test_an_encoding_is_what_its_rule_says() -> None:
     for wide in ("utf-16", "utf-16-le", "utf-32-be"):
         encoded = orjson.dumps([PAIR]).decode().encode(wide)
         assert convert(encoded, options=ConversionOptions(encoding=wide)).ledger.records_out == 1
-    # A mark says the same, or more.
+    # A byte order mark agrees, or is more specific.
     marked = b"\xef\xbb\xbf" + orjson.dumps([PAIR])
     assert convert(marked, options=ConversionOptions(encoding="utf-8")).ledger.records_out == 1
 
@@ -174,12 +174,12 @@ def test_an_encoding_is_what_its_rule_says() -> None:
         (lines({"prompt": "é" * 90, "response": "é"}), "ascii", "182 of its first"),
     ],
 )  # fmt: skip
-def test_an_encoding_that_cannot_be_is_refused(data: bytes, encoding: str, found: str) -> None:
+def test_an_encoding_that_contradicts_the_content_is_refused(data: bytes, encoding: str, found: str) -> None:
     reason = refusal(convert(data, options=ConversionOptions(encoding=encoding)))
     assert reason.startswith(f"the rule in families.yaml says encoding: {encoding}, but {found}")
 
 
-def test_a_format_is_what_its_rule_says_for_each_record() -> None:
+def test_a_rule_sets_the_format_of_each_record() -> None:
     thoughtful = {"question": "Why?", "cot": "Hm.", "answer": "So."}
     records = (thoughtful, sharegpt("a", "b"), PAIR, {"sessions": [sharegpt("c", "d"), PAIR]})
     options = ConversionOptions(format="pair")
@@ -194,7 +194,7 @@ def test_a_format_is_what_its_rule_says_for_each_record() -> None:
         assert got.bad[0]["reason"] == (
             "the rule in families.yaml says format: pair, which does not match the keys conversations"
         )
-    # Also where a lane would take the lines.
+    # Also if a lane takes the lines.
     many = convert(lines(*[sharegpt("a", "b")] * 50), options=options)
     assert many.error_classes == ["override_mismatch"] * 50
     assert many.ledger.detection.votes == {"unrecognised": 50}
@@ -220,5 +220,5 @@ samples = st.one_of(
 
 
 @given(samples, options_of)
-def test_whatever_a_rule_says_all_is_accounted_for(data: bytes, options: ConversionOptions) -> None:
+def test_every_record_is_accounted_for_under_any_rule(data: bytes, options: ConversionOptions) -> None:
     detected(data, options=options)

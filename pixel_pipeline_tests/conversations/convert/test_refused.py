@@ -1,4 +1,4 @@
-"""Beyond an object's error budget quarantine stops growing, and every count stays exact."""
+"""Beyond an object's error budget, quarantine stops growing, but all counts stay exact."""
 
 import io
 from itertools import pairwise
@@ -21,7 +21,7 @@ from pixel_pipeline_tests.conversations.converted import Converted, convert, lin
 
 GOOD = orjson.dumps(sharegpt("a", "b"))
 ODD = b'{"odd": 1}'
-# Refused only when its batch is settled.
+# Refused only when its batch is taken.
 ONE_SIDED = orjson.dumps({"conversations": [{"from": "human", "value": "a"}]})
 
 
@@ -33,7 +33,7 @@ def _rest(converted: Converted) -> dict[str, int]:
     return {row["error_class"]: row["records"] for row in converted.bad if row["position_kind"] == REST}
 
 
-def test_a_rotten_file_has_a_bounded_number_of_rows() -> None:
+def test_a_bad_file_has_a_bounded_number_of_rows() -> None:
     got = convert(lines(*[ODD] * 5_000, *[ONE_SIDED] * 300))
     assert got.quarantine.num_rows == OWN_ROWS + 2
     assert got.ledger.errors == {"unrecognised_schema": 5_000, "one_sided": 300}
@@ -59,7 +59,7 @@ def test_within_the_budget_every_record_has_a_row() -> None:
     assert got.ledger.runs == BadRuns(records=4 * OWN_ROWS, longest=1, first=0, last=1)
 
 
-def test_too_many_in_a_row_are_beyond_the_budget_however_many_there_are() -> None:
+def test_a_long_run_of_bad_records_is_beyond_the_budget() -> None:
     data = lines(*[GOOD] * 2_000, *[ODD] * 500, GOOD, ODD)
     got = convert(data, options=ConversionOptions(max_bad_run=300))
     assert _rest(got) == {"unrecognised_schema": 200}
@@ -72,8 +72,8 @@ KINDS = {"good": GOOD, "odd": ODD, "one sided": ONE_SIDED}
 
 
 @given(st.lists(st.sampled_from([*KINDS]), max_size=40), st.integers(1, 9), st.integers(1, 4))
-def test_what_has_a_row_does_not_depend_on_batches(kinds: list[str], batch: int, run: int) -> None:
-    """The same by hand, record by record."""
+def test_rows_of_their_own_do_not_depend_on_batches(kinds: list[str], batch: int, run: int) -> None:
+    """Compares with a simple count, record by record."""
     # One line alone would be a document.
     kinds = ["good", "good", *kinds]
     records = [KINDS[kind] for kind in kinds]
@@ -103,7 +103,7 @@ def test_what_has_a_row_does_not_depend_on_batches(kinds: list[str], batch: int,
 
 
 @given(st.lists(st.sampled_from([*KINDS]), min_size=2, max_size=30), st.sets(st.integers(1, 29), max_size=4))
-def test_ranges_of_an_object_tell_what_the_whole_tells(kinds: list[str], cuts: set[int]) -> None:
+def test_ledgers_of_ranges_merge_to_that_of_the_whole(kinds: list[str], cuts: set[int]) -> None:
     records = [KINDS[kind] for kind in kinds]
     edges = [0, *sorted(cut for cut in cuts if cut < len(records)), len(records)]
     data, rows, refused_records, start = lines(*records), [], 0, 0

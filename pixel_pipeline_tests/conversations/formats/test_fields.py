@@ -30,7 +30,7 @@ def test_alpaca(parse: Parse) -> None:
     assert got.metadata == {"id": 1}
 
 
-def test_chain_of_thought_is_kept_apart(parse: Parse) -> None:
+def test_chain_of_thought_becomes_reasoning(parse: Parse) -> None:
     got = parse({"Question": "q", "Complex_CoT": "think", "Response": "r", "lang": "en"})
     assert (got.messages, got.reasoning) == ([("user", "q"), ("assistant", "r")], "think")
     assert got.metadata == {"lang": "en"}
@@ -67,12 +67,12 @@ def test_a_bad_history(refuse: Refuse, history: Any) -> None:
     assert refuse({"query": "x", "response": "y", "history": history}).error_class == "bad_history"
 
 
-def test_an_answer_that_is_no_text(refuse: Refuse) -> None:
+def test_an_answer_that_is_not_text(refuse: Refuse) -> None:
     assert refuse({"question": "x", "answer": None}).error_class == "not_text"
     assert refuse({"instruction": "x", "output": ["a"]}).error_class == "not_text"
 
 
-def test_keys_are_named_only_when_identifiers() -> None:
+def test_only_identifiers_are_named_in_a_list_of_keys() -> None:
     assert (
         describe_keys({"b": 1, "a": 2, "I said so": 3, "x" * 40: 4}) == "the keys a, b and 2 not named here"
     )
@@ -81,11 +81,11 @@ def test_keys_are_named_only_when_identifiers() -> None:
     assert many.endswith("and 80 not named here")
 
 
-def test_of_two_keys_that_differ_in_case_the_first_counts() -> None:
+def test_the_first_of_two_keys_that_differ_in_case_wins() -> None:
     assert key_names({"Text": 1, "text": 2, " TEXT": 3}) == {"text": "Text"}
 
 
-def test_a_key_is_named_only_when_an_identifier() -> None:
+def test_only_an_identifier_is_named_as_a_key() -> None:
     assert describe_key("Response") == "`Response`"
     assert describe_key("what I said") == "a key of 11 characters"
 
@@ -102,7 +102,7 @@ DIALOGUES = {
     ("asked", "answered"), [("instruction", "output"), ("prompt", "completion"), ("query", "response")]
 )
 @pytest.mark.parametrize("prompt", DIALOGUES)
-def test_a_prompt_that_is_a_dialogue_so_far(parse: Parse, asked: str, answered: str, prompt: str) -> None:
+def test_a_prompt_that_contains_a_dialogue(parse: Parse, asked: str, answered: str, prompt: str) -> None:
     got = parse({asked: prompt, answered: DIALOGUES[prompt]})
     assert got.messages == [
         ("system", "Be kind."),
@@ -117,5 +117,5 @@ def test_a_prompt_that_is_a_dialogue_so_far(parse: Parse, asked: str, answered: 
     "prompt",
     ["Client: a\nTherapist: b", "What is it:", "A: a\nNote:", "Client: a\nMum: b\nMum: c\nTherapist:"],
 )
-def test_a_prompt_that_only_quotes_or_ends_so(parse: Parse, prompt: str) -> None:
+def test_a_prompt_that_is_not_an_open_dialogue(parse: Parse, prompt: str) -> None:
     assert parse({"prompt": prompt, "response": "b"}).messages == [("user", prompt), ("assistant", "b")]

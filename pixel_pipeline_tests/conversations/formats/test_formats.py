@@ -1,4 +1,4 @@
-"""Which format takes a record, and what the registry promises."""
+"""The format of a record, and the guarantees of the registry."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def test_find_format(record: Any, name: str | None) -> None:
     assert (found.name if found else None) == name
 
 
-def test_a_list_without_turns_is_told_from_an_unknown_schema() -> None:
+def test_an_empty_list_of_turns_has_its_own_error() -> None:
     assert refusal({"conversation": [], "id": 1}).error_class == "no_turns"
     assert refusal({"conversation": 7}).error_class == "unrecognised_schema"
     assert refusal([]).error_class == "unrecognised_schema"
@@ -90,6 +90,6 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_looking_at_a_record_never_raises(record: Any) -> None:
+def test_matching_never_raises(record: Any) -> None:
     for source_format in FORMATS:
         assert source_format.matches(record) in (True, False)

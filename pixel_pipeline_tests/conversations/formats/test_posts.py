@@ -1,4 +1,4 @@
-"""posts: what is asked in a forum, and what is answered."""
+"""posts: questions in a forum and their answers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +19,8 @@ def test_a_post_with_one_comment(parse: Parse) -> None:
     assert parse({"title": "Sleep", "selftext": "[removed]", "comment": "a"}).messages[0] == ("user", "Sleep")
 
 
-def post(*comments: Any, **besides: Any) -> Converted:
-    record = {"id": "p", "title": "Sleep", "selftext": "I lie awake.", "comments": list(comments), **besides}
+def post(*comments: Any, **more: Any) -> Converted:
+    record = {"id": "p", "title": "Sleep", "selftext": "I lie awake.", "comments": list(comments), **more}
     return convert(lines(record, record))
 
 
@@ -48,5 +48,5 @@ def test_of_comments_with_scores_the_best_is_followed_as_long_as_two_speak() -> 
 
 
 @pytest.mark.parametrize("comments", [[], ["[removed]"], [None, 5]])
-def test_a_post_that_nobody_answered(comments: list[Any]) -> None:
+def test_a_post_without_answers(comments: list[Any]) -> None:
     assert post(*comments).error_classes == ["one_sided"] * 2

@@ -22,7 +22,7 @@ def test_spellings(spelling: str, role: str) -> None:
     assert role_of(spelling) == role
 
 
-def test_the_table_is_in_the_spelling_it_is_looked_up_in() -> None:
+def test_the_table_of_roles_is_normalised() -> None:
     assert {spelling for spelling in ROLE_OF if role_of(spelling) is None} == set()
     assert set(ROLE_OF.values()) == {"system", "user", "assistant", "tool"}
     assert normalised("Social-Worker 2") in ROLE_OF
@@ -31,7 +31,7 @@ def test_the_table_is_in_the_spelling_it_is_looked_up_in() -> None:
 @pytest.mark.parametrize(
     ("spelling", "named"), [("stranger", True), ("I am not a role", False), ("x" * 40, False), (7, False)]
 )
-def test_a_stranger_is_named_only_when_short(spelling: object, named: bool) -> None:
+def test_an_unknown_role_is_named_only_if_short(spelling: object, named: bool) -> None:
     with pytest.raises(RecordError) as caught:
         required_role(spelling)
     assert caught.value.error_class == "unknown_role"
@@ -48,7 +48,7 @@ def test_a_stranger_is_named_only_when_short(spelling: object, named: bool) -> N
         (["User 1", "User 2"], ["user", "assistant"]),
     ],
 )
-def test_the_other_of_two_speakers_is_concluded(speakers: list[object], roles: list[str]) -> None:
+def test_the_role_of_the_other_speaker_is_inferred(speakers: list[object], roles: list[str]) -> None:
     assert assigned_roles(speakers) == (roles, True)
 
 
@@ -64,11 +64,11 @@ def test_the_other_of_two_speakers_is_concluded(speakers: list[object], roles: l
         ["user", "he said this"],
     ],
 )
-def test_nothing_else_is_concluded(speakers: list[object]) -> None:
+def test_no_other_roles_are_inferred(speakers: list[object]) -> None:
     with pytest.raises(RecordError, match="unknown_role"):
         assigned_roles(speakers)
 
 
-def test_known_speakers_are_what_they_are() -> None:
+def test_known_speakers_keep_their_roles() -> None:
     assert assigned_roles(["client", "client"]) == (["user", "user"], False)
     assert assigned_roles(["system", "user", "gpt"]) == (["system", "user", "assistant"], False)

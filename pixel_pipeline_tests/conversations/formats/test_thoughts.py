@@ -1,4 +1,4 @@
-"""Thoughts in front of answers are kept apart, in whatever format they come."""
+"""Thoughts before answers are separated in every format."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +22,12 @@ def test_a_thought_in_an_answer(parse: Parse, answer: str) -> None:
 @pytest.mark.parametrize(
     "answer", ["<think>only this</think>", "a < b", "<think>no end", "He wrote </reasoning> there"]
 )
-def test_what_is_no_thought(parse: Parse, answer: str) -> None:
+def test_texts_that_are_not_thoughts(parse: Parse, answer: str) -> None:
     got = parse({"prompt": "q", "response": answer})
     assert (got.messages[1][1], got.reasoning) == (answer, None)
 
 
-def test_thoughts_of_earlier_answers_keep_their_place(parse: Parse) -> None:
+def test_earlier_thoughts_are_kept_by_turn(parse: Parse) -> None:
     turns = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "<think>one</think>b"},

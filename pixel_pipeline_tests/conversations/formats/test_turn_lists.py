@@ -11,7 +11,7 @@ Parse = Callable[[Any], Parsed]
 Refuse = Callable[[Any], RecordError]
 
 
-def test_chatml_keeps_what_there_is_besides(parse: Parse) -> None:
+def test_chatml_keeps_other_keys_as_metadata(parse: Parse) -> None:
     turns = [{"role": "client", "content": "a", "mood": "low"}, {"role": "Counselor", "content": "b"}]
     got = parse({"id": 5, "system_prompt": "s", "messages": turns})
     assert got.messages == [("system", "s"), ("user", "a"), ("assistant", "b")]
@@ -142,7 +142,7 @@ def test_a_turn_into_which_the_other_side_is_glued_is_cut(parse: Parse) -> None:
     assert got.repaired == {"inline_speakers": 2}
 
 
-def test_speakers_who_share_a_role_are_told_apart_in_the_metadata(parse: Parse) -> None:
+def test_metadata_distinguishes_speakers_who_share_a_role(parse: Parse) -> None:
     turns = [("user", "a"), ("gpt", "b"), ("function_call", "c"), ("tool", "d"), ("GPT", "e")]
     got = parse({"conversations": [{"from": speaker, "value": text} for speaker, text in turns]})
     assert [role for role, _ in got.messages] == ["user", "assistant", "assistant", "tool", "assistant"]

@@ -33,7 +33,7 @@ def test_a_session_may_open_with_the_assistant_and_be_long() -> None:
         (["user", "assistant", "system"], "misplaced_system"),
     ],
 )
-def test_what_is_no_conversation(roles: list[str], error_class: str) -> None:
+def test_turns_that_are_not_a_conversation(roles: list[str], error_class: str) -> None:
     with pytest.raises(RecordError) as caught:
         validated([(role, "x") for role in roles], {})
     assert caught.value.error_class == error_class

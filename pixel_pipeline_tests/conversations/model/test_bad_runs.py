@@ -14,7 +14,7 @@ def of(flags: list[bool]) -> BadRuns:
 
 
 @given(FLAGS)
-def test_runs_are_those_that_one_counts_by_hand(flags: list[bool]) -> None:
+def test_runs_match_a_simple_count(flags: list[bool]) -> None:
     runs = [(bad, len(list(group))) for bad, group in groupby(flags)]
     assert of(flags) == BadRuns(
         records=len(flags),
@@ -25,13 +25,13 @@ def test_runs_are_those_that_one_counts_by_hand(flags: list[bool]) -> None:
 
 
 @given(st.lists(FLAGS, max_size=5))
-def test_however_an_object_is_cut_the_sum_is_that_of_the_whole(parts: list[list[bool]]) -> None:
+def test_runs_of_parts_add_up_to_the_whole(parts: list[list[bool]]) -> None:
     total = BadRuns()
     for part in parts:
         total += of(part) if any(part) else BadRuns.none(len(part))
     assert total == of([bad for part in parts for bad in part])
 
 
-def test_a_row_of_the_ledger_from_before_runs_were_counted_has_none() -> None:
+def test_an_old_ledger_row_without_counts_has_no_runs() -> None:
     row = {"records_in": 3, "longest_bad_run": None, "first_bad_run": None, "last_bad_run": None}
     assert BadRuns.of_row(row) == BadRuns.none(3)

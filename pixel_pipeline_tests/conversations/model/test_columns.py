@@ -1,4 +1,4 @@
-"""Whole columns looked at at once find what one look at each text finds."""
+"""Scans over many texts find the same as a check of each text."""
 
 import sys
 from unittest import mock
@@ -18,7 +18,7 @@ from pixel_pipeline.conversations.model.columns import (
 from pixel_pipeline.conversations.model.identity import composed
 from pixel_pipeline.conversations.text.cleaning import clean
 
-# Every kind of character that cleaning, blankness or composition turns on, and plain ones between them.
+# All kinds of characters that matter to cleaning, blankness or composition, and plain ones.
 odd = st.sampled_from(
     [
         *"ab \n\t\r\x00\x0b\x1f\x7f\x80\x85\x9f\xa0\xad&<>;#",
@@ -33,14 +33,14 @@ texts = st.lists(
 
 
 @given(texts)
-def test_no_text_that_cleaning_changes_is_missed(values: list[str]) -> None:
+def test_texts_that_cleaning_changes_are_flagged(values: list[str]) -> None:
     flags = dirty(texts_of(values))
     for value, flag in zip(values, flags, strict=True):
         assert flag or clean(value, {}) == value
 
 
 @given(texts)
-def test_blank_texts_are_those_that_are_empty_or_white_space(values: list[str]) -> None:
+def test_blank_texts_are_empty_or_white_space(values: list[str]) -> None:
     assert blank(texts_of(values)).tolist() == [not value or value.isspace() for value in values]
 
 
@@ -50,7 +50,7 @@ def test_white_space_is_that_of_python() -> None:
 
 
 @given(texts)
-def test_what_is_hashed_as_it_stands_is_settled(values: list[str]) -> None:
+def test_unflagged_texts_are_in_nfc(values: list[str]) -> None:
     for value, flag in zip(values, unsettled(texts_of(values)), strict=True):
         assert flag or composed(value) == value.encode()
 
@@ -60,7 +60,7 @@ def test_what_is_hashed_as_it_stands_is_settled(values: list[str]) -> None:
     st.lists(st.integers(0, 255), min_size=1, max_size=4),
     st.data(),
 )
-def test_places_are_found_whatever_the_pieces(
+def test_positions_do_not_depend_on_the_size_of_pieces(
     values: list[int], wanted: list[int], data: st.DataObject
 ) -> None:
     with mock.patch.object(columns, "_PIECE", data.draw(st.integers(1, 50))):
@@ -68,7 +68,7 @@ def test_places_are_found_whatever_the_pieces(
     assert found == [place for place, value in enumerate(values) if value in wanted]
 
 
-def test_plain_texts_are_not_looked_at_again() -> None:
+def test_plain_texts_are_not_flagged() -> None:
     values = ["How are you?\n\nFine.", "caf\u00e9 \u201cnon\u201d \u2014 oui", "\u6211\u5f88\u597d\u3002", ""]
     laid = texts_of(values)
     assert not dirty(laid).any()
@@ -77,8 +77,8 @@ def test_plain_texts_are_not_looked_at_again() -> None:
 
 
 @given(st.lists(st.text("者师：a。", max_size=5), max_size=5))
-def test_tags_within(values: list[str]) -> None:
-    # A tag may also lie across the border of two texts: the look is a closer one then, never a missed one.
+def test_texts_with_tags_are_flagged(values: list[str]) -> None:
+    # A tag across the border of two texts may be flagged too.
     flags = tagged(texts_of(values))
     for value, flag in zip(values, flags, strict=True):
         assert flag or not ("者：" in value or "师：" in value)

@@ -30,7 +30,7 @@ def test_framing_is_unambiguous(first: list[tuple[str, str]], second: list[tuple
     assert (content_hash(first) == content_hash(second)) == (first == second)
 
 
-def test_framing_of_a_turn_that_looks_like_two() -> None:
+def test_one_turn_that_looks_like_two_has_another_hash() -> None:
     assert content_hash([("user", "a"), ("user", "b")]) != content_hash([("user", "auser:1:b")])
 
 

@@ -1,4 +1,4 @@
-"""What a rule's options make of records, on the short way of JSON lines and on the long one."""
+"""Effects of a rule's options, for JSON lines and arrays."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from pixel_pipeline_tests.conversations.converted import Converted, convert, lin
 
 
 def _both_ways(*records: dict[str, Any], options: ConversionOptions) -> Converted:
-    """Converts records as JSON lines and as an array: what comes out says the same."""
+    """Converts records as JSON lines and as an array, with equal results."""
     short, long = (
         convert(data, options=options) for data in (lines(*records), b"[" + orjson.dumps(records)[1:])
     )
@@ -20,7 +20,7 @@ def _both_ways(*records: dict[str, Any], options: ConversionOptions) -> Converte
     return short
 
 
-def test_one_sided_conversations_are_kept_where_the_rule_says_so() -> None:
+def test_a_rule_can_keep_one_sided_conversations() -> None:
     alone = {"conversations": [{"from": "human", "value": "Dear diary"}]}
     answers = {"conversations": [{"from": "gpt", "value": "Breathe in."}, {"from": "gpt", "value": "Out."}]}
     nobody = {"conversations": [{"from": "system", "value": "Be kind."}]}
@@ -37,7 +37,7 @@ def test_one_sided_conversations_are_kept_where_the_rule_says_so() -> None:
 
 
 def test_a_conversation_over_the_length_is_refused_whole() -> None:
-    # Of six characters in twelve bytes, and of seven.
+    # One has six characters in twelve bytes, one has seven.
     records = (sharegpt("a", "b"), sharegpt("äöü", "äöü"), sharegpt("abc", "defg"), sharegpt("c", "d"))
     got = _both_ways(*records, options=ConversionOptions(longest=6))
     assert got.messages == [
@@ -48,7 +48,7 @@ def test_a_conversation_over_the_length_is_refused_whole() -> None:
     assert _both_ways(*records, options=ConversionOptions()).ledger.records_out == 4
 
 
-def test_thoughts_go_in_front_of_the_last_answer_where_the_rule_says_so() -> None:
+def test_a_rule_can_put_thoughts_before_the_last_answer() -> None:
     records = (
         {"Question": "Why?", "Complex_CoT": " It is\r\nso. ", "Response": "Because."},
         sharegpt("a", "<think>first</think>b", "c", "<think>second</think>d"),
@@ -63,7 +63,7 @@ def test_thoughts_go_in_front_of_the_last_answer_where_the_rule_says_so() -> Non
         [("user", "e"), ("assistant", "f")],
     ]
     assert inside.conversations["reasoning"].null_count == 3
-    # Read once more, they are taken apart again.
+    # A second conversion separates them again.
     again = convert(
         lines(*({"messages": [{"role": r, "content": c} for r, c in turns]} for turns in inside.messages))
     )
@@ -72,7 +72,7 @@ def test_thoughts_go_in_front_of_the_last_answer_where_the_rule_says_so() -> Non
 
 
 @pytest.mark.parametrize("reasoning", ["apart", "think"])
-def test_joined_answers_have_one_thought_in_front(reasoning: Any) -> None:
+def test_joined_answers_have_one_thought(reasoning: Any) -> None:
     record = {
         "messages": [
             {"role": "user", "content": "a"},

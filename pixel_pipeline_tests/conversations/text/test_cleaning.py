@@ -6,18 +6,18 @@ from pixel_pipeline.conversations.model.records import RecordError
 from pixel_pipeline.conversations.text.cleaning import clean, decode_cp1252, decode_document, detect_encoding
 from pixel_pipeline_tests.conversations.converted import convert
 
-# What becomes clean by repair may look in need of another.
+# A repaired text may look as if it needed another repair.
 MARKUP_AND_MOJIBAKE = "&<" + "".join(map(chr, range(0xC0, 0x100)))
 
 
-def test_clean_counts_what_it_changes() -> None:
+def test_clean_counts_its_changes() -> None:
     repaired: dict[str, int] = {}
     assert clean("a\r\nb\rc\x00\x07d\ud83de\tf\n", repaired) == "a\nb\ncd\ufffde\tf\n"
     assert repaired == {"line_ends": 2, "control_characters": 2, "lone_surrogates": 1}
 
 
 @given(st.text(st.characters(exclude_characters=MARKUP_AND_MOJIBAKE), max_size=60))
-def test_clean_text_stays_as_it_is(text: str) -> None:
+def test_clean_text_is_unchanged(text: str) -> None:
     once = clean(text, {})
     repaired: dict[str, int] = {}
     assert clean(once, repaired) == once
@@ -89,7 +89,7 @@ SHORT = {
 
 
 @pytest.mark.parametrize("encoding", SHORT)
-def test_a_line_is_enough_to_tell_western_from_central_europe(encoding: str) -> None:
+def test_one_line_distinguishes_western_from_central_european(encoding: str) -> None:
     for text in SHORT[encoding]:
         repaired: dict[str, int] = {}
         assert decode_document(text.encode(encoding), repaired) == text
@@ -98,14 +98,14 @@ def test_a_line_is_enough_to_tell_western_from_central_europe(encoding: str) -> 
 
 
 @pytest.mark.parametrize("encoding", LANGUAGES)
-def test_legacy_encodings_are_told_by_the_letters_of_their_language(encoding: str) -> None:
+def test_legacy_encodings_are_detected_by_letters(encoding: str) -> None:
     data = LANGUAGES[encoding].encode(encoding)
     assert detect_encoding(data).name == encoding
     assert convert(data).ledger.encoding == encoding
 
 
 @pytest.mark.parametrize("encoding", ["iso8859-5", "euc-jp", "cp1253", "cp1256"])
-def test_what_is_not_known_for_sure_is_not_guessed(encoding: str) -> None:
+def test_uncertain_encodings_are_not_guessed(encoding: str) -> None:
     text = {"euc-jp": LANGUAGES["cp932"], "iso8859-5": LANGUAGES["cp1251"]}.get(encoding)
     if text is None:
         text = (
@@ -133,7 +133,7 @@ def test_any_bytes_have_an_encoding_that_python_knows(data: bytes) -> None:
         ("a\u200bb\ufeffc\u00add", "abcd", {"invisible_characters": 3}),
     ],
 )
-def test_repairs_where_the_evidence_is_there(dirty: str, clean_text: str, kinds: dict[str, int]) -> None:
+def test_repairs_with_evidence(dirty: str, clean_text: str, kinds: dict[str, int]) -> None:
     repaired: dict[str, int] = {}
     assert clean(dirty, repaired) == clean_text
     assert repaired == kinds
@@ -146,7 +146,7 @@ def test_repairs_where_the_evidence_is_there(dirty: str, clean_text: str, kinds:
         "<p>is how a <table> starts", "the <b> tag", "x <3 y", "désolé… « ça » – l’été", "NÃO É ASSIM", "Ã", "👨\u200d👩\u200d👧 می\u200cخواهم", "5 &lt 6",
     ],
 )  # fmt: skip
-def test_what_only_looks_in_need_of_repair_stays(text: str) -> None:
+def test_texts_without_evidence_are_not_repaired(text: str) -> None:
     repaired: dict[str, int] = {}
     assert (clean(text, repaired), repaired) == (text, {})
 

@@ -1,11 +1,11 @@
-"""Flat lists of messages: one conversation each, however its messages are strewn."""
+"""Flat lists of messages: each conversation is one record, wherever its messages are."""
 
 from typing import Any
 
 import orjson
 import pytest
 
-from pixel_pipeline.conversations.threads import messages as threads
+from pixel_pipeline.conversations.threads import messages
 from pixel_pipeline_tests.conversations.converted import Converted, convert, lines
 
 
@@ -21,7 +21,7 @@ def texts(got: Converted) -> list[list[str]]:
     return [[content for _, content in turns] for turns in got.messages]
 
 
-WANTED = [["1.0", "1.1", "1.2"], ["2.0", "2.1"]]
+EXPECTED = [["1.0", "1.1", "1.2"], ["2.0", "2.1"]]
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ WANTED = [["1.0", "1.1", "1.2"], ["2.0", "2.1"]]
 def test_rows_of_a_dialogue_are_one_conversation(order: list[tuple[int, int]]) -> None:
     data = lines(*rows(*order))
     got = convert(data)
-    assert texts(got) == WANTED
+    assert texts(got) == EXPECTED
     assert got.ledger.records_in == 2
     assert orjson.loads(got.rows[0]["metadata"]) == {"dialogue_id": "d1", "topic": "x"}
     assert got.rows[0]["source"]["position"] == 0
-    assert texts(convert(orjson.dumps(rows(*order)))) == WANTED
+    assert texts(convert(orjson.dumps(rows(*order)))) == EXPECTED
 
 
 def test_a_table_of_utterances() -> None:
@@ -48,15 +48,15 @@ def test_a_table_of_utterances() -> None:
     }
 
 
-def test_messages_that_name_what_they_answer() -> None:
-    def told(own: str, parent: str | None, role: str) -> dict[str, Any]:
+def test_messages_that_name_their_parents() -> None:
+    def message(own: str, parent: str | None, role: str) -> dict[str, Any]:
         return {"message_id": own, "parent_id": parent, "role": role, "text": own}
 
-    flat = [told("q1", None, "prompter"), told("q9", None, "prompter"), told("a1", "q1", "assistant"), told("a2", "q1", "assistant"),
-            told("a9", "q9", "assistant"), told("q2", "a1", "prompter"), told("a3", "q2", "assistant")]  # fmt: skip
+    flat = [message("q1", None, "prompter"), message("q9", None, "prompter"), message("a1", "q1", "assistant"), message("a2", "q1", "assistant"),
+            message("a9", "q9", "assistant"), message("q2", "a1", "prompter"), message("a3", "q2", "assistant")]  # fmt: skip
     got = convert(orjson.dumps(flat))
     assert texts(got) == [["q1", "a1", "q2", "a3"], ["q1", "a2"], ["q9", "a9"]]
-    # With the tree named, children may come before their parents.
+    # If messages name the tree, children may precede their parents.
     named = [{**row, "message_tree_id": "q9" if "9" in row["text"] else "q1"} for row in reversed(flat)]
     assert sorted(texts(convert(lines(*named)))) == sorted(
         [["q1", "a1", "q2", "a3"], ["q1", "a2"], ["q9", "a9"]]
@@ -68,8 +68,8 @@ def test_a_bad_row_is_quarantined_beside_its_conversation() -> None:
     assert (texts(got), got.error_classes) == ([["1.0", "1.1"], ["2.0", "2.1"]], ["bad_json"])
 
 
-def test_a_message_that_comes_too_late_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "MAX_PENDING", 400)
+def test_a_late_message_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "MAX_PENDING", 400)
     got = convert(lines(*rows((1, 0), (1, 1), *((n, turn) for n in range(2, 9) for turn in (0, 1)), (1, 2))))
     assert (got.ledger.records_out, got.error_classes) == (8, ["scattered_conversation"])
     assert b'"1.2"' in got.bad[0]["raw_bytes"]
@@ -79,13 +79,13 @@ def test_a_message_that_comes_too_late_is_quarantined(monkeypatch: pytest.Monkey
     "record",
     [{"session_id": 4, "text": "said"}, {"id": 1, "parent_id": None, "text": "said"}, {"conversation_id": 1, "prompt": "a", "response": "b", "text": "c"}],
 )  # fmt: skip
-def test_what_is_no_message(record: Any) -> None:
+def test_records_that_are_not_messages(record: Any) -> None:
     got = convert(lines(record, record, record))
     assert got.ledger.records_in == 3
 
 
-def test_messages_without_a_name_are_not_taken_for_one() -> None:
-    """No id and no parent: nothing says that they belong together."""
+def test_messages_without_a_name_are_not_joined() -> None:
+    """Without an id and a parent, messages do not belong together."""
     nameless = {"id": None, "parent_id": None, "role": "user", "text": "a"}
     got = convert(lines(nameless, nameless, nameless))
     assert got.ledger.records_in == 3

@@ -1,4 +1,4 @@
-"""Trees of messages: which paths become conversations, and that hostile trees end soon."""
+"""Trees of messages: the paths that become conversations, and limits for hostile trees."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from pixel_pipeline.conversations.threads import trees
 from pixel_pipeline_tests.conversations.converted import Converted, convert, lines
 
 
-def message(text: str, *replies: Any, **besides: Any) -> dict[str, Any]:
+def message(text: str, *replies: Any, **more: Any) -> dict[str, Any]:
     role = "prompter" if text[0] == "q" else "assistant"
-    return {"message_id": text, "text": text, "role": role, "replies": list(replies), **besides}
+    return {"message_id": text, "text": text, "role": role, "replies": list(replies), **more}
 
 
 def texts(got: Converted) -> list[list[str]]:
@@ -46,19 +46,19 @@ def test_each_leaf_is_a_conversation(wrapped: bool) -> None:
         }
 
 
-def test_where_answers_are_ranked_only_the_best_is_followed() -> None:
+def test_only_the_best_ranked_answer_is_followed() -> None:
     tree = message("q1", message("a1", rank=1), message("a2", message("q2"), rank=0), message("a3", rank=2))
     got = convert(lines(tree, tree))
     assert texts(got) == [["q1", "a2"]] * 2
     assert orjson.loads(got.rows[0]["metadata"])["not_taken"] == 3
 
 
-def test_the_language_that_all_messages_of_a_path_name_is_its_own() -> None:
+def test_a_path_has_the_language_of_all_its_messages() -> None:
     tree = message("q1", message("a1", lang="de"), message("a2", lang="en"), message("a3"), lang="de")
     assert [row["language"] for row in convert(lines(tree)).rows] == ["de", None, None]
 
 
-def test_deleted_and_unanswered_messages_are_on_no_path() -> None:
+def test_deleted_and_unanswered_messages_are_left_out() -> None:
     tree = message("q1", message("a1", deleted=True), message("a2", message("q2")))
     assert texts(convert(lines(tree, tree)))[0] == ["q1", "a2"]
     alone = message("q1")
@@ -85,7 +85,7 @@ def test_a_tree_too_wide_is_quarantined() -> None:
         max_size=9,
     )
 )
-def test_any_links_make_trees_in_which_each_message_stands_once(
+def test_any_links_make_trees_with_each_message_once(
     links: list[tuple[int, int | None, str]],
 ) -> None:
     rows = [

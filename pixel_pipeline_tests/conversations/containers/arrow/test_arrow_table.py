@@ -1,4 +1,4 @@
-"""arrow_table: files and streams of Arrow; damage ends in quarantine, never in foreign memory."""
+"""arrow_table: files and streams of Arrow; damaged ones are quarantined and never read memory outside of them."""
 
 from collections.abc import Callable
 import io

@@ -43,7 +43,7 @@ def test_cells_may_hold_line_ends_and_quotes() -> None:
     assert got.ledger.repaired == {"byte_order_mark": 1, "line_ends": 1}
 
 
-def test_a_session_of_any_length_stays_whole() -> None:
+def test_long_sessions_are_not_split() -> None:
     long = "word " * 60_000
     got = convert(f'prompt,response\na,"{long}"\n'.encode(), KEY)
     assert got.messages[0][1] == ("assistant", long)
@@ -59,7 +59,7 @@ def test_ragged_rows_are_quarantined_with_their_bytes() -> None:
     assert got.ledger.repaired == {"empty_extra_cells": 1}
 
 
-def test_a_quote_never_closed_costs_its_line_only() -> None:
+def test_an_unclosed_quote_affects_only_its_line() -> None:
     rows = [f"q{n},a{n}" for n in range(50)]
     rows[20] = 'q20,"a20'
     data = ("prompt,response\n" + "\n".join(rows)).encode()
@@ -72,14 +72,14 @@ def test_a_quote_never_closed_costs_its_line_only() -> None:
     )
 
 
-def test_a_quote_not_closed_before_the_next_quote_joins_no_rows() -> None:
+def test_an_unclosed_quote_before_another_quote_joins_no_rows() -> None:
     got = convert(b'prompt,response\na,"b\nc,"d"\ne,"f said ""g"""\nh,"i" j\nk,5" pipe\n', KEY)
     assert [turns[0][1] for turns in got.messages] == ["c", "e", "k"]
     assert [row["raw_bytes"] for row in got.bad] == [b'a,"b', b'h,"i" j']
     assert got.error_classes == ["bad_quoting"] * 2
 
 
-def test_a_search_for_the_closing_quote_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_for_a_closing_quote_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_LEAST_BUDGET", "_MOST_BUDGET"):
         monkeypatch.setattr(f"pixel_pipeline.conversations.containers.csv.rows.{name}", 1000)
     rows = [f"q{n},a{n}" for n in range(300)]
@@ -93,7 +93,7 @@ LINE_ENDS = [at for at, byte in enumerate(b"".join(ROWS), 1) if byte == 0x0A]
 
 
 @pytest.mark.parametrize("cut", LINE_ENDS)
-def test_a_range_says_whether_it_ends_between_two_rows(cut: int) -> None:
+def test_a_range_knows_whether_it_ends_between_two_rows(cut: int) -> None:
     data = b"".join(ROWS)
     before = rows_of(data[:cut])
     records = single_records(before)
@@ -131,7 +131,7 @@ pieces = st.sampled_from(
     st.lists(pieces, max_size=30).map("".join), st.sampled_from([1, 5, 20, 1 << 20]), st.sampled_from(",;")
 )
 @example('"\r\n"', 5, ",")
-def test_rows_found_many_at_a_time_are_those_found_one_by_one(text: str, block: int, delimiter: str) -> None:
+def test_rows_found_in_blocks_equal_rows_found_one_by_one(text: str, block: int, delimiter: str) -> None:
     data = (
         ("prompt,response\n" if delimiter == "," else "prompt;response\n").encode()
         + text.encode()
@@ -161,7 +161,7 @@ def rows_of(data: bytes, *, start: int = 0, header: list[str] | None = None) -> 
     return csv_table.read_rows(content, start=start, delimiter=",", repaired=Counter(), header=header)
 
 
-def test_a_header_is_read_alone() -> None:
+def test_reading_only_the_header() -> None:
     content = PeekableStream(io.BytesIO(b'\n"prompt";response;\na;b;\n'))
     assert csv_table.read_header(Input("x.csv", content, None, 0, Counter())) == (
         ";",
@@ -171,7 +171,7 @@ def test_a_header_is_read_alone() -> None:
     assert single_records(read) == [Record(20, {"prompt": "a", "response": "b", "column_3": ""}, b"a;b;")]
 
 
-def test_a_carriage_return_in_a_bare_cell_costs_its_row_only() -> None:
+def test_a_carriage_return_in_a_bare_cell_affects_only_its_row() -> None:
     got = convert(b"prompt,response\na,b\nc\rx,d\ne,f\n", KEY)
     assert (got.ledger.records_out, got.error_classes) == (2, ["bad_quoting"])
 
@@ -204,11 +204,11 @@ def test_columns_without_or_with_the_same_name() -> None:
         "word\nword\nword\n",
     ],
 )
-def test_what_is_no_table(text: str) -> None:
+def test_texts_that_are_not_tables(text: str) -> None:
     assert convert(text.encode(), "gdrive/raw/F/x.txt").ledger.container == "text_document"
 
 
-def test_a_table_of_something_else_is_unrecognised_by_its_columns() -> None:
+def test_a_table_without_conversations_is_unrecognised() -> None:
     got = convert(b"f1,recall,what I said\n0.1,0.2,x\n0.3,0.4,y\n", KEY)
     assert got.error_classes == ["unrecognised_schema"] * 2
     assert got.bad[0]["reason"] == "no format matches the keys f1, recall and 1 not named here"

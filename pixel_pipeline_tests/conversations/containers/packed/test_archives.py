@@ -1,4 +1,4 @@
-"""zip and tar: members are objects of their own, and nothing in an archive can do harm."""
+"""zip and tar: members are opened as objects, and no archive can do harm."""
 
 import bz2
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def zstd(data: bytes) -> bytes:
                                   lambda files: zipped({"in/side.tar.gz": gzip.compress(tarred(files))}),
                                   lambda files: gzip.compress(zipped(files))],
                          ids=["zip", "tar", "tar.gz", "tar.zst", "tar.gz-in-zip", "zip.gz"])  # fmt: skip
-def test_each_member_is_an_object_of_its_own(pack: Callable[[dict[str, bytes]], bytes]) -> None:
+def test_each_member_is_opened_as_an_object(pack: Callable[[dict[str, bytes]], bytes]) -> None:
     got = convert(pack(FILES))
     assert got.ledger.container in ("zip", "tar")
     assert (got.ledger.records_in, got.ledger.records_out, dict(got.ledger.dropped)) == (
@@ -119,7 +119,7 @@ def test_links_are_dropped_and_encrypted_members_quarantined() -> None:
 
 def test_members_with_equal_names_are_distinguished() -> None:
     sink = io.BytesIO()
-    # A name may also look like one that a number was added to.
+    # One name equals another with the suffix for equal names.
     names = ["a.txt", "a.txt~2", "a.txt", "a.txt"]
     with zipfile.ZipFile(sink, "w") as archive:
         for name in names:
@@ -135,7 +135,7 @@ def test_a_member_may_have_no_name() -> None:
     assert convert(zipped({"": TALK, "a.txt": TALK})).ledger.records_out == 2
 
 
-def test_a_damaged_member_does_not_end_the_others() -> None:
+def test_a_damaged_member_affects_no_other() -> None:
     data = bytearray(zipped({"a.txt": TALK * 50, "b.txt": TALK}))
     data[60:64] = b"\xff" * 4
     got = convert(bytes(data))

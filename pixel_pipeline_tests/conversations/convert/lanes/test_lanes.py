@@ -1,4 +1,4 @@
-"""The short way gives what the long way gives, to the letter."""
+"""The fast path gives exactly the results of the slow path."""
 
 from collections.abc import Iterator
 import csv
@@ -14,8 +14,7 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.conversations.containers import streams
-from pixel_pipeline.conversations.convert.lanes import choice as lanes
-from pixel_pipeline.conversations.convert.lanes import parts
+from pixel_pipeline.conversations.convert.lanes import choice, parts
 from pixel_pipeline.conversations.convert.lanes.choice import Lanes
 from pixel_pipeline.conversations.formats.questions.prompts import OPEN_ENDS
 from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt
@@ -30,13 +29,14 @@ odd_turn = st.fixed_dictionaries(
 )
 alternating = st.integers(1, 3).flatmap(
     lambda n: st.lists(words, min_size=2 * n, max_size=2 * n).map(
-        lambda said: [
-            {"from": ("human", "gpt")[index % 2], "value": text or "ok"} for index, text in enumerate(said)
+        lambda texts_of_turns: [
+            {"from": ("human", "gpt")[index % 2], "value": text or "ok"}
+            for index, text in enumerate(texts_of_turns)
         ]
     )
 )
 numbers = st.integers(-9, 1 << 63) | st.floats(allow_nan=False) | st.sampled_from([1.0, -0.0, 1e16, 0.25])
-besides = {
+extras = {
     "id": st.integers(-9, 1 << 63) | words,
     "language": st.sampled_from(["en", "pt-BR", "somewhere"]),
     "n": odd_values,
@@ -50,24 +50,24 @@ chats = st.fixed_dictionaries(
         | st.lists(turn, max_size=4)
         | st.lists(odd_turn, max_size=3)
     },
-    optional=besides,
+    optional=extras,
 )
-# All keys in all records, or lanes would hardly be met.
+# All records have all keys; otherwise most records would be outside of lanes.
 full_chats = st.fixed_dictionaries({"conversations": alternating, "id": words, "x": numbers})
 opened_chats = st.fixed_dictionaries({"conversations": alternating, "system": words | st.none()})
-saids = st.sampled_from(
+texts = st.sampled_from(
     ["yes", "Client: a\nTherapist:", "no", "caf\u00e9", "a\nb", "", " ", "x\r\ny", 'say "so"', "<b>", "&amp;"]
 )
 pairs = st.fixed_dictionaries(
-    {"Context": saids, "Response": saids, "label": saids, "system": saids | st.none()}
+    {"Context": texts, "Response": texts, "label": texts, "system": texts | st.none()}
 )
 alpacas = st.fixed_dictionaries(
-    {"instruction": saids, "input": saids | st.none(), "output": saids},
+    {"instruction": texts, "input": texts | st.none(), "output": texts},
     optional={"history": st.just([]), "n": st.integers(-9, 99)},
 )
 thoughts = st.fixed_dictionaries(
-    {"Question": saids, "Complex_CoT": saids | st.none(), "Response": saids},
-    optional={"answer1": saids, "answer2": saids},
+    {"Question": texts, "Complex_CoT": texts | st.none(), "Response": texts},
+    optional={"answer1": texts, "answer2": texts},
 )
 kinds = st.sampled_from([chats, full_chats, opened_chats, pairs, alpacas, thoughts, chats | pairs | thoughts])
 damaged = st.sampled_from(
@@ -93,17 +93,17 @@ damaged = st.sampled_from(
 )
 
 
-def same_both_ways(data: bytes, key: str = "gdrive/raw/F/x.json") -> None:
-    short = convert(data, key)
-    with mock.patch.object(lanes, "_MOST_MISSES", -1):
-        long = convert(data, key)
-    assert short.rows == long.rows
-    assert short.bad == long.bad
-    assert short.ledger == long.ledger
+def check_both_paths(data: bytes, key: str = "gdrive/raw/F/x.json") -> None:
+    fast = convert(data, key)
+    with mock.patch.object(choice, "_MOST_MISSES", -1):
+        slow = convert(data, key)
+    assert fast.rows == slow.rows
+    assert fast.bad == slow.bad
+    assert fast.ledger == slow.ledger
 
 
-def chat(**besides: Any) -> dict[str, Any]:
-    return sharegpt("a", "b", **besides)
+def chat(**extras: Any) -> dict[str, Any]:
+    return sharegpt("a", "b", **extras)
 
 
 def sharegpt_of(*speakers: str) -> dict[str, Any]:
@@ -133,11 +133,13 @@ def sharegpt_of(*speakers: str) -> dict[str, Any]:
 )  # fmt: skip
 def test_odd_records_among_good_ones(good: Any, odd: list[Any]) -> None:
     for record in odd:
-        same_both_ways(lines(good, good, record, good, good, good))
+        check_both_paths(lines(good, good, record, good, good, good))
 
 
 def test_a_carriage_return_in_any_cell() -> None:
-    same_both_ways(b'Context,Response,label\r\na,b,"x\r\ny"\r\nc,d,e\r\nf,g,"h\ni"\r\n', "gdrive/raw/F/x.csv")
+    check_both_paths(
+        b'Context,Response,label\r\na,b,"x\r\ny"\r\nc,d,e\r\nf,g,"h\ni"\r\n', "gdrive/raw/F/x.csv"
+    )
 
 
 @st.composite
@@ -149,9 +151,9 @@ def lines_of_records(draw: st.DrawFn) -> bytes:
 
 @examples(60)
 @given(lines_of_records(), st.sampled_from([1, 64, 300, 1 << 19]))
-def test_the_short_way_is_the_long_way(data: bytes, block: int) -> None:
+def test_both_paths_give_the_same_for_lines(data: bytes, block: int) -> None:
     with mock.patch.object(streams, "BLOCK", block):
-        same_both_ways(data)
+        check_both_paths(data)
 
 
 @examples(40)
@@ -161,12 +163,12 @@ def test_the_short_way_is_the_long_way(data: bytes, block: int) -> None:
     st.sampled_from([b",", b" ,\r\n  "]),
     st.booleans(),
 )
-def test_elements_of_an_array_too(data: bytes, block: int, comma: bytes, is_pretty: bool) -> None:
+def test_both_paths_give_the_same_for_arrays(data: bytes, block: int, comma: bytes, is_pretty: bool) -> None:
     elements = [line for line in data.split(b"\n") if line.strip()]
     if is_pretty:
         elements = [re.sub(rb"(?<=[{,]) ?(?=\")", b"\n\t", element) for element in elements]
     with mock.patch.object(streams, "BLOCK", block):
-        same_both_ways(b"[" + comma.join(elements) + b"]\n")
+        check_both_paths(b"[" + comma.join(elements) + b"]\n")
 
 
 @given(st.lists(st.text("a:：>] \n\u3000\u2028\x85\x1c。", max_size=5), max_size=6))
@@ -193,7 +195,7 @@ headers = st.sampled_from(
     st.sampled_from([1, 64, 300, 1 << 19]),
     st.sampled_from(["\n", "\r\n"]),
 )
-def test_rows_of_csv_too(
+def test_both_paths_give_the_same_for_csv(
     header: list[str], rows: list[tuple[str, ...]], dirt: list[tuple[int, str]], block: int, end: str
 ) -> None:
     table = io.StringIO()
@@ -202,12 +204,12 @@ def test_rows_of_csv_too(
     for at, piece in dirt:
         text = text[:at] + piece + text[at:]
     with mock.patch.object(streams, "BLOCK", block):
-        same_both_ways(text.encode(), "gdrive/raw/F/x.csv")
+        check_both_paths(text.encode(), "gdrive/raw/F/x.csv")
 
 
 @pytest.fixture
 def in_lane(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each record whether it was in a lane, filled as blocks are read."""
+    """Whether each record was in a lane; filled as blocks are read."""
     found: list[bool] = []
     original = Lanes.read
 
@@ -220,7 +222,7 @@ def in_lane(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return found
 
 
-def test_clean_lines_take_the_short_way(in_lane: list[bool]) -> None:
+def test_clean_lines_take_the_fast_path(in_lane: list[bool]) -> None:
     rows = [sharegpt("How are you?", "Fine.", id=n, language="en") for n in range(20)]
     rows[7] = sharegpt("one\r\ntwo", "three", id=7, language="en")
     got = convert(lines(*rows))
@@ -230,14 +232,14 @@ def test_clean_lines_take_the_short_way(in_lane: list[bool]) -> None:
     assert got.messages[7][0] == ("user", "one\ntwo")
 
 
-def test_a_printed_array_takes_the_short_way(in_lane: list[bool]) -> None:
+def test_an_indented_array_takes_the_fast_path(in_lane: list[bool]) -> None:
     rows = [sharegpt("How are\nyou?", "Fine.", id=n) for n in range(20)]
     got = convert(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
     assert all(in_lane)
     assert len(got.rows) == len(in_lane) == 20
 
 
-def test_clean_rows_take_the_short_way(in_lane: list[bool]) -> None:
+def test_clean_rows_take_the_fast_path(in_lane: list[bool]) -> None:
     rows = [f'"How are\nyou, {n}?","Say ""fine""",{n}' for n in range(20)]
     rows[7] = '"one\r\ntwo",three,7'
     got = convert("\r\n".join(["Context,Response,label", *rows]).encode(), "gdrive/raw/F/x.csv")
@@ -246,7 +248,7 @@ def test_clean_rows_take_the_short_way(in_lane: list[bool]) -> None:
     assert (got.messages[7][0], got.ledger.repaired) == (("user", "one\ntwo"), {"line_ends": 1})
 
 
-def test_a_bad_line_keeps_few_others_out_of_the_lane(in_lane: list[bool]) -> None:
+def test_a_bad_line_excludes_few_others_from_the_lane(in_lane: list[bool]) -> None:
     rows: list[Any] = [sharegpt("How are you?", "Fine.", id=n) for n in range(200)]
     rows[70] = b"{"
     assert convert(lines(*rows)).error_classes == ["bad_json"]
@@ -254,9 +256,9 @@ def test_a_bad_line_keeps_few_others_out_of_the_lane(in_lane: list[bool]) -> Non
     assert sum(in_lane) >= 196
 
 
-def test_a_file_without_a_lane_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_for_a_lane_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(streams, "BLOCK", 64)
-    monkeypatch.setattr(lanes, "lane_of", lambda *given: asked.append(given))
+    monkeypatch.setattr(choice, "lane_of", lambda *given: asked.append(given))
     convert(lines(*({"prompt": "a", "response": "b"} for _ in range(200))))
-    assert 0 < len(asked) <= lanes._MOST_MISSES + 1
+    assert 0 < len(asked) <= choice._MOST_MISSES + 1

@@ -1,4 +1,4 @@
-"""preference: a comparison is kept, tagged, and never mixed with what is to be learnt."""
+"""preference: a comparison is kept and tagged, separate from training data."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +54,7 @@ def test_a_single_answer_judged(parse: Parse) -> None:
     )
 
 
-def test_a_side_that_is_no_text(refuse: Refuse) -> None:
+def test_a_side_that_is_not_text(refuse: Refuse) -> None:
     assert refuse({"prompt": 5, "chosen": "a", "rejected": "b"}).error_class == "not_text"
 
 

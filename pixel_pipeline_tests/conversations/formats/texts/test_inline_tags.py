@@ -63,5 +63,5 @@ def test_system_texts(parse: Parse) -> None:
         {"text": "<|user|>a<|assistant|>b", "role": "user"},
     ],
 )
-def test_what_only_shows_markers(record: Any) -> None:
+def test_texts_that_only_mention_markers(record: Any) -> None:
     assert find_format(record) is None

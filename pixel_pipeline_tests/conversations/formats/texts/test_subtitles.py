@@ -1,4 +1,4 @@
-"""subtitles: cues become turns; without speakers nobody can tell them apart."""
+"""subtitles: cues become turns, if they name speakers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +59,7 @@ def test_cues_without_a_blank_line_between_them(parse: Parse) -> None:
     assert got.messages == TALK
 
 
-def test_nobody_is_named(refuse: Refuse) -> None:
+def test_subtitles_without_speakers_are_refused(refuse: Refuse) -> None:
     assert (
         refuse("WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n\n00:03.000 --> 00:04.000\nHi").error_class
         == "no_speakers"

@@ -35,7 +35,7 @@ def test_header_and_stage_directions_go_to_the_metadata(parse: Parse) -> None:
     }
 
 
-def test_somebody_else_who_speaks_again_is_no_part_of_a_turn(parse: Parse, refuse: Refuse) -> None:
+def test_a_repeated_unknown_speaker_is_not_part_of_a_turn(parse: Parse, refuse: Refuse) -> None:
     error = refuse("Client: a\nTherapist: b\nMum: c\nTherapist: d\nMum: e")
     assert error.error_class == "unknown_role"
     assert "'Mum'" in error.reason
@@ -85,7 +85,7 @@ def test_times_and_headings(parse: Parse, first: str, second: str) -> None:
     )
 
 
-def test_a_time_in_what_is_said_stays(parse: Parse) -> None:
+def test_a_time_within_a_turn_stays(parse: Parse) -> None:
     got = parse("Client: Up at 6:00, then\n7:30 was late: for me\nTherapist: At 23:15?")
     assert got.messages == [("user", "Up at 6:00, then\n7:30 was late: for me"), ("assistant", "At 23:15?")]
 
@@ -117,7 +117,7 @@ def test_numbered_speakers_take_turns(parse: Parse) -> None:
     assert got.messages == [("user", "a"), ("assistant", "b"), ("user", "c")]
 
 
-def test_a_stranger_in_a_dialogue_on_one_line_is_not_glued(parse: Parse, refuse: Refuse) -> None:
+def test_an_unknown_speaker_in_a_one_line_dialogue_is_separated(parse: Parse, refuse: Refuse) -> None:
     text = "Doctor: How is it? Patient: Bad. Doctor: Why? Mum: He fell. Doctor: Oh. Mum: Yes."
     assert refuse({"dialogue": text}).error_class == "unknown_role"
 
@@ -153,13 +153,13 @@ def test_who_opens_other_lines_is_cut_off_behind_a_sentence(parse: Parse) -> Non
     assert [role for role, _ in got.messages] == ["user", "assistant", "user", "assistant"]
 
 
-def test_what_is_said_about_speakers_is_not_cut(parse: Parse) -> None:
-    said = "I wrote Doctor: twice. Note: this. Nurse: never came."
-    got = parse(f"Client: {said}\nDoctor: b")
-    assert got.messages == [("user", said), ("assistant", "b")]
+def test_mentions_of_speakers_are_not_cut(parse: Parse) -> None:
+    text = "I wrote Doctor: twice. Note: this. Nurse: never came."
+    got = parse(f"Client: {text}\nDoctor: b")
+    assert got.messages == [("user", text), ("assistant", "b")]
 
 
-def test_a_speaker_in_lower_case_where_line_ends_are_lost(parse: Parse) -> None:
+def test_a_lower_case_speaker_without_line_ends(parse: Parse) -> None:
     got = parse({"dialogue": "Doctor: You had a patient: a. Doctor: b? Patient: Yes, doctor: c. goal: d"})
     turns = [("assistant", "You had a"), ("user", "a."), ("assistant", "b?")]
     assert got.messages == [*turns, ("user", "Yes, doctor: c. goal: d")]
@@ -167,7 +167,7 @@ def test_a_speaker_in_lower_case_where_line_ends_are_lost(parse: Parse) -> None:
     assert got.messages == [("assistant", "my patient: a."), ("user", "b")]
 
 
-def test_speakers_who_share_a_role_are_told_apart_in_the_metadata(parse: Parse) -> None:
+def test_metadata_distinguishes_speakers_who_share_a_role(parse: Parse) -> None:
     got = parse("Doctor: a\nPatient: b\nGuest_family: c\ndoctor: d")
     assert [role for role, _ in got.messages] == ["assistant", "user", "user", "assistant"]
     assert got.metadata == {"turn_speakers": ["Doctor", "Patient", "Guest_family", "doctor"]}
