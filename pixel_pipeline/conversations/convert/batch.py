@@ -126,23 +126,25 @@ class BatchBuilder:
 
     def quarantine_record(self, record: Record, error: RecordError) -> None:
         """Add a record that cannot become a conversation."""
-        raw = self._raw(record)
-        self.quarantine(position=record.position, raw=raw, raw_size=len(raw or b""), error=error)
+        self._add_refused(self._refused_record(record, error))
 
     def quarantine(self, *, position: int, raw: bytes | None, raw_size: int, error: RecordError) -> None:
-        """Add a quarantine row."""
-        row = self._quarantine_row(position=position, raw=raw, raw_size=raw_size, error=error)
+        """Add a record that could not be read."""
+        self._add_refused(self._refused_row(position, raw, raw_size, error))
+
+    def _add_refused(self, row: dict[str, Any]) -> None:
         self._items.append(row)
         self.rows += 1
         self.size += len(row["raw_bytes"] or b"")
 
-    def _raw(self, record: Record) -> bytes | None:
-        if record.raw is None and self.position_kind != "object":
-            return metadata.raw_json(record.value)
-        return record.raw
+    def _refused_record(self, record: Record, error: RecordError) -> dict[str, Any]:
+        raw = record.raw
+        if raw is None and self.position_kind != "object":
+            raw = metadata.raw_json(record.value)
+        return self._refused_row(record.position, raw, len(raw or b""), error)
 
-    def _quarantine_row(
-        self, *, position: int, raw: bytes | None, raw_size: int, error: RecordError
+    def _refused_row(
+        self, position: int, raw: bytes | None, raw_size: int, error: RecordError
     ) -> dict[str, Any]:
         is_whole = self.position_kind == "object"
         return {
@@ -170,10 +172,7 @@ class BatchBuilder:
                 bad += [False] * item.num_rows
                 continue
             if isinstance(item, Conversation) and item.error is not None:
-                raw = self._raw(item.record)
-                item = self._quarantine_row(
-                    position=item.record.position, raw=raw, raw_size=len(raw or b""), error=item.error
-                )
+                item = self._refused_record(item.record, item.error)
             bad.append(isinstance(item, dict))
             if isinstance(item, dict):
                 refused.append(item)

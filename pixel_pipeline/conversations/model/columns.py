@@ -21,17 +21,7 @@ _NOWHERE = np.empty(0, np.int64)
 _PIECE = 1 << 17
 # First bytes of all that cleaning may change, apart from control characters: delete, markup, U+0080 to U+00BF, mojibake and
 # invisible characters (`text.cleaning._clean_beyond_ascii`).
-_DIRT = (
-    b"\x7f",
-    b"&",
-    b"<",
-    b"\xc2",
-    b"\xc3\x83",
-    b"\xef\xbb",
-    b"\xe2\x80\x8b",
-    b"\xe2\x81\xa0",
-    b"\xe2\x82\xac",
-)
+_DIRT = b"\x7f & < \xc2 \xc3\x83 \xef\xbb \xe2\x80\x8b \xe2\x81\xa0 \xe2\x82\xac".split()
 
 
 def places_of(data: Bytes, wanted: bytes) -> Ints:

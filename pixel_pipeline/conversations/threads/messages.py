@@ -130,11 +130,8 @@ def _is_message(value: Any) -> bool:
 def _conversation(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return `{"messages": …}` of a conversation's rows, in their order, and the values that all rows share."""
     names = key_names(rows[0])
-    text, speaker, order = (
-        first_key(names, _TEXTS) or "",
-        first_key(names, _SPEAKERS),
-        first_key(names, _ORDERS),
-    )
+    text = first_key(names, _TEXTS) or ""
+    speaker, order = first_key(names, _SPEAKERS), first_key(names, _ORDERS)
     if order is not None and all(_number(row.get(order)) is not None for row in rows):
         rows = sorted(rows, key=lambda row: _number(row[order]) or 0.0)
     own = {text, speaker}

@@ -5,7 +5,7 @@ matters. Smaller objects are parsed whole.
 """
 
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 import re
 from typing import Any
 
@@ -41,18 +41,10 @@ def matches(given: Input) -> Evidence:
 
 
 def read(given: Input) -> Iterator[Record | Fault]:
-    chunks = given.content.chunks()
-    # Only possible before the first read.
     head = given.head
-    held: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        held.append(chunk)
-        size += len(chunk)
-        if size > MAX_WHOLE_BYTES:
-            yield from object_records(chain(held, chunks), head=head, repaired=given.repaired)
-            return
-    yield from _whole_object(given, head, b"".join(held))
+    if len(given.content.peek(MAX_WHOLE_BYTES + 1)) > MAX_WHOLE_BYTES:
+        return object_records(given.content.chunks(), head=head, repaired=given.repaired)
+    return _whole_object(given, head)
 
 
 def records_of(document: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
@@ -76,7 +68,8 @@ def records_of(document: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
         yield document, None
 
 
-def _whole_object(given: Input, head: bytes, data: bytes) -> Iterator[Record | Fault]:
+def _whole_object(given: Input, head: bytes) -> Iterator[Record | Fault]:
+    data = given.content.read_all(MAX_WHOLE_BYTES)
     try:
         document = parse_json(data, given.repaired)
     except RecordError as error:

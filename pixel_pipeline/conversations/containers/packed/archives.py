@@ -49,14 +49,6 @@ class Archive(NamedTuple):
     members: Callable[[Input], Iterator[Member]]
 
 
-def _is_zip(given: Input) -> bool:
-    return given.head.startswith(ZIP_MAGIC)
-
-
-def _is_tar(given: Input) -> bool:
-    return given.head[257:262] == b"ustar"
-
-
 def zip_file(watched: WatchedStream) -> zipfile.ZipFile:
     """Open a zip archive, without reading the directory of one that has far too many members.
 
@@ -128,8 +120,8 @@ def _tar_members(given: Input) -> Iterator[Member]:
         raise ObjectError("corrupt_tar", "the archive ends early")
 
 
-ZIP = Archive("zip", _is_zip, _zip_members)
-TAR = Archive("tar", _is_tar, _tar_members)
+ZIP = Archive("zip", lambda given: given.head.startswith(ZIP_MAGIC), _zip_members)
+TAR = Archive("tar", lambda given: given.head[257:262] == b"ustar", _tar_members)
 
 
 class MemberStream(io.RawIOBase):

@@ -106,26 +106,26 @@ class Lanes:
             return None
         if described is None:
             described = lane.metadata.of_columns(columns, block, start)
-        spoken = lane.spoken(columns)
-        flags = spoken.flags | described.flags | unready(spoken.turns, source.options)
+        records = lane.records(columns, described)
+        flags = records.flags | unready(records.turns, source.options)
         if block.irregular is not None:
             flags |= block.irregular[start:end]
         positions = block.positions[start:end]
         if flags.all():
             return Stretch.slow(start, end)
         if flags.any():
-            spoken, described, positions = spoken.only(~flags), described.only(~flags), positions[~flags]
+            records, positions = records.only(~flags), positions[~flags]
         rows = conversation_rows(
             source,
-            spoken.turns,
+            records.turns,
             ids=record_ids(key=source.key, positions=positions.tolist(), member=member),
             positions=positions,
             position_kind="byte",
             member=member,
             formats=repeated(lane.format_name, len(positions)),
-            languages=described.languages,
-            reasonings=spoken.reasonings,
-            metadata=described.metadata,
+            languages=records.languages,
+            reasonings=records.reasonings,
+            metadata=records.metadata,
         )
         return Stretch(start, end, ~flags, rows, lane)
 

@@ -8,29 +8,34 @@ from typing import NamedTuple, Self
 import numpy as np
 import pyarrow as pa
 
-from pixel_pipeline.conversations.convert.lanes.lane_metadata import LaneMetadata
+from pixel_pipeline.conversations.convert.lanes.lane_metadata import Described, LaneMetadata
 from pixel_pipeline.conversations.model.columns import Flags
 from pixel_pipeline.conversations.model.turns import Turns
 
 Columns = Mapping[str, pa.Array]
 
 
-class Spoken(NamedTuple):
-    """The turns of many records.
+class LaneRecords(NamedTuple):
+    """Many records, column by column.
 
     Attributes:
-        turns: The turns.
+        turns: Their turns.
         reasonings: One a record, or null.
+        metadata: One JSON object a record.
+        languages: One a record, or null.
         flags: Flags records that need the slow path.
     """
 
     turns: Turns
     reasonings: pa.Array
+    metadata: pa.Array
+    languages: pa.Array
     flags: Flags
 
-    def only(self, kept: Flags) -> "Spoken":
+    def only(self, kept: Flags) -> "LaneRecords":
         """Keep the flagged records."""
-        return Spoken(self.turns.only(kept), self.reasonings.filter(pa.array(kept)), self.flags[kept])
+        reasonings, metadata, languages = (array.filter(pa.array(kept)) for array in self[1:4])
+        return LaneRecords(self.turns.only(kept), reasonings, metadata, languages, self.flags[kept])
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,8 @@ class Lane(ABC):
         return pa.schema([*self.fields, *self.metadata.fields])
 
     @abstractmethod
-    def spoken(self, columns: Columns) -> Spoken:
-        """Return the turns of records, from columns of `schema`."""
+    def records(self, columns: Columns, described: Described) -> LaneRecords:
+        """Read records from columns of `schema`; their metadata is given."""
 
     def less_strict(self) -> Self | None:
         """Return a lane that accepts more variation among the records, if there is one."""

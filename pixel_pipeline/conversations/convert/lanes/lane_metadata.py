@@ -31,11 +31,6 @@ class Described(NamedTuple):
     languages: pa.Array
     flags: Flags
 
-    def only(self, kept: Flags) -> "Described":
-        """Keep the flagged records."""
-        mask = pa.array(kept)
-        return Described(self.metadata.filter(mask), self.languages.filter(mask), self.flags[kept])
-
 
 class LaneMetadata(Protocol):
     """One way to make metadata.

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, Spoken, nulls_of
-from pixel_pipeline.conversations.convert.lanes.lane_metadata import ColumnMetadata, metadata_of
+from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, LaneRecords, nulls_of
+from pixel_pipeline.conversations.convert.lanes.lane_metadata import ColumnMetadata, Described, metadata_of
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.formats.questions import alpaca, chain_of_thought, pair, preference, prompts
@@ -48,7 +48,7 @@ class PartsLane(Lane):
 
     parts: Parts
 
-    def spoken(self, columns: Columns) -> Spoken:
+    def records(self, columns: Columns, described: Described) -> LaneRecords:
         question, answer = columns[self.parts.question], columns[self.parts.answer]
         thought, context, system = (None if key is None else columns[key] for key in self.parts[2:5])
         n = len(question)
@@ -73,7 +73,9 @@ class PartsLane(Lane):
         roles = np.broadcast_to(_ROLES[-len(parts) :], indices.shape)
         contents = pa.concat_arrays(parts).take(pa.array(indices[present]))
         turns = Turns(roles[present], Texts(contents), bounds_of(present.sum(1)))
-        return Spoken(turns, reasonings, flags)
+        return LaneRecords(
+            turns, reasonings, described.metadata, described.languages, flags | described.flags
+        )
 
 
 def ends_open(questions: pa.Array) -> Flags:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, Spoken, nulls_of
-from pixel_pipeline.conversations.convert.lanes.lane_metadata import RawMetadata, metadata_of
+from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, LaneRecords, nulls_of
+from pixel_pipeline.conversations.convert.lanes.lane_metadata import Described, RawMetadata, metadata_of
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.formats.roles import role_of, speaker_key
@@ -63,7 +63,7 @@ class TurnListLane(Lane):
 
     turn_keys: Keys
 
-    def spoken(self, columns: Columns) -> Spoken:
+    def records(self, columns: Columns, described: Described) -> LaneRecords:
         lists = columns[self.turn_keys.turns]
         speakers, texts = lists.values.field(0), Texts(lists.values.field(1))
         bounds = np.asarray(lists.offsets).astype(np.int64)
@@ -78,7 +78,10 @@ class TurnListLane(Lane):
         flags |= _shared_roles(names, codes, indices, bounds)
         if self.turn_keys.system is not None:
             turns = _with_systems(turns, columns[self.turn_keys.system])
-        return Spoken(turns, pa.nulls(len(lists), pa.string()), flags)
+        reasonings = pa.nulls(len(lists), pa.string())
+        return LaneRecords(
+            turns, reasonings, described.metadata, described.languages, flags | described.flags
+        )
 
     def less_strict(self) -> "TurnListLane | None":
         if not self.metadata.is_complete:
