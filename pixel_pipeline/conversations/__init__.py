@@ -1,6 +1,5 @@
-"""Raw objects become canonical conversations, with every record accounted for.
+"""Conversion of raw objects to canonical conversations, with every record accounted for.
 
-`conversion.convert_object` is the way in. Below it, two walls: `containers/` turn bytes into records,
-`formats/` turn a record into messages. A new format is one file, one line in `formats/__init__.py`, and one
-test.
+`convert.conversion.convert_object` is the entry point. Below it, `containers/` turn bytes into records, and `formats/` turn a record
+into messages. A new format is one module, one line in `formats/known.py`, and one test.
 """

@@ -13,7 +13,23 @@ CHUNK = 1 << 20
 BLOCK = 2 << 20
 
 
-class PeekableStream(io.RawIOBase):
+class PartStream(io.RawIOBase):
+    """A stream of the parts that `read_part` returns."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        part = self.read_part(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
+
+    def read_part(self, limit: int) -> bytes:
+        """Return the next bytes, at most `limit`; none at the end."""
+        raise NotImplementedError
+
+
+class PeekableStream(PartStream):
     """A stream whose first bytes can be inspected before it is read.
 
     An ObjectError met while peeking is raised once reading reaches it, so that everything before it is still converted.
@@ -25,9 +41,6 @@ class PeekableStream(io.RawIOBase):
         self._position = 0
         self._ended = False
         self._fault: ObjectError | None = None
-
-    def readable(self) -> bool:
-        return True
 
     def peek(self, size: int) -> bytes:
         """Return the first `size` bytes, fewer if the stream is shorter. Only before the first read."""
@@ -50,22 +63,18 @@ class PeekableStream(io.RawIOBase):
         del self._head[:size]
 
     def read(self, size: int = -1) -> bytes:
-        """Return at most `size` bytes: those peeked at first, then what one read of the stream returns."""
-        if size < 0:
-            return self.readall()
+        """Return at most `size` bytes: those peeked at first, then the result of one read of the stream."""
+        return self.readall() if size < 0 else self.read_part(size)
+
+    def read_part(self, limit: int) -> bytes:
         if self._position < len(self._head):
-            part = bytes(memoryview(self._head)[self._position : self._position + size])
+            part = bytes(memoryview(self._head)[self._position : self._position + limit])
             self._position += len(part)
             if self._position >= len(self._head):
                 self._head, self._position = bytearray(), 0
             return part
         self.raise_fault()
-        return b"" if self._ended else self._stream.read(size) or b""
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        part = self.read(len(buffer))
-        buffer[: len(part)] = part
-        return len(part)
+        return b"" if self._ended else self._stream.read(limit) or b""
 
     def chunks(self) -> Iterator[bytes]:
         """Return the rest in chunks."""
@@ -87,7 +96,7 @@ class PeekableStream(io.RawIOBase):
         return b"".join(chunks)
 
 
-class TranscodedStream(io.RawIOBase):
+class TranscodedStream(PartStream):
     """Another stream with its bytes converted piece by piece.
 
     Args:
@@ -100,17 +109,13 @@ class TranscodedStream(io.RawIOBase):
         self._ready = b""
         self._ended = False
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def read_part(self, limit: int) -> bytes:
         while not self._ready and not self._ended:
-            chunk = self._stream.read(CHUNK) or b""
+            chunk = self._stream.read(CHUNK)
             self._ended = not chunk
             self._ready = self._convert(chunk, self._ended)
-        part, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
-        buffer[: len(part)] = part
-        return len(part)
+        part, self._ready = self._ready[:limit], self._ready[limit:]
+        return part
 
 
 def to_utf8(encoding: str, repaired: Counter[str]) -> Callable[[bytes, bool], bytes]:

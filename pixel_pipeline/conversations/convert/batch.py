@@ -40,14 +40,8 @@ class Conversation:
     """A conversation that is not a row yet. Flat, because many small objects slow down the garbage collector.
 
     Attributes:
-        record: The record it came from.
         sub_index: Its index among several conversations of one record.
-        format_name: Name of its format.
         roles, contents: Canonical role and text of each turn.
-        reasoning: Chain of thought.
-        language: BCP 47 tag.
-        metadata: JSON object.
-        tags: Its tags.
         repaired: Changes made so far, by kind.
         error: Why it is refused after all.
     """
@@ -202,9 +196,7 @@ class BatchBuilder:
         options = self._source.options
         reasonings = {index: item.reasoning for index, item in enumerate(conversations) if item.reasoning}
         try:
-            turns = Turns.of(
-                [item.roles for item in conversations], [item.contents for item in conversations]
-            )
+            turns = _turns(conversations)
             flags = unready(turns, options)
             flags[np.fromiter(reasonings, np.int64)[dirty(texts_of([*reasonings.values()]))]] = True
         except UnicodeEncodeError:
@@ -217,8 +209,7 @@ class BatchBuilder:
             for index in reasonings:
                 conversations[index].think()
         if thinking or flags.any():
-            kept = [item for item in conversations if item.error is None]
-            turns = Turns.of([item.roles for item in kept], [item.contents for item in kept])
+            turns = _turns([item for item in conversations if item.error is None])
         return turns
 
     def _conversation_rows(self, conversations: list[Conversation], turns: Turns) -> pa.RecordBatch:
@@ -239,3 +230,7 @@ class BatchBuilder:
             tags=pa.array([item.tags for item in conversations], TAGS_TYPE),
             metadata=pa.array([item.metadata for item in conversations], pa.string()),
         )
+
+
+def _turns(conversations: list[Conversation]) -> Turns:
+    return Turns.of([item.roles for item in conversations], [item.contents for item in conversations])

@@ -29,10 +29,8 @@ class Detection:
 
     Attributes:
         options: Settings of the rule; its container, encoding and format are overrides.
-        container: Name of the container, or "other".
-        container_why: Evidence for it.
-        encoding: As in the ledger.
-        encoding_why: Evidence for it.
+        container, encoding: As in the ledger.
+        container_why, encoding_why: Evidence for them.
         votes: Records of the sample by format, or UNRECOGNISED (no known structure), or UNREADABLE (not a record).
         keys: Keys of the records that are short identifiers.
     """

@@ -20,19 +20,7 @@ _COUNTS = ("formats", "errors", "dropped", "repaired")
 class LedgerEntry:
     """Counts of one converted object. `records_in == records_out + quarantined + sum(dropped.values())`.
 
-    Attributes:
-        source: The raw object.
-        container: Name of the container or archive; "other" if there is none.
-        encoding: Python's name of the encoding, or "binary".
-        records_in: Records found.
-        records_out: Conversations written.
-        formats: Conversations by format name.
-        errors: Quarantined records by error class.
-        unlisted: Number of them without a quarantine row of their own.
-        runs: Runs of quarantined records.
-        dropped: Records by reason that are neither written nor quarantined.
-        repaired: Changes made, by kind.
-        detection: How the object was identified, and why.
+    The attributes are the columns of LEDGER_SCHEMA; `runs` are its three counts of runs.
     """
 
     source: SourceObject

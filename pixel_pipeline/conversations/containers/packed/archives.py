@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 import io
 import stat
 import tarfile
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 import zipfile
 
 from pixel_pipeline.conversations.containers.container import Input, Opened
 from pixel_pipeline.conversations.containers.packed.unpacking import Budget
 from pixel_pipeline.conversations.containers.random_access import DAMAGE, WatchedStream
+from pixel_pipeline.conversations.containers.streams import PartStream
 from pixel_pipeline.conversations.model.records import ObjectError
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
@@ -124,7 +125,7 @@ ZIP = Archive("zip", lambda given: given.head.startswith(ZIP_MAGIC), _zip_member
 TAR = Archive("tar", lambda given: given.head[257:262] == b"ustar", _tar_members)
 
 
-class MemberStream(io.RawIOBase):
+class MemberStream(PartStream):
     """Bytes of a member.
 
     Raises:
@@ -132,25 +133,21 @@ class MemberStream(io.RawIOBase):
     """
 
     def __init__(
-        self, content: object, watched: WatchedStream, budget: Budget | None, error_class: str
+        self, content: IO[bytes], watched: WatchedStream, budget: Budget | None, error_class: str
     ) -> None:
         self._content = content
         self._watched = watched
         self._budget = budget
         self._error_class = error_class
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def read_part(self, limit: int) -> bytes:
         try:
-            part = self._content.read(len(buffer))  # type: ignore[attr-defined]
+            part: bytes = self._content.read(limit)
         except DAMAGE as error:
             raise self._watched.fault(error, self._error_class, _DAMAGED) from None
         if self._budget is not None:
             self._budget.spend(len(part))
-        buffer[: len(part)] = part
-        return len(part)
+        return part
 
 
 def _unique(name: str, seen: set[str]) -> str:

@@ -1,9 +1,8 @@
 """Decompression of gzip, zstd and bzip2 objects, limited to the ratio of text."""
 
 from collections.abc import Iterator
-import io
 
-from pixel_pipeline.conversations.containers.streams import PeekableStream
+from pixel_pipeline.conversations.containers.streams import PartStream, PeekableStream
 from pixel_pipeline.conversations.model.records import ObjectError
 from pixel_pipeline.lake.loader.compression import FEED_BYTES, Codec, CompressedDataError, unpacker
 
@@ -38,7 +37,7 @@ class Budget:
             raise ObjectError(f"{self._kind}_bomb", reason)
 
 
-class UnpackedStream(io.RawIOBase):
+class UnpackedStream(PartStream):
     """Content of a compressed object.
 
     Raises:
@@ -51,18 +50,15 @@ class UnpackedStream(io.RawIOBase):
         self._unpacker = unpacker(codec, self._feed(stream))
         self._fault: ObjectError | None = None
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        # Fill the buffer, because one read for each of thousands of small members is slow.
-        size = 0
-        while size < len(buffer) and (part := self._part(len(buffer) - size)):
-            buffer[size : size + len(part)] = part
+    def read_part(self, limit: int) -> bytes:
+        # As much as fits, because one read for each of thousands of small members is slow.
+        parts, size = [], 0
+        while size < limit and (part := self._part(limit - size)):
+            parts.append(part)
             size += len(part)
         if not size and self._fault is not None:
             raise self._fault
-        return size
+        return b"".join(parts)
 
     def _part(self, limit: int) -> bytes:
         if self._fault is not None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pixel_pipeline.conversations.convert.lanes import parts, turn_lists
 from pixel_pipeline.conversations.convert.lanes.lane import Lane
+from pixel_pipeline.conversations.convert.lanes.lane_metadata import ColumnMetadata, RawMetadata
 from pixel_pipeline.conversations.convert.lanes.reading import read_columns
 from pixel_pipeline.conversations.convert.rows import conversation_rows, repeated, unready
 from pixel_pipeline.conversations.model.columns import Flags
@@ -98,14 +99,16 @@ class Lanes:
 
     def _read(self, lane: Lane, block: Block, start: int, end: int, member: str | None) -> Stretch | None:
         """Read records in a lane; None if they do not all have its shape."""
-        source = self._source
-        # Before Arrow sees the records: it would recurse without limit into nested values that it does not expect.
-        described = lane.metadata.of_bytes(block, start, end)
-        columns = read_columns(block, start, end, lane.schema, strict=lane.metadata.is_complete)
+        source, metadata = self._source, lane.metadata
+        if isinstance(metadata, RawMetadata):
+            # Before Arrow sees the records: it would recurse without limit into nested values that it does not expect.
+            described = metadata.of_bytes(block, start, end)
+        strict = isinstance(metadata, ColumnMetadata)
+        columns = read_columns(block, start, end, lane.schema, strict=strict)
         if columns is None:
             return None
-        if described is None:
-            described = lane.metadata.of_columns(columns, block, start)
+        if isinstance(metadata, ColumnMetadata):
+            described = metadata.of_columns(columns, block, start)
         records = lane.records(columns, described)
         flags = records.flags | unready(records.turns, source.options)
         if block.irregular is not None:

@@ -1,7 +1,7 @@
 """The metadata of records in a lane: from columns if all values are plain, else record by record."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -32,25 +32,7 @@ class Described(NamedTuple):
     flags: Flags
 
 
-class LaneMetadata(Protocol):
-    """One way to make metadata.
-
-    Attributes:
-        fields: The columns it needs.
-        is_complete: Whether these and the columns of the turns are all that a record may have.
-    """
-
-    fields: list[pa.Field]
-    is_complete: bool
-
-    def of_bytes(self, block: Block, start: int, end: int) -> Described | None:
-        """Describe records by their bytes, or return None if columns are needed."""
-
-    def of_columns(self, columns: Mapping[str, pa.Array], block: Block, start: int) -> Described:
-        """Describe records by their columns; they are the records of a block from `start` on."""
-
-
-def metadata_of(record: dict[str, Any], used: set[str]) -> LaneMetadata:
+def metadata_of(record: dict[str, Any], used: set[str]) -> "LaneMetadata":
     """Return how metadata of records like this one is made, apart from the keys that are used."""
     kinds = {key: _PLAIN.get(type(value)) for key, value in record.items() if key not in used}
     raw = RawMetadata({*record}, used)
@@ -60,18 +42,14 @@ def metadata_of(record: dict[str, Any], used: set[str]) -> LaneMetadata:
 class ColumnMetadata:
     """Texts, numbers and truth values, written as JSON a column at a time; `raw` describes records with other values."""
 
-    is_complete = True
-
     def __init__(self, kinds: dict[str, pa.DataType], raw: "RawMetadata") -> None:
         self.fields = [pa.field(key, kind) for key, kind in kinds.items()]
         self._raw = raw
         self._keys = sorted(kinds)
         self._language = next((key for key in metadata.LANGUAGE_KEYS if kinds.get(key) == pa.string()), None)
 
-    def of_bytes(self, block: Block, start: int, end: int) -> Described | None:
-        return None
-
     def of_columns(self, columns: Mapping[str, pa.Array], block: Block, start: int) -> Described:
+        """Describe records by their columns; they are the records of a block from `start` on."""
         n = len(next(iter(columns.values())))
         unsure = np.zeros(n, np.bool_)
         languages = pa.nulls(n, pa.string())
@@ -104,14 +82,13 @@ class ColumnMetadata:
 class RawMetadata:
     """Values of any kind, read and written again as JSON, record by record."""
 
-    is_complete = False
-
     def __init__(self, keys: set[str], used: set[str]) -> None:
-        self.fields: list[pa.Field] = []
+        self.fields: list[pa.Field] = []  # it needs no columns
         self._keys = keys
         self._used = used
 
     def of_bytes(self, block: Block, start: int, end: int) -> Described:
+        """Describe records of a block by their bytes."""
         n = end - start
         described = ["{}"] * n
         languages: list[str | None] = [None] * n
@@ -135,8 +112,8 @@ class RawMetadata:
                 flags[index] = True
         return Described(pa.array(described, pa.string()), pa.array(languages, pa.string()), flags)
 
-    def of_columns(self, columns: Mapping[str, pa.Array], block: Block, start: int) -> Described:
-        return self.of_bytes(block, start, start + len(next(iter(columns.values()))))
+
+LaneMetadata = ColumnMetadata | RawMetadata
 
 
 def _languages(column: pa.Array) -> pa.Array:

@@ -84,7 +84,7 @@ class TurnListLane(Lane):
         )
 
     def less_strict(self) -> "TurnListLane | None":
-        if not self.metadata.is_complete:
+        if isinstance(self.metadata, RawMetadata):
             return None
         used = {field.name for field in self.fields}
         return replace(self, metadata=RawMetadata({*self.keys}, used))
