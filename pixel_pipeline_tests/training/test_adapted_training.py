@@ -199,19 +199,6 @@ def test_early_stopping_ends_the_run_for_good(run_training: Run, adapted: Traini
     assert run_training(stuck).reused
 
 
-def test_a_last_checkpoint_that_nobody_called_the_last_is_called_so(
-    run_training: Run, adapted: TrainingConfig, lake: Lake
-) -> None:
-    short = adapted.model_copy(update={"steps": 3})
-    done = run_training(short)
-    key = f"{done.checkpoint.prefix}/manifest.json"
-    lake.checkpoints.put_json(key, lake.checkpoints.get_json(key) | {"final": False})
-    again = run_training(short)
-    assert again.finished
-    assert (again.checkpoint, again.history) == (done.checkpoint, done.history)
-    assert run_training(short).reused
-
-
 def test_the_dense_baseline_has_as_many_parameters(
     lake: Lake, manifest_key: str, run_training: Run, adapted: TrainingConfig, base: Path
 ) -> None:

@@ -109,11 +109,7 @@ class Fit:
         trainer = self._trainer(module, data)
         loader = training_loader(data["train"], order=order, start_step=self.start.step)
         try:
-            if self.start.step == self.config.steps or self._early_stopping.due:
-                # A former process was killed between its last checkpoint and the word that it is the last.
-                self.uploads.submit(self.start.step, final=True)
-            else:
-                trainer.fit(module, train_dataloaders=loader)
+            trainer.fit(module, train_dataloaders=loader)
         except SystemExit:
             # Lightning's answer to a signal that comes before our handlers are in place, ahead of the first step.
             raise KeyboardInterrupt from None
@@ -234,7 +230,12 @@ class Fit:
     def _save(self, module: MoEModule, *, best: bool) -> None:
         step = module.steps_done
         trained = sum(parameter.numel() for parameter in module.trained.trained_parameters().values())
-        with self.uploads.writing(step, bytes_needed=CHECKPOINT_BYTES_PER_PARAMETER * trained) as folder:
+        with self.uploads.writing(
+            step,
+            bytes_needed=CHECKPOINT_BYTES_PER_PARAMETER * trained,
+            final=step == self.config.steps or self._early_stopping.due,
+            best=module.history.validations[-1].loss if best else None,
+        ) as folder:
             write_checkpoint_folder(
                 folder,
                 model=module.trained,
@@ -242,12 +243,6 @@ class Fit:
                 state=replace(self.start, step=step),
                 tokenizer=self._tokenizer_files(),
             )
-        self.uploads.submit(
-            step,
-            final=step == self.config.steps or self._early_stopping.due,
-            best=best,
-            metric=module.history.validations[-1].loss if best else None,
-        )
 
     def _tokenizer_files(self) -> Path | dict[str, Path]:
         if self.base is not None:
