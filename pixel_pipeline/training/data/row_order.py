@@ -27,7 +27,7 @@ class RowOrder:
         steps: Of the whole run.
 
     Raises:
-        CurriculumError: the curriculum does not fit the rows' families or the number of steps.
+        TrainingConfigError: the curriculum does not fit the rows' families or the number of steps.
     """
 
     def __init__(

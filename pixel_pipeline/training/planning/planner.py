@@ -142,7 +142,7 @@ def workload(config: TrainingConfig, manifest: ShardManifest, *, done: int) -> W
     """The run as a plan sees it.
 
     Raises:
-        CurriculumError: the curriculum does not fit the number of steps.
+        TrainingConfigError: the curriculum does not fit the number of steps.
     """
     rows = manifest.splits["train"].rows
     stages = config.curriculum.resolve(config.steps)

@@ -14,7 +14,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.config.priorities import Priority
+from pixel_pipeline.training.config.recipes import Priority
 from pixel_pipeline.training.config.resolve import training_config
 from pixel_pipeline.training.planning.planner import PlannedRun, plan_run
 from pixel_pipeline.training.planning.report import plan_lines
