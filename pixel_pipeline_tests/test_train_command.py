@@ -118,7 +118,7 @@ def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path,
     arguments = ("plan", "--base", base, "--config", quick, "--hours", "12")
     refused = pixel(*arguments, "--from-last-run")
     assert refused.exit_code == 2
-    assert "Leave --from-last-run out" in refused.stderr
+    assert "Leave out --from-last-run" in refused.stderr
     result = pixel(*arguments, "--json")
     assert result.exit_code == 0, result.output
     plan = json.loads(result.stdout)
@@ -144,7 +144,7 @@ def test_a_plan_is_measured_then_remembered(lake: Lake, base: Path, quick: Path,
     assert remembered["tokens_per_second"] == pytest.approx(state.history.tokens_per_second)
     lines = pixel(*arguments).stdout.splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("run", "steps", "batch", "device", "speed", "besides", "window", "finish")
+        *("run", "steps", "batch", "device", "speed", "overhead", "window", "finish")
     ]
     assert "measured just now" in pixel(*arguments, "--measure").stdout
 

@@ -273,5 +273,5 @@ def _plan(
         return
     for line in plan_lines(planned, now=now):
         out.print(line, markup=False, soft_wrap=True)
-    if planned.plan is not None:
+    if not planned.finished:
         err.print("Next: pixel train with the same options", markup=False, soft_wrap=True)

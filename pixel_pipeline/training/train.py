@@ -13,7 +13,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.opening import digest_of_base, open_base
-from pixel_pipeline.training.checkpoints.queries import read_state
+from pixel_pipeline.training.checkpoints.queries import read_own_state, read_state
 from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.checkpoints.store import (
     CheckpointManifest,
@@ -24,7 +24,6 @@ from pixel_pipeline.training.checkpoints.store import (
 from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.loop.history import History
-from pixel_pipeline.training.planning.planner import run_conflict
 from pixel_pipeline.training.runtime.device import check_device, device_name
 from pixel_pipeline.training.runtime.identity import LIBRARIES, run_identity, run_name
 from pixel_pipeline.versions import library_versions
@@ -124,7 +123,7 @@ def train(
     run = run or run_name(config, manifest, base_digest=base_digest)
     newest = max(list_checkpoints(lake.checkpoints, run), default=None)
     if newest is not None and CheckpointManifest.load(lake, newest).final:
-        _check_identity(_state(lake, newest), identity=identity, run=run)
+        read_own_state(lake, newest, identity=identity)
         return _reused(lake, newest, report=report)
     spool = home / "spool" / run
     with CheckpointUploads(lake, run=run, spool=spool, keep=KEPT_CHECKPOINTS, report=report) as uploads:
@@ -141,8 +140,7 @@ def train(
                 history=History(),
             )
         else:
-            start = _state(lake, newest)
-            _check_identity(start, identity=identity, run=run)
+            start = read_own_state(lake, newest, identity=identity)
             start = replace(start, manifest_key=manifest_key, git_revision=git_revision)
             if CheckpointManifest.load(lake, newest).final:
                 return _reused(lake, newest, report=report)
@@ -151,15 +149,16 @@ def train(
         import torch
 
         from pixel_pipeline.training.loop.trainer import Fit
-        from pixel_pipeline.training.planning.measure import with_micro_batch
+        from pixel_pipeline.training.planning.measure import first_micro_batch
 
         base = open_base(lake, config.base, home=home) if config.base else None
-        config = with_micro_batch(
+        micro = first_micro_batch(
             config, base=base, row_tokens=manifest.sequence_length, device=torch.device(device)
         )
+        config = micro.applied_to(config)
         execution = {
             "device": device_name(device),
-            "rows_per_micro_batch": config.rows_per_micro_batch or config.rows_per_step,
+            "rows_per_micro_batch": config.rows_per_micro_batch,
             "checkpoint_activations": config.checkpoint_activations,
             "compile": config.compile,
         }
@@ -186,21 +185,9 @@ def _reused(lake: Lake, ref: CheckpointRef, *, report: Callable[[str], None]) ->
     return _result(lake, ref, reused=True, resumed_from=None)
 
 
-def _state(lake: Lake, ref: CheckpointRef) -> RunState:
-    state = read_state(lake, ref)
-    if state is None:
-        # Adapters that somebody put there.
-        raise run_conflict(ref.run)
-    return state
-
-
-def _check_identity(state: RunState, *, identity: dict[str, object], run: str) -> None:
-    if state.identity != identity:
-        raise run_conflict(run)
-
-
 def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int | None) -> TrainingResult:
-    state, manifest = _state(lake, ref), CheckpointManifest.load(lake, ref)
+    state, manifest = read_state(lake, ref), CheckpointManifest.load(lake, ref)
+    assert state is not None, "its identity was checked"
     return TrainingResult(
         checkpoint=ref,
         uri=ref.uri(lake),

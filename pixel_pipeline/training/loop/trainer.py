@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
+from typing import Literal
 
 import lightning.pytorch as pl
+from lightning.pytorch.loggers import Logger
 import torch
 
 from pixel_pipeline.lake.lake import Lake
@@ -43,9 +45,9 @@ from pixel_pipeline.training.loop.callbacks.validation import HeldOutLoss
 from pixel_pipeline.training.loop.callbacks.window import Window
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.model.factory import new_model, read_model, uses_autocast
-from pixel_pipeline.training.planning.last_run import UPLOAD_BYTES_PER_SECOND
 from pixel_pipeline.training.runtime.environment import silence_libraries
 from pixel_pipeline.training.runtime.loggers import open_loggers
+from pixel_pipeline.training.runtime.window import UPLOAD_BYTES_PER_SECOND, reserve_seconds
 
 # Less than what an orchestrator waits after its signal.
 INTERRUPTED_UPLOAD_SECONDS = 90.0
@@ -193,16 +195,15 @@ class Fit:
         upload = trained * CHECKPOINT_BYTES_PER_PARAMETER / UPLOAD_BYTES_PER_SECOND
 
         def reserve() -> float:
-            """Two steps, two checkpoints and the last upload."""
-            return 2 * throughput.slowest_step + 2 * checkpointing.slowest + upload
+            return reserve_seconds(
+                step=throughput.slowest_step, checkpoint=checkpointing.slowest, upload=upload
+            )
 
-        return pl.Trainer(
-            accelerator="gpu" if self.device.type == "cuda" else "cpu",
-            devices=[self.device.index] if self.device.type == "cuda" else 1,
-            precision="bf16-mixed" if uses_autocast(config, module.trained) else "32-true",
-            # The sampler has the steps that are missing.
-            max_epochs=1,
-            # In this order they hear of a step: a checkpoint holds the step's validation, and what ended the run.
+        # Called in this order after a step: a checkpoint contains the step's validation and the reason to stop.
+        return lightning_trainer(
+            module,
+            device=self.device,
+            logger=open_loggers(config.loggers, run=self.run, folder=self.home / "logs"),
             callbacks=[
                 interruption,
                 throughput,
@@ -219,12 +220,6 @@ class Fit:
                 Curves(history, throughput=throughput, every_seconds=config.log_every_seconds),
                 checkpointing,
             ],
-            log_every_n_steps=1,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            logger=open_loggers(config.loggers, run=self.run, folder=self.home / "logs"),
-            use_distributed_sampler=False,
         )
 
     def _save(self, module: MoEModule, *, best: bool) -> None:
@@ -266,6 +261,29 @@ class Fit:
             f"A step of {rows} rows of {self.manifest.sequence_length:,} tokens does not fit the memory of {self.device}.",
             hint=f"{change}; training goes on from the last checkpoint.",
         )
+
+
+def lightning_trainer(
+    module: MoEModule,
+    *,
+    device: torch.device,
+    callbacks: list[pl.Callback],
+    logger: list[Logger] | Literal[False] = False,
+) -> pl.Trainer:
+    """A trainer for one pass over a loader's steps, without Lightning's own checkpoints, progress bar and summary."""
+    return pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=[device.index] if device.type == "cuda" else 1,
+        precision="bf16-mixed" if uses_autocast(module.config, module.trained) else "32-true",
+        max_epochs=1,
+        callbacks=callbacks,
+        logger=logger,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
 
 
 def domains_of_families(domains: ExpertDomains | None, manifest: ShardManifest) -> dict[str, str]:

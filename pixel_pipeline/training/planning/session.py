@@ -16,7 +16,8 @@ from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.recipes import Priority
 from pixel_pipeline.training.config.resolve import training_config
-from pixel_pipeline.training.planning.planner import PlannedRun, plan_run
+from pixel_pipeline.training.planning.plan import Plan
+from pixel_pipeline.training.planning.planner import plan_run
 from pixel_pipeline.training.planning.report import plan_lines
 from pixel_pipeline.training.runtime.hosting import Host, run_hosted
 from pixel_pipeline.training.train import TrainingResult, train
@@ -83,8 +84,8 @@ def train_session(host: Host, lake: Lake, session: Session, *, began: float) -> 
         for line in plan_lines(planned, now=datetime.now().astimezone()):
             host.report(line)
         config = planned.config
-        if planned.speed is not None:
-            deadline -= planned.speed.overheads.evaluation
+        if not planned.finished:
+            deadline -= planned.times.evaluation
     result = train(
         config,
         lake,
@@ -119,17 +120,16 @@ def train_session(host: Host, lake: Lake, session: Session, *, began: float) -> 
     return result
 
 
-def _compared(planned: PlannedRun | None, result: TrainingResult, *, seconds: float) -> dict[str, Any]:
+def _compared(plan: Plan | None, result: TrainingResult, *, seconds: float) -> dict[str, Any]:
     """What was planned beside what it came to; nothing where nothing was planned."""
-    if planned is None or planned.plan is None:
+    if plan is None or plan.finished:
         return {}
-    plan = planned.plan
     return {
         "planned_steps": plan.expected.reached,
         "planned_steps_range": f"{plan.slowest.reached} to {plan.fastest.reached}",
         "planned_tokens_per_second": round(plan.tokens_per_second),
         "planned_seconds": round(plan.expected.seconds),
-        "planned_by": plan.step.source,
+        "planned_by": plan.times.source,
         "planned_windows": plan.expected.windows or 0,
         "seconds": round(seconds),
     }
