@@ -35,6 +35,11 @@ class TrainingConfig(BaseModel):
         None,
         description="Base model to train adapters on: a name in the lake or a folder; none: a Mixtral from scratch",
     )
+    init_from: str | None = Field(
+        None,
+        description="Checkpoint that a new run takes its first weights from: a run, `<run>/step-000200`, `promoted` or an s3:// "
+        "URI; none: fresh weights",
+    )
     adapters: AdaptersConfig = Field(AdaptersConfig(), description="Sizes of the adapters on `base`")
     frozen_precision: Literal["model", "fp8"] = Field(
         "model",
@@ -143,7 +148,8 @@ class TrainingConfig(BaseModel):
 
     def identity(self) -> dict[str, object]:
         """Every field that the trained weights and the recorded history depend on, as plain types."""
-        values = self.model_dump(mode="json", exclude=set(OPERATIONAL_FIELDS))
+        # The identity of a run has the digest of the first weights in place of the checkpoint's name.
+        values = self.model_dump(mode="json", exclude={*OPERATIONAL_FIELDS, "init_from"})
         if self.base is None:
             values["shape"] = self.model_shape.model_dump(mode="json")
             del values["adapters"], values["dense_baseline"], values["frozen_precision"]

@@ -10,6 +10,7 @@ from time import monotonic
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.opening import digest_of_base, open_base
+from pixel_pipeline.training.checkpoints.initial_weights import InitialWeights
 from pixel_pipeline.training.checkpoints.queries import read_own_state, read_state, runs_by_age
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
@@ -63,18 +64,24 @@ def plan_run(
     Raises:
         RunConflictError: `run` names a run of other inputs.
         PlanError: the last run's speed is requested, and there is none.
+        InitialWeightsError: `config.init_from` names weights that do not fit the run.
         DeviceError, BaseModelError, TrainingDataError, TrainingMemoryError: see their classes.
     """
     device = check_device(config.device)
     manifest = ShardManifest.load(lake.data, manifest_key)
     digest = digest_of_base(lake, config.base) if config.base else None
-    name = run or run_name(config, manifest, base_digest=digest)
+    initial = InitialWeights.find(lake, config.init_from) if config.init_from else None
+    init_from = initial.identity() if initial else None
+    name = run or run_name(config, manifest, base_digest=digest, init_from=init_from)
     newest = max(list_checkpoints(lake.checkpoints, name), default=None)
     plan = Plan(run=name, config=config, manifest=manifest, done=newest.step if newest else 0, speed=None)
     if newest is not None:
-        read_own_state(lake, newest, identity=run_identity(config, manifest, base_digest=digest))
+        identity = run_identity(config, manifest, base_digest=digest, init_from=init_from)
+        read_own_state(lake, newest, identity=identity)
         if CheckpointManifest.load(lake, newest).final:
             return plan
+    elif initial is not None:
+        initial.check(lake, config, manifest, base_digest=digest)
     speed = None
     if source is not Source.measure:
         speed = last_speed(lake, config, manifest, base_digest=digest, device=device_name(device))
