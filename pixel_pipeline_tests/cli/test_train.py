@@ -79,14 +79,14 @@ def test_two_windows_are_one_run(lake: Lake, base: Path, quick: Path) -> None:
     assert first.code == 0, first.stderr
     assert "the window is too short for a step and its end" in first.stderr
     assert "window over: s3://" in first.stderr
-    assert "11 of 12 steps are left: the same command goes on with them" in first.stderr
+    assert "11 of 12 steps are left: the same command continues with them" in first.stderr
     (run,) = runs(lake)
     assert list_checkpoints(lake.checkpoints, run) == [CheckpointRef(run=run, step=1)]
 
     second = pixel(*arguments, "--hours", "1")
     assert second.code == 0, second.stderr
     assert runs(lake) == {run}
-    assert "going on from step 1 on cpu" in second.stderr
+    assert "continuing from step 1 on cpu" in second.stderr
     assert "12, 1 of them done" in second.stderr
     assert f"run {run} did" in second.stderr
     assert "it fits" in second.stderr

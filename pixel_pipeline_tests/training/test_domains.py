@@ -8,14 +8,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from pixel_pipeline.training.base.model import open_folder
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
 from pixel_pipeline.training.evaluation.scoring import expert_counts
-from pixel_pipeline.training.loop.history import History
-from pixel_pipeline.training.loop.losses import domain_loss
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
+from pixel_pipeline.training.model.losses import domain_loss
 from pixel_pipeline.training.model.router_health import mutual_information
 
 LENGTH, WORDS, STEPS = 32, 8, 30

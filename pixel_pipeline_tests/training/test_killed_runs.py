@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef, download
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.loop.history import History
 
 KILLS = 50
 

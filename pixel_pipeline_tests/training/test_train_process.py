@@ -41,8 +41,8 @@ def test_killed_then_terminated_then_finished_equals_an_undisturbed_run(
     status, output = terminated.finish()
     assert (status, output) == (130, "")
     # What the killed process had written and not uploaded is uploaded first.
-    going_on = next(line for line in terminated.log() if "going on from step" in line)
-    assert int(re.search(r"from step (\d+)", going_on)[1]) >= after_kill  # type: ignore[index]
+    resumed = next(line for line in terminated.log() if "continuing from step" in line)
+    assert int(re.search(r"from step (\d+)", resumed)[1]) >= after_kill  # type: ignore[index]
     assert "Training was interrupted at step" in terminated.log()[-1]
     newest = list_checkpoints(lake.checkpoints, run)[-1]
     assert f"{newest.step}/60" in terminated.log()[-1]

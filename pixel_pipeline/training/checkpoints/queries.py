@@ -13,7 +13,6 @@ from pixel_pipeline.training.checkpoints.store import (
     download,
     list_checkpoints,
 )
-from pixel_pipeline.training.errors import RunConflictError
 
 
 def read_state(lake: Lake, ref: CheckpointRef) -> RunState | None:
@@ -23,21 +22,6 @@ def read_state(lake: Lake, ref: CheckpointRef) -> RunState | None:
     with TemporaryDirectory(prefix="pixel-state-") as name:
         download(lake, ref, folder=Path(name), names=[STATE_FILE])
         return RunState.read(Path(name))
-
-
-def read_own_state(lake: Lake, ref: CheckpointRef, *, identity: dict[str, object]) -> RunState:
-    """The verified state of a checkpoint to resume from.
-
-    Raises:
-        RunConflictError: the checkpoint is of a run with other inputs.
-    """
-    state = read_state(lake, ref)
-    if state is None or state.identity != identity:
-        raise RunConflictError(
-            f"Run {ref.run} was trained on other data, with another configuration or another recipe.",
-            hint="Leave out the run's name, or choose an unused one.",
-        )
-    return state
 
 
 def find_dense_baseline(lake: Lake, state: RunState | None) -> CheckpointRef | None:

@@ -1,8 +1,11 @@
 """Sizes of the adapters on a frozen dense model: LoRA experts, a router, LoRA on attention. Torch-free."""
 
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pixel_pipeline.training.errors import TrainingDataError
 
 
 class AdaptersConfig(BaseModel):
@@ -84,6 +87,29 @@ class ExpertDomains(BaseModel):
 
     def _left(self, step: int) -> float:
         return max(1 - step / self.steps, 0.0)
+
+    def of_families(self, categories: Mapping[str, str]) -> dict[str, str]:
+        """Domain of each family: its own name if that is a domain, else its category.
+
+        Args:
+            categories: Category of each family of the shards.
+
+        Raises:
+            TrainingDataError: a domain is neither a family nor a category.
+        """
+        found = {
+            family: family if family in self.domains else category
+            for family, category in categories.items()
+            if {family, category} & {*self.domains}
+        }
+        missing = [name for name in self.domains if name not in found.values()]
+        if missing:
+            existing = sorted({*categories, *categories.values()})
+            raise TrainingDataError(
+                f"Expert domains {', '.join(missing)} are neither families nor categories of the token shards.",
+                hint=f"Existing ones: {', '.join(existing)}.",
+            )
+        return found
 
     def expert_of(self, domain: str | None, *, experts: int) -> int | None:
         """The expert of a domain; None if it is not one of `domains`."""

@@ -81,7 +81,7 @@ def evaluate(
     import torch
 
     from pixel_pipeline.training.evaluation.measuring import measure
-    from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
+    from pixel_pipeline.training.runtime.arithmetic import use_reproducible_arithmetic
     from pixel_pipeline.training.runtime.environment import silence_libraries
 
     silence_libraries()

@@ -9,19 +9,19 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from pixel_pipeline.training.checkpoints.state import OptimizerState
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.curriculum import Curriculum, StageSteps
 from pixel_pipeline.training.data.batch import PackedBatch
 from pixel_pipeline.training.errors import TrainingDivergedError
-from pixel_pipeline.training.loop.history import History
-from pixel_pipeline.training.loop.losses import (
+from pixel_pipeline.training.loop.checkpoint_folder import OptimizerState
+from pixel_pipeline.training.loop.spike_guard import SpikeGuard, Verdict
+from pixel_pipeline.training.model.losses import (
     domain_loss,
     linear_cross_entropy,
     load_balancing_loss,
     router_z_loss,
 )
-from pixel_pipeline.training.loop.spike_guard import SpikeGuard, Verdict
 from pixel_pipeline.training.model.router import domain_pull
 from pixel_pipeline.training.model.trained_model import TrainedModel
 

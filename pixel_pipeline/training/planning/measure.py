@@ -16,26 +16,26 @@ from torch.utils.data import DataLoader
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import BaseModel
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.checkpoints.run_state import RunState
-from pixel_pipeline.training.checkpoints.state import write_checkpoint_folder
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.dataset import ShardDataset, collate, rows_by_family
 from pixel_pipeline.training.errors import TrainingMemoryError
 from pixel_pipeline.training.evaluation.measuring import row_limit
 from pixel_pipeline.training.evaluation.report import MOST_ROWS
 from pixel_pipeline.training.evaluation.scoring import score_families
-from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.loop.callbacks.throughput import Throughput
-from pixel_pipeline.training.loop.history import History
-from pixel_pipeline.training.loop.losses import CHUNK_ROWS
+from pixel_pipeline.training.loop.checkpoint_folder import write_checkpoint_folder
+from pixel_pipeline.training.loop.lightning import fit, is_out_of_memory, lightning_trainer
 from pixel_pipeline.training.loop.module import MoEModule
-from pixel_pipeline.training.loop.trainer import is_out_of_memory, lightning_trainer
+from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.factory import new_model
+from pixel_pipeline.training.model.losses import CHUNK_ROWS
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.planning.cost import MixtureCost
 from pixel_pipeline.training.planning.memory import MicroBatch, available_ram, choose_micro_batch
 from pixel_pipeline.training.planning.plan import Speed, evaluated_rows
+from pixel_pipeline.training.runtime.arithmetic import use_reproducible_arithmetic
 from pixel_pipeline.training.runtime.device import device_name
 from pixel_pipeline.training.runtime.environment import silence_libraries
 
@@ -181,11 +181,7 @@ def _fit(
     batches = [
         collate([data[index] for index in indices[step * rows : (step + 1) * rows]]) for step in range(steps)
     ]
-    try:
-        trainer.fit(module, train_dataloaders=DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
-    except SystemExit:
-        # Lightning exits on a signal.
-        raise KeyboardInterrupt from None
+    fit(trainer, module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     return throughput.seconds, module
 
 
@@ -200,9 +196,7 @@ def _row_seconds(module: MoEModule, validation: ShardDataset) -> float:
 def _checkpoint_seconds(module: MoEModule, lake: Lake) -> tuple[float, float]:
     """Seconds to write a checkpoint and to upload it; it is deleted afterwards."""
     bucket, prefix = lake.checkpoints, f"_plan/{uuid4().hex}"
-    state = RunState(
-        step=0, identity={}, manifest_key="", git_revision="", parameters=(0, 0), history=History()
-    )
+    state = RunState(step=0, identity={})
     started = perf_counter()
     with TemporaryDirectory(prefix="pixel-plan-") as folder:
         write_checkpoint_folder(

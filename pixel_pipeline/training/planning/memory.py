@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.planning.cost import MixtureCost
+from pixel_pipeline.training.model.cost import MixtureCost
 
 # The rest is for the allocator's caches, kernels' workspaces, and whatever the model omits.
 USABLE_SHARE = 0.8

@@ -1,25 +1,24 @@
 """Plans a run: its progress, its speed on this machine, and the outcome. Torch-free until steps are measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 import gc
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.base.opening import digest_of_base, open_base
-from pixel_pipeline.training.checkpoints.initial_weights import InitialWeights
-from pixel_pipeline.training.checkpoints.queries import read_own_state, read_state, runs_by_age
+from pixel_pipeline.training.base.opening import open_base
+from pixel_pipeline.training.checkpoints.queries import read_state, runs_by_age
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import PlanError
 from pixel_pipeline.training.evaluation.report import MOST_ROWS
 from pixel_pipeline.training.planning.memory import MicroBatch
 from pixel_pipeline.training.planning.plan import Plan, Speed, evaluated_rows, tokens_per_step
+from pixel_pipeline.training.planning.run import Run
 from pixel_pipeline.training.runtime.device import check_device, device_name
-from pixel_pipeline.training.runtime.identity import run_identity, run_name
 from pixel_pipeline.training.runtime.window import UPLOAD_BYTES_PER_SECOND
 
 # Runs that agree in these fields, the base model, the row length and the device have the same speed for a token.
@@ -68,23 +67,20 @@ def plan_run(
         DeviceError, BaseModelError, TrainingDataError, TrainingMemoryError: see their classes.
     """
     device = check_device(config.device)
-    manifest = ShardManifest.load(lake.data, manifest_key)
-    digest = digest_of_base(lake, config.base) if config.base else None
-    initial = InitialWeights.find(lake, config.init_from) if config.init_from else None
-    init_from = initial.identity() if initial else None
-    name = run or run_name(config, manifest, base_digest=digest, init_from=init_from)
-    newest = max(list_checkpoints(lake.checkpoints, name), default=None)
-    plan = Plan(run=name, config=config, manifest=manifest, done=newest.step if newest else 0, speed=None)
-    if newest is not None:
-        identity = run_identity(config, manifest, base_digest=digest, init_from=init_from)
-        read_own_state(lake, newest, identity=identity)
+    planned = Run.of(config, lake, manifest_key, name=run)
+    manifest = planned.manifest
+    newest = max(list_checkpoints(lake.checkpoints, planned.name), default=None)
+    done = newest.step if newest else 0
+    plan = Plan(run=planned.name, config=config, manifest=manifest, done=done, speed=None)
+    if newest is None:
+        planned.check_initial_weights(lake)
+    else:
+        planned.state(lake, newest)
         if CheckpointManifest.load(lake, newest).final:
             return plan
-    elif initial is not None:
-        initial.check(lake, config, manifest, base_digest=digest)
     speed = None
     if source is not Source.measure:
-        speed = last_speed(lake, config, manifest, base_digest=digest, device=device_name(device))
+        speed = last_speed(lake, planned, device=device_name(device))
     if speed is None and source is Source.last_run:
         raise PlanError(
             "No earlier run has this base model, these adapters, this row length and this device.",
@@ -117,37 +113,26 @@ def plan_run(
     )
 
 
-def last_speed(
-    lake: Lake, config: TrainingConfig, manifest: ShardManifest, *, base_digest: str | None, device: str
-) -> Speed | None:
+def last_speed(lake: Lake, planned: Run, *, device: str) -> Speed | None:
     """Speed of the newest run with the same base model, adapters, row length and device; None if there is none.
 
     Args:
         device: As named by `device_name`.
     """
-    identity = config.identity()
-    wanted = (
-        {name: identity.get(name) for name in SPEED_FIELDS},
-        base_digest,
-        manifest.sequence_length,
-        device,
-    )
+    config, manifest = planned.config, planned.manifest
+    wanted = _kind(planned.identity, device)
     rows, recompute = config.rows_per_micro_batch, config.checkpoint_activations
     for run in runs_by_age(lake):
         ref = max(list_checkpoints(lake.checkpoints, run), default=None)
         state = read_state(lake, ref) if ref is not None else None
         if ref is None or state is None or not state.history.tokens_per_second:
             continue
-        ran, execution = state.identity, state.execution
-        found = (
-            {name: ran["config"].get(name) for name in SPEED_FIELDS},
-            ran["base"],
-            ran["sequence_length"],
-            execution.get("device"),
-        )
+        execution = state.execution
         its_rows = int(execution.get("rows_per_micro_batch") or config.rows_per_step)
         its_recompute = bool(execution.get("checkpoint_activations"))
-        if found != wanted or rows not in (None, its_rows) or recompute > its_recompute:
+        if _kind(state.identity, execution.get("device")) != wanted:
+            continue
+        if rows not in (None, its_rows) or recompute > its_recompute:
             continue
         rate = state.history.tokens_per_second
         step = tokens_per_step(config, manifest) / rate
@@ -169,3 +154,8 @@ def last_speed(
             assumed=("start_up", "checkpoint", "validation", "upload", "evaluation"),
         )
     return None
+
+
+def _kind(identity: Mapping[str, Any], device: str | None) -> dict[str, Any]:
+    fields = {name: identity["config"].get(name) for name in SPEED_FIELDS}
+    return {**fields, "base": identity["base"], "length": identity["sequence_length"], "on": device}

@@ -11,8 +11,8 @@ from transformers import MixtralForCausalLM
 from pixel_pipeline.tokens.shards import TokenizerRef
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import pack_batch, segment_attention, segment_positions
-from pixel_pipeline.training.loop.losses import linear_cross_entropy
 from pixel_pipeline.training.model.from_scratch import build_model, mixtral_config
+from pixel_pipeline.training.model.losses import linear_cross_entropy
 from pixel_pipeline.training.model.native_model import NativeModel
 
 LENGTH = 24

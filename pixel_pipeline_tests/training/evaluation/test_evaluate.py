@@ -15,6 +15,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import open_folder
+from pixel_pipeline.training.checkpoints.history import History, Validation
 from pixel_pipeline.training.checkpoints.store import download
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
@@ -37,7 +38,6 @@ from pixel_pipeline.training.evaluation.tables import (
     layer_table,
     routing_table,
 )
-from pixel_pipeline.training.loop.history import History, Validation
 from pixel_pipeline.training.model import router_health
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
 from pixel_pipeline.training.model.adapters_off import adapters_off

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import MixtralConfig
 
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
 from pixel_pipeline.training.errors import TrainingDivergedError
-from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.loop.spike_guard import LEAST, PATIENCE, SpikeGuard, Verdict
 from pixel_pipeline.training.model.from_scratch import build_model

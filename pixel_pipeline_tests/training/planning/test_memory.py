@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from transformers import MistralConfig
 
 from pixel_pipeline.training.config.adapters import AdaptersConfig
-from pixel_pipeline.training.planning.cost import MixtureCost
+from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.planning.memory import (
     ENOUGH_TOKENS,
     USABLE_SHARE,

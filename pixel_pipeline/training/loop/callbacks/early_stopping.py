@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from pixel_pipeline.training.loop.history import History
+from pixel_pipeline.training.checkpoints.history import History
 
 
 class EarlyStopping(pl.Callback):

@@ -7,8 +7,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.loop.callbacks.throughput import Throughput
-from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.loop.module import MoEModule
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from pixel_pipeline.training.loop.history import History
+from pixel_pipeline.training.checkpoints.history import History
+from pixel_pipeline.training.model.cost import H100_PEAK_FLOPS
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.planning.cost import H100_PEAK_FLOPS
 
 
 class Throughput(pl.Callback):

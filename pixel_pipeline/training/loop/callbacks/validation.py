@@ -6,9 +6,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from pixel_pipeline.training.checkpoints.history import History, Validation
 from pixel_pipeline.training.data.dataset import ShardDataset
 from pixel_pipeline.training.evaluation.scoring import score_families
-from pixel_pipeline.training.loop.history import History, Validation
 from pixel_pipeline.training.loop.module import MoEModule
 
 

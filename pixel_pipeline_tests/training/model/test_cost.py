@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
+from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.experts import ffn as lora_experts
 from pixel_pipeline.training.model.experts.lora import LoraPair
 from pixel_pipeline.training.model.mixture import build_mixture
-from pixel_pipeline.training.planning.cost import MixtureCost
 from pixel_pipeline_tests.training.model.conftest import VOCABULARY, BaseOf
 
 TOKENS = torch.arange(64).view(2, 32) % VOCABULARY

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-from pixel_pipeline.training.loop.losses import CHUNK_ROWS, linear_cross_entropy, load_balancing_loss
+from pixel_pipeline.training.model.losses import CHUNK_ROWS, linear_cross_entropy, load_balancing_loss
 
 
 @pytest.mark.parametrize("rows", [1, CHUNK_ROWS, 2 * CHUNK_ROWS + 3])
