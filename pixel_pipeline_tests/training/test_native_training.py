@@ -1,4 +1,4 @@
-"""Mixtures of experts that are there already, trained on as a whole."""
+"""Training of existing mixtures of experts as a whole."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def mixture(request: pytest.FixtureRequest, lake: Lake, manifest_key: str, tmp_p
 
 
 def write_mixture(kind: str, *, lake: Lake, manifest_key: str, folder: Path) -> Path:
-    """A random mixture, written by transformers itself, with the tokenizer of the shards."""
+    """A random mixture written by transformers, with the tokenizer of the shards."""
     tokenizer = ShardManifest.load(lake.data, manifest_key).tokenizer
     torch.manual_seed(4)
     make: Any = AutoModelForCausalLM
@@ -64,7 +64,7 @@ def write_mixture(kind: str, *, lake: Lake, manifest_key: str, folder: Path) -> 
     return folder
 
 
-def test_a_mixture_goes_on_learning_and_stays_what_transformers_loads(
+def test_a_mixture_learns_and_transformers_still_loads_it(
     mixture: Path, config: TrainingConfig, lake: Lake, manifest_key: str, tmp_path: Path
 ) -> None:
     base = add_base(lake, str(mixture), name="there", home=tmp_path, report=lambda line: None)
@@ -95,7 +95,7 @@ def test_a_mixture_goes_on_learning_and_stays_what_transformers_loads(
         )
 
 
-def test_a_missing_expert_and_settings_of_adapters_are_refused(
+def test_a_missing_expert_and_adapter_settings_are_refused(
     config: TrainingConfig, lake: Lake, manifest_key: str, tmp_path: Path
 ) -> None:
     folder = write_mixture("mixtral", lake=lake, manifest_key=manifest_key, folder=tmp_path / "base")

@@ -40,7 +40,7 @@ def test_killed_then_terminated_then_finished_equals_an_undisturbed_run(
     terminated.process.send_signal(signal.SIGTERM)
     status, output = terminated.finish()
     assert (status, output) == (130, "")
-    # What the killed process had written and not uploaded is uploaded first.
+    # Checkpoints that the killed process had not uploaded are uploaded first.
     resumed = next(line for line in terminated.log() if "continuing from step" in line)
     assert int(re.search(r"from step (\d+)", resumed)[1]) >= after_kill  # type: ignore[index]
     assert "Training was interrupted at step" in terminated.log()[-1]
@@ -58,7 +58,7 @@ def test_killed_then_terminated_then_finished_equals_an_undisturbed_run(
     assert finished.model_sha256 == undisturbed.model_sha256
 
 
-def test_dagster_is_told_what_was_made(
+def test_results_are_reported_to_dagster(
     lake: Lake, manifest_key: str, config: TrainingConfig, tmp_path: Path
 ) -> None:
     config = config.model_copy(update={"steps": 3})
@@ -83,7 +83,7 @@ def test_dagster_is_told_what_was_made(
     assert made["metadata"]["expert_load"]["raw_value"].startswith("![Expert load](data:image/png;base64,")
 
 
-def test_a_window_is_planned_and_compared(
+def test_the_plan_of_a_window_is_reported(
     lake: Lake, manifest_key: str, config: TrainingConfig, tmp_path: Path
 ) -> None:
     extras = {**training_extras(config.model_copy(update={"steps": 3}), manifest_key), "hours": 1.0}

@@ -61,12 +61,12 @@ def test_a_configuration_survives_plain_types(config: TrainingConfig) -> None:
     assert TrainingConfig.parse(config.model_dump(mode="json")) == config
 
 
-def test_validation_steps_have_both_ends(config: TrainingConfig) -> None:
+def test_validation_steps_include_both_ends(config: TrainingConfig) -> None:
     assert config.validation_steps() == (0, 6, 12)
     assert config.model_copy(update={"steps": 2, "validations": 50}).validation_steps() == (0, 1, 2)
 
 
-def test_run_name_follows_what_the_weights_depend_on(
+def test_the_run_name_depends_on_the_inputs_of_the_weights(
     lake: Lake, manifest_key: str, config: TrainingConfig
 ) -> None:
     manifest = ShardManifest.load(lake.data, manifest_key)

@@ -43,7 +43,7 @@ def test_the_choice_fits_or_is_the_smallest(available: int, rows: int, length: i
     less=st.integers(15, 200).map(lambda gib: gib * GIB),
     more=st.integers(0, 200).map(lambda gib: gib * GIB),
 )
-def test_more_memory_is_never_used_worse(less: int, more: int) -> None:
+def test_more_memory_is_never_worse(less: int, more: int) -> None:
     tight, wide = choose(less), choose(less + more)
     assert (wide.checkpoint_activations, -wide.rows) <= (tight.checkpoint_activations, -tight.rows)
 

@@ -12,7 +12,7 @@ from pixel_pipeline.training.model.router_health import router_health
 
 
 class Curves(pl.Callback):
-    """Hands loss, rate, gradient norm, speed, router health and validations to the trainer's loggers, every few seconds."""
+    """Logs loss, learning rate, gradient norm, speed, router health and validations every few seconds."""
 
     def __init__(self, history: History, *, throughput: Throughput, every_seconds: float) -> None:
         self._history = history
