@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pixel_pipeline.lake.embedded.server import EmbeddedServer
+from pixel_pipeline.lake.embedded import EmbeddedServer
 
 HOST = "127.0.0.1"
 HEAD_END = b"\r\n\r\n"
@@ -224,7 +224,9 @@ def without_conditions(server: EmbeddedServer) -> Callable[[bytes, bytes], bytes
             if name not in ("if-none-match", "authorization", "x-amz-date")
         }
         request = AWSRequest(method, f"http://{kept['host']}{path}", headers=kept, data=body)
-        S3SigV4Auth(Credentials(server.access_key, server.secret_key), "s3", "us-east-1").add_auth(request)
+        S3SigV4Auth(
+            Credentials(server.access_key, server.secret_key.get_secret_value()), "s3", "us-east-1"
+        ).add_auth(request)
         lines = [line, *(f"{name}: {value}" for name, value in request.headers.items())]
         return "\r\n".join(lines).encode() + HEAD_END
 

@@ -11,8 +11,7 @@ import pytest
 
 from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.curation.accounts import read_accounts, unaccounted_objects
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded, keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import Settings
@@ -75,14 +74,14 @@ def test_a_missing_bucket_is_named(home: Path) -> None:
     variables = {
         "PIXEL_S3_ENDPOINT": server.endpoint,
         "OVH_S3_ACCESS_KEY": server.access_key,
-        "OVH_S3_SECRET_KEY": server.secret_key,
+        "OVH_S3_SECRET_KEY": server.secret_key.get_secret_value(),
         "PIXEL_BUCKET": "nobody-made-this",
     }
     result = shell("dagster job execute -j prepare_data", home=home, **variables)
     assert result.code != 0
     assert "nobody-made-this does not exist" in result.text
     assert "PIXEL_BUCKET" in result.text
-    assert server.secret_key not in result.text
+    assert server.secret_key.get_secret_value() not in result.text
 
 
 def test_half_a_key_pair_names_the_other_half(home: Path) -> None:

@@ -5,7 +5,7 @@ import gzip
 import io
 from typing import NamedTuple
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import orjson
 import pyarrow as pa
@@ -14,9 +14,9 @@ import pytest
 
 from pixel_pipeline_tests.conversations.containers.packed.test_archives import tarred, zipped
 from pixel_pipeline_tests.conversations.converted import convert
+from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.fuzz.target import bounded
 
-QUICK = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 Said = tuple[str, str]
 # A text that lost its end opens the next one: brackets and commas in that would be taken for what they look like.
 _words = st.text("abc é来😀\"';:\\", min_size=1, max_size=12).filter(lambda text: bool(text.strip()))
@@ -69,7 +69,7 @@ TABLE = Kind(
 
 
 @pytest.mark.parametrize("kind", [LINES, ARRAY, SESSIONS, MEMBERS, DOCUMENTS, TABLE], ids=["lines", "array", "sessions", "members", "documents", "table"])  # fmt: skip
-@QUICK
+@examples(30)
 @given(saids=saids, data=st.data())
 def test_one_bad_record_costs_itself_alone(kind: Kind, saids: list[Said], data: st.DataObject) -> None:
     place = data.draw(st.integers(1, len(saids)))
@@ -84,7 +84,7 @@ def test_one_bad_record_costs_itself_alone(kind: Kind, saids: list[Said], data: 
 
 @pytest.mark.parametrize("kind", [LINES, ARRAY, SESSIONS, TABLE], ids=["lines", "array", "sessions", "table"])
 @pytest.mark.parametrize("packed", [False, True])
-@QUICK
+@examples(30)
 @given(saids=saids, data=st.data())
 def test_a_file_cut_off_costs_what_is_cut_off(
     kind: Kind, packed: bool, saids: list[Said], data: st.DataObject
@@ -103,7 +103,7 @@ def test_a_file_cut_off_costs_what_is_cut_off(
     assert found[:complete] == [tuple(map(_cleaned, said)) for said in saids[:complete]]
 
 
-@QUICK
+@examples(30)
 @given(saids=saids, data=st.data())
 def test_an_archive_with_a_bad_member(saids: list[Said], data: st.DataObject) -> None:
     bad = data.draw(
@@ -118,7 +118,7 @@ def test_an_archive_with_a_bad_member(saids: list[Said], data: st.DataObject) ->
         assert len(got.messages) >= len(saids)
 
 
-@QUICK
+@examples(30)
 @given(at=st.integers(1, 400), change=st.binary(min_size=1, max_size=8), rows=st.integers(1, 3000))
 def test_a_parquet_footer_that_lies(at: int, change: bytes, rows: int) -> None:
     sink = io.BytesIO()

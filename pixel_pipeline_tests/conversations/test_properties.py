@@ -5,7 +5,7 @@ import gzip
 import io
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 import orjson
 import pyarrow as pa
@@ -15,8 +15,7 @@ import yaml
 
 from pixel_pipeline_tests.conversations.containers.packed.test_archives import tarred, zipped
 from pixel_pipeline_tests.conversations.converted import convert
-
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+from pixel_pipeline_tests.examples import examples
 
 texts = st.text(max_size=30)
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | texts
@@ -183,7 +182,6 @@ def _check(data: bytes, key: str) -> None:
         )
 
 
-@QUICK
 @given(
     st.binary(max_size=300),
     st.sampled_from(["x.json", "x.jsonl", "x.csv", "x.txt", "x.parquet", "x.gz", "x"]),
@@ -192,19 +190,17 @@ def test_arbitrary_bytes(data: bytes, name: str) -> None:
     _check(data, f"gdrive/raw/F/{name}")
 
 
-@QUICK
 @given(st.text("abTherapistCln:,;|\t\n\r\"'{}[]()é来\x00 ", max_size=200))
 def test_arbitrary_text(text: str) -> None:
     _check(text.encode(), "acquired/F/x.csv")
 
 
-@settings(QUICK, max_examples=250)
+@examples(80)
 @given(objects(), st.sampled_from(["x.json", "x.csv", "x.txt"]))
 def test_structured_then_mutated(data: bytes, name: str) -> None:
     _check(data, f"gdrive/raw/F/{name}")
 
 
-@QUICK
 @given(st.lists(records, min_size=2, max_size=8))
 def test_each_json_line_is_counted(found: list[Any]) -> None:
     # Messages of one thread become one record.

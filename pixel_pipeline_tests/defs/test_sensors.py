@@ -9,8 +9,7 @@ import pytest
 
 from pixel_pipeline.definitions import defs
 from pixel_pipeline.defs import sensors
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded, keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import LakeUnreachableError
 from pixel_pipeline.settings import Settings
@@ -146,7 +145,7 @@ def test_a_tick_lists_nothing_of_raw(
     with FaultProxy(urlsplit(server.endpoint).port or 0) as proxy:
         monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key.get_secret_value())
         assert families(scenario.tick(cursor)) == ["a"]
         assert any(keys.INVENTORY_CHANGES in request for request in proxy.requests)
         assert not [request for request in proxy.requests if "gdrive" in request or "acquired" in request]

@@ -37,7 +37,7 @@ def drive(lake: Lake, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Non
         "PROVIDER": "Other",
         "ENDPOINT": proxy.endpoint,
         "ACCESS_KEY_ID": lake.target.access_key,
-        "SECRET_ACCESS_KEY": lake.target.secret_key,
+        "SECRET_ACCESS_KEY": lake.target.secret_key.get_secret_value(),
         "SERVICE_ACCOUNT_CREDENTIALS": SECRET,
     }.items():
         monkeypatch.setenv(f"RCLONE_CONFIG_GDRIVE_{option}", value)
@@ -149,5 +149,5 @@ def test_no_secret_is_in_events_or_output(
     assert any(content.startswith(b"SQLite") for content in kept)
     kept += ["".join(capfd.readouterr()).encode(), lake.data.get(keys.LAST_SYNC)]
     assert any(b"permission" in content for content in kept)
-    for secret in (SECRET, lake.target.secret_key, lake.target.access_key):
+    for secret in (SECRET, lake.target.secret_key.get_secret_value(), lake.target.access_key):
         assert not any(secret.encode() in content for content in kept)

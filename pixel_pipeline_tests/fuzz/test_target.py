@@ -1,9 +1,10 @@
 """The fuzzer's target without the fuzzer: on what it begins with, and on bytes that hypothesis makes."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
+from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.fuzz.seeds import seeds
 from pixel_pipeline_tests.fuzz.target import KINDS, check
 
@@ -16,7 +17,7 @@ def test_what_the_fuzzer_begins_with(kind: str) -> None:
         check(data)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(100)
 @given(st.integers(0, 255), st.integers(0, 1), st.binary(max_size=400))
 def test_bytes_that_choose(kind: int, mode: int, data: bytes) -> None:
     check(bytes([kind, mode]) + data)

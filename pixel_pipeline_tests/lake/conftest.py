@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings
 from pixel_pipeline_tests.faults import FaultProxy
@@ -25,7 +25,7 @@ def connect(server: embedded.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) ->
     def open_lake(endpoint: str, *, access_key: str | None = None, secret_key: str | None = None) -> Lake:
         monkeypatch.setenv("PIXEL_S3_ENDPOINT", endpoint)
         monkeypatch.setenv("OVH_S3_ACCESS_KEY", access_key or server.access_key)
-        monkeypatch.setenv("OVH_S3_SECRET_KEY", secret_key or server.secret_key)
+        monkeypatch.setenv("OVH_S3_SECRET_KEY", secret_key or server.secret_key.get_secret_value())
         return Lake.open(get_settings())
 
     return open_lake

@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pixel_pipeline.lake import inventory, keys
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded, inventory, keys
 from pixel_pipeline.lake.inventory import (
     CHANGES_SCHEMA,
     Position,
@@ -28,7 +27,8 @@ from pixel_pipeline.lake.inventory import (
     update_inventory,
 )
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, list_raw
+from pixel_pipeline.lake.raw import list_raw
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA
 from pixel_pipeline.lake.tables.table import Table, TableMissingError, VersionGoneError
 from pixel_pipeline.lake.tables.vacuum import vacuum
 from pixel_pipeline.settings import Settings
@@ -164,7 +164,7 @@ def test_a_log_that_was_made_anew_is_told(lake: Lake) -> None:
     lake.data.delete([item.key for item in lake.data.list(keys.INVENTORY_CHANGES)])
     update(lake, {"gdrive/raw/A/1": (1, "x")})
     assert newest_position(lake) == Position(newest_position(lake).table, 0) != old
-    with pytest.raises(VersionGoneError, match="made anew"):
+    with pytest.raises(VersionGoneError, match="created again"):
         touched_since(lake, old)
     # What lies there now counts as new: nobody knows any more what was read.
     assert recorded(lake) == [(0, "A", "added", "gdrive/raw/A/1")]
@@ -215,7 +215,7 @@ def test_a_writer_killed_before_any_of_its_writes_loses_no_change(lake: Lake, se
             **os.environ,
             "PIXEL_S3_ENDPOINT": proxy.endpoint,
             "AWS_ACCESS_KEY_ID": server.access_key,
-            "AWS_SECRET_ACCESS_KEY": server.secret_key,
+            "AWS_SECRET_ACCESS_KEY": server.secret_key.get_secret_value(),
             "PIXEL_S3_CONDITIONAL_WRITES": "on",
         }
         while not finished:

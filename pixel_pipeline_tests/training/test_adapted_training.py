@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import orjson
 import pytest
@@ -31,6 +31,7 @@ from pixel_pipeline.training.loop.callbacks.interruption import Interruption
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.model.factory import new_model, open_checkpoint
 from pixel_pipeline.training.train import TrainingResult, train
+from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.training.base.models import write_base
 
 CPU = torch.device("cpu")
@@ -132,7 +133,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     monkeypatch.setattr(Interruption, "on_train_batch_end", interrupted)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(2)
 @given(stops=st.sets(st.integers(1, 11), min_size=1, max_size=3))
 def test_an_interrupted_run_has_the_same_result(
     run_training: Run, adapted: TrainingConfig, monkeypatch: pytest.MonkeyPatch, stops: set[int]

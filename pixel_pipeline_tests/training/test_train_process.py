@@ -74,7 +74,7 @@ def test_results_are_reported_to_dagster(
     assert not any(name.startswith("planned") for name in figures)
 
     evaluation = HostedProcess.start(
-        "evaluate",
+        "evaluation.evaluate",
         extras={"checkpoint": figures["checkpoint"], "manifest_key": manifest_key},
         folder=tmp_path,
     )

@@ -13,7 +13,7 @@ from pixel_pipeline.settings import get_settings
 from pixel_pipeline.words import counted
 
 if TYPE_CHECKING:
-    from pixel_pipeline.conversations.quarantine.reading import QuarantinedRecord, Wanted
+    from pixel_pipeline.conversations.quarantine.reading import QuarantinedRecord, Selection
     from pixel_pipeline.lake.lake import Lake
 
 quarantine = typer.Typer(
@@ -50,13 +50,13 @@ def quarantine_list(
       pixel quarantine list --family cptsd --error bad_json
       pixel quarantine list --records --key 'gdrive/raw/Exports/**'
     """
-    from pixel_pipeline.conversations.quarantine.reading import Wanted
+    from pixel_pipeline.conversations.quarantine.reading import Selection
 
-    lake, wanted = _lake(), Wanted(family=family, error_class=error, key=key)
+    lake, selection = _lake(), Selection(family=family, error_class=error, key=key)
     if single:
-        _list_records(lake, wanted, limit=None if as_json else limit, as_json=as_json)
+        _list_records(lake, selection, limit=None if as_json else limit, as_json=as_json)
     else:
-        _list_counts(lake, wanted, limit=limit, as_json=as_json)
+        _list_counts(lake, selection, limit=limit, as_json=as_json)
 
 
 @quarantine.command("show")
@@ -103,7 +103,7 @@ def quarantine_replay(
 ) -> None:
     """Convert quarantined records again, after a correction.
 
-    Use it after you corrected families.yaml or the code. All other records stay unchanged; without options, all families are replayed.
+    Use it after you corrected families.yaml or the code. All other objects keep their rows; without options, all families are replayed.
 
     \b
     Examples:
@@ -112,15 +112,17 @@ def quarantine_replay(
     """
     from pixel_pipeline.compute.opening import open_executor
     from pixel_pipeline.conversations.families.config import FamilyConfig
-    from pixel_pipeline.conversations.quarantine.reading import Wanted
+    from pixel_pipeline.conversations.quarantine.reading import Selection
     from pixel_pipeline.conversations.work.build import replay_quarantine
 
     lake, settings = _lake(), get_settings()
     config = FamilyConfig.load(settings.families_file)
-    wanted = Wanted(family=family, error_class=error, key=key)
+    selection = Selection(family=family, error_class=error, key=key)
     replayed = []
     with open_executor(**settings.executor_options()) as executor:
-        for report, before, after in replay_quarantine(lake, config=config, executor=executor, wanted=wanted):
+        for report, before, after in replay_quarantine(
+            lake, config=config, executor=executor, selection=selection
+        ):
             replayed.append({"family": report.family, "before": before, "after": after})
             say(
                 f"{report.family}: {counted(before, 'quarantined record')} before, {after:,} now; "
@@ -142,10 +144,10 @@ def _lake() -> "Lake":
     return lake
 
 
-def _list_counts(lake: "Lake", wanted: "Wanted", *, limit: int, as_json: bool) -> None:
+def _list_counts(lake: "Lake", selection: "Selection", *, limit: int, as_json: bool) -> None:
     from pixel_pipeline.conversations.quarantine.reading import counts
 
-    found = counts(lake, wanted)
+    found = counts(lake, selection)
     by_family: Counter[str] = Counter()
     by_class: Counter[str] = Counter()
     for count in found:
@@ -169,10 +171,10 @@ def _list_counts(lake: "Lake", wanted: "Wanted", *, limit: int, as_json: bool) -
     say(f"{counted(by_class.total(), 'quarantined record')}{': ' if classes else ''}{classes}")
 
 
-def _list_records(lake: "Lake", wanted: "Wanted", *, limit: int | None, as_json: bool) -> None:
+def _list_records(lake: "Lake", selection: "Selection", *, limit: int | None, as_json: bool) -> None:
     from pixel_pipeline.conversations.quarantine.reading import records
 
-    found, total = records(lake, wanted, limit=limit)
+    found, total = records(lake, selection, limit=limit)
     if as_json:
         print_json([_document(record) for record in found])
         return

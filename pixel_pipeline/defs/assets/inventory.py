@@ -13,7 +13,8 @@ from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.inventory import update_inventory
-from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, list_raw
+from pixel_pipeline.lake.raw import list_raw
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA
 from pixel_pipeline.lake.tables.table import Table
 
 SHOWN_KEYS = 20
@@ -113,8 +114,8 @@ def _raw_keys(unreadable: list[str]) -> dg.AssetCheckResult:
         passed=not unreadable,
         severity=dg.AssetCheckSeverity.WARN,
         description=(
-            f"{len(unreadable):,} raw objects have keys that no reader can address: control characters, or empty or dot "
-            "segments. They are not converted. Rename them at their source and delete them from raw."
+            f"{len(unreadable):,} raw objects have keys that no reader can address: control characters, backslashes, or "
+            "empty or dot segments. They are not converted. Rename them at their source and delete them from raw."
             if unreadable
             else "Every key can be read."
         ),

@@ -1,4 +1,4 @@
-"""What may be the key of an object."""
+"""Which texts can be keys of objects."""
 
 import re
 
@@ -7,13 +7,8 @@ from pixel_pipeline.lake.s3.errors import KeyNameError
 KEY_BYTES = 1024
 
 
-def checked_key(key: str, *, new: bool = False) -> str:
-    """The key itself. Raises KeyNameError for one that the client would refuse or, worse, silently change.
-
-    Args:
-        key: Any text.
-        new: An object is to be written there: also refuse what only some stores keep as it is.
-    """
+def checked_key(key: str) -> str:
+    """Return the key. Raises KeyNameError for one that the client or a store would refuse or, worse, silently change."""
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
@@ -23,10 +18,10 @@ def checked_key(key: str, *, new: bool = False) -> str:
         (not key, "it is empty"),
         (size < 0, "it is not Unicode text"),
         (size > KEY_BYTES, f"it has {size:,} bytes, and {KEY_BYTES:,} are the limit"),
-        # Neither can be told by a listing, which is XML.
+        # A listing, which is XML, cannot contain them.
         (re.search(r"[\x00-\x1f\x7f\ufffe\uffff]", key), "it has control characters or noncharacters"),
         ("" in parts, "it has an empty part (`//`, or a slash at an end)"),
-        (new and "\\" in key, "it has a backslash, which some stores take for a slash"),
+        ("\\" in key, "it has a backslash, which some stores read as a slash; separate folders with `/`"),
         ("." in parts or ".." in parts, "it has a part `.` or `..`"),
     ):
         if wrong:

@@ -14,8 +14,10 @@ import time
 
 import pytest
 
-from pixel_pipeline.lake.embedded import server as embedded
-from pixel_pipeline.lake.embedded.server import DiskFullError, EmbeddedServer, EmbeddedServerError
+from pixel_pipeline.lake import embedded
+from pixel_pipeline.lake.embedded import DiskFullError, EmbeddedServer, EmbeddedServerError, process
+from pixel_pipeline.lake.embedded.ports import HOST
+from pixel_pipeline.lake.embedded.records import write_private
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings
 
@@ -66,7 +68,7 @@ def servers_on(home: Path) -> list[int]:
 def killed(pid: int) -> None:
     """kill -9, and wait for the end."""
     os.kill(pid, signal.SIGKILL)
-    while embedded._exists(pid):
+    while process.exists(pid):
         time.sleep(0.02)
 
 
@@ -115,7 +117,7 @@ def test_life_of_a_server(home: Path) -> None:
     Lake.open(get_settings()).data.put("kept", b"after")
     killed(second.pid)
     assert embedded.status(home) is None
-    with socket.create_server((embedded.HOST, second.ports["s3.port"])):
+    with socket.create_server((HOST, second.ports["s3.port"])):
         third = embedded.ensure_running(home)
         assert third.ports["s3.port"] != second.ports["s3.port"]
         assert Lake.open(get_settings()).data.get("kept") == b"after"
@@ -168,7 +170,7 @@ def test_a_server_that_is_still_starting_is_not_handed_out(
         record.write_text(json.dumps({**content, "ready": False}))
         assert embedded.status(session_home) is None
     finally:
-        embedded._write_private(record, content)
+        write_private(record, content)
     assert embedded.status(session_home) == running
 
 
@@ -194,7 +196,7 @@ def test_files_with_secrets_are_the_owners_alone(running: EmbeddedServer, sessio
     for name in ("credentials.json", "identities.json", "server.json"):
         assert stat.S_IMODE((session_home / "s3" / name).stat().st_mode) == 0o600
     assert stat.S_IMODE((session_home / "s3/data").stat().st_mode) == 0o700
-    assert running.secret_key in (session_home / "s3/credentials.json").read_text()
+    assert running.secret_key.get_secret_value() in (session_home / "s3/credentials.json").read_text()
 
 
 def test_no_secret_where_others_can_read_it(running: EmbeddedServer, session_home: Path) -> None:
@@ -206,7 +208,7 @@ def test_no_secret_where_others_can_read_it(running: EmbeddedServer, session_hom
         str(embedded.describe(running)),
     ]
     for text in shown:
-        assert running.secret_key not in text
+        assert running.secret_key.get_secret_value() not in text
 
 
 def test_nothing_listens_beyond_loopback(running: EmbeddedServer) -> None:
@@ -232,7 +234,7 @@ def test_nothing_listens_beyond_loopback(running: EmbeddedServer) -> None:
 
 
 def test_telemetry_is_off(running: EmbeddedServer) -> None:
-    assert "-master.telemetry=false" in embedded._command_line(running.pid)
+    assert "-master.telemetry=false" in process.command_line(running.pid)
 
 
 def test_nothing_is_started_where_a_lake_is_configured(
@@ -240,7 +242,7 @@ def test_nothing_is_started_where_a_lake_is_configured(
 ) -> None:
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", running.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", running.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", running.secret_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", running.secret_key.get_secret_value())
     monkeypatch.setenv("PIXEL_BUCKET", "pixel-embedded")
     monkeypatch.setenv("PIXEL_CHECKPOINT_BUCKET", "pixel-embedded")
     lake = Lake.open(get_settings())

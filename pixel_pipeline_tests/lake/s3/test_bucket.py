@@ -7,8 +7,7 @@ import re
 import threading
 import uuid
 
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 import pytest
 
@@ -23,6 +22,7 @@ from pixel_pipeline.lake.s3.errors import (
     ObjectNotFoundError,
 )
 from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES
+from pixel_pipeline_tests.examples import examples
 
 LARGE_BYTES = CHUNK_BYTES + 12_345
 SMALL_CHUNK_BYTES = 10_000
@@ -103,6 +103,9 @@ USES: dict[str, Callable[[Bucket, str, Path], object]] = {
         ("/a", "empty part"),
         ("a/", "empty part"),
         ("a\udc80", "not Unicode"),
+        ("folder\\name", "backslash"),
+        ("0/.\\", "backslash"),
+        ("\\", "backslash"),
         ("k/" * 512 + "k", "1,025 bytes"),
         ("ä" * 513, "1,026 bytes"),
     ],
@@ -125,10 +128,8 @@ def test_keys_that_would_be_another_objects_are_refused(
 
 
 def test_keys_that_a_store_cannot_hold_are_refused(lake: Lake) -> None:
-    with pytest.raises(KeyNameError, match="no part of a key, as long as"):
+    with pytest.raises(KeyNameError, match="is too long for"):
         lake.data.put("k" * 256, b"x")
-    with pytest.raises(KeyNameError, match="backslash"):
-        lake.data.put("folder\\name", b"x")
     assert [*lake.data.list("")] == []
 
 
@@ -142,10 +143,10 @@ def test_keys_that_look_alike_are_different_keys(lake: Lake) -> None:
         assert lake.data.get(key) == b"%d" % number
 
 
-@hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(20)
 @given(key=st.text(max_size=12) | st.text(alphabet="./\\ a%\x00é", max_size=6))
+@example(key="0/.\\")
+@example(key="a\\b")
 def test_any_text_is_a_key_of_its_own_or_refused(lake: Lake, key: str) -> None:
     folder = uuid.uuid4().hex
     try:
@@ -258,9 +259,6 @@ STEPS = st.one_of(
 )
 
 
-@hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(steps=st.lists(STEPS, min_size=1, max_size=8))
 def test_ranged_reader_behaves_like_bytes(
     lake: Lake, large: bytes, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, int]]

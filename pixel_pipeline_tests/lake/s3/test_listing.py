@@ -4,16 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
 from benchmarks.listing_server import Listed, Pages, serving, synthetic
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.raw import is_empty, list_raw
 from pixel_pipeline.lake.s3 import listing
 from pixel_pipeline.lake.s3.control import control_client
-from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, Listing, is_empty, list_raw
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, Listing
 from pixel_pipeline.settings import get_settings
+from pixel_pipeline_tests.examples import examples
 
 BYTES = b"one"
 
@@ -121,6 +123,20 @@ def test_empty_and_dot_segments_hide_no_other_key(tmp_path: Path) -> None:
     assert listed.unreadable == ["acquired/../d", "gdrive/raw/A//b"]
 
 
+@pytest.mark.parametrize("deepest", [0, 4], ids=["flat", "opened"])
+def test_keys_with_backslashes_are_unreadable_and_hide_no_other_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deepest: int
+) -> None:
+    """SeaweedFS reads them as slashes; other servers keep them."""
+    monkeypatch.setattr(listing, "DEEPEST", deepest)
+    odd = ["acquired/.\\", "gdrive/raw/A/a\\b", "gdrive/raw/back\\slash/c"]
+    fine = ["acquired/x", "gdrive/raw/A/a/b", "gdrive/raw/A/c"]
+    with lake_of([Listed(key, 3, "e") for key in (*odd, *fine)], tmp_path) as lake:
+        listed = list_raw(lake)
+    assert keys_of(listed) == fine
+    assert listed.unreadable == odd
+
+
 def test_an_empty_object_beside_its_marker_is_listed_once(tmp_path: Path) -> None:
     objects = [
         Listed("gdrive/raw/A/b", 0, "e"),
@@ -135,7 +151,7 @@ def test_an_empty_object_beside_its_marker_is_listed_once(tmp_path: Path) -> Non
     assert (listed.unreadable, listed.markers) == ([], 2)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(5)
 @given(
     st.lists(
         st.lists(st.sampled_from(["a", "b", "a-b", "a.b", "é", "心 x", "~"]), min_size=1, max_size=5),

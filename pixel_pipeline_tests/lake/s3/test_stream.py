@@ -6,14 +6,13 @@ import hashlib
 import re
 import threading
 
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.loader.resolution import BucketCatalogue
+from pixel_pipeline.lake.loader.catalogue import BucketCatalogue
 from pixel_pipeline.lake.s3 import client, stream
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.errors import (
@@ -23,8 +22,10 @@ from pixel_pipeline.lake.s3.errors import (
     ObjectCorruptError,
     ObjectNotFoundError,
 )
-from pixel_pipeline.lake.s3.stream import ObjectStream, is_md5
+from pixel_pipeline.lake.s3.objects import is_md5
+from pixel_pipeline.lake.s3.stream import ObjectStream
 from pixel_pipeline.settings import Settings
+from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 
 CHUNK = 50_000
@@ -65,9 +66,7 @@ def read(bucket: Bucket, info: ObjectInfo, **options: object) -> bytes:
     return b"".join(ObjectStream(bucket, info, **{"chunk_bytes": CHUNK, **options}))  # type: ignore[arg-type]
 
 
-@hypothesis_settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(10)
 @given(
     size=st.integers(0, 5 * CHUNK),
     start=st.integers(0, 5 * CHUNK),

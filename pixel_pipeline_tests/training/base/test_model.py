@@ -6,7 +6,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import orjson
 import pytest
@@ -161,7 +161,6 @@ def test_an_index_of_something_else_is_refused(tmp_path: Path, index: str) -> No
         open_folder(folder)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     shapes=st.lists(st.lists(st.integers(0, 9), max_size=3).map(tuple), min_size=1, max_size=12),
     dtype=st.sampled_from(["bf16", "fp32"]),

@@ -12,7 +12,7 @@ from time import sleep
 
 import pytest
 
-from pixel_pipeline.lake.embedded.server import EmbeddedServer
+from pixel_pipeline.lake.embedded import EmbeddedServer
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoints.store import (
     CheckpointRef,
@@ -138,7 +138,7 @@ def test_killed_at_random_moments(
     if faulty:
         monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
         monkeypatch.setenv("OVH_S3_ACCESS_KEY", server.access_key)
-        monkeypatch.setenv("OVH_S3_SECRET_KEY", server.secret_key)
+        monkeypatch.setenv("OVH_S3_SECRET_KEY", server.secret_key.get_secret_value())
     moments = random.Random(7)
     durable = 0
     for _ in range(10):
@@ -186,7 +186,7 @@ def test_killed_at_a_known_moment(
     durable = check(lake, durable=4)
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
     monkeypatch.setenv("OVH_S3_ACCESS_KEY", server.access_key)
-    monkeypatch.setenv("OVH_S3_SECRET_KEY", server.secret_key)
+    monkeypatch.setenv("OVH_S3_SECRET_KEY", server.secret_key.get_secret_value())
     if place in PLACES:
         passes = [Fault("none", on=PLACES[place])] if place == "while it prunes" else []
         proxy.faults = [*passes, Fault("hold", on=PLACES[place])]

@@ -1,6 +1,6 @@
 """Packed rows do not leak into each other, and their loss equals a loop over conversations."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 import torch
@@ -100,7 +100,6 @@ def test_loss_equals_a_plain_loop(config: TrainingConfig, packed: tuple[Tensor, 
     torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(0, 5))
 def test_positions_and_targets_stay_within_segments(lengths: list[int], padding: int) -> None:
     numbers = [number for number, length in enumerate(lengths, 1) for _ in range(length)] + [0] * padding

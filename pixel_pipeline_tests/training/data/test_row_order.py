@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
@@ -49,7 +49,6 @@ def natural(rows: int, *, steps: int, rows_per_step: int, seed: int = 5) -> RowO
     return RowOrder(families, curriculum=Curriculum(), steps=steps, rows_per_step=rows_per_step, seed=seed)
 
 
-@settings(max_examples=100, deadline=None)
 @given(arguments=orders(), data=st.data())
 def test_a_resumed_run_reads_the_same_rows(arguments: dict[str, Any], data: st.DataObject) -> None:
     """Steps may be read in any order."""
@@ -60,7 +59,6 @@ def test_a_resumed_run_reads_the_same_rows(arguments: dict[str, Any], data: st.D
         assert again.rows(step) == whole[step]
 
 
-@settings(max_examples=100, deadline=None)
 @given(arguments=orders())
 def test_a_familys_rows_are_read_once_before_any_is_read_twice(arguments: dict[str, Any]) -> None:
     """Over all stages."""
@@ -76,7 +74,6 @@ def test_a_familys_rows_are_read_once_before_any_is_read_twice(arguments: dict[s
             assert len(set(epoch)) == len(epoch)
 
 
-@settings(max_examples=60, deadline=None)
 @given(rows=st.integers(1, 40), rows_per_step=st.integers(1, 9), steps=st.integers(1, 40))
 def test_by_default_every_row_is_read(rows: int, rows_per_step: int, steps: int) -> None:
     seen = [
@@ -86,7 +83,6 @@ def test_by_default_every_row_is_read(rows: int, rows_per_step: int, steps: int)
         assert sorted(seen[start : start + rows]) == [*range(rows)]
 
 
-@settings(max_examples=100, deadline=None)
 @given(arguments=orders())
 def test_shares_follow_the_weights(arguments: dict[str, Any]) -> None:
     """With families of equal size, to within two rows for each stage and family."""

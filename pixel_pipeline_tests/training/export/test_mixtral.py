@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 import weakref
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import orjson
 import pytest
@@ -17,6 +17,7 @@ from pixel_pipeline.training.export.adapter import Adapter
 from pixel_pipeline.training.export.mixtral import export_mixtral, merged_tensors
 from pixel_pipeline.training.export.reference import reference_logits
 from pixel_pipeline.training.export.verify import Verification, verify_export
+from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.training.base.models import write_base
 from pixel_pipeline_tests.training.export.adapters import write_adapter
 
@@ -110,7 +111,7 @@ def test_adapters_of_every_kind_are_exported_exactly(tmp_path: Path, changes: di
     assert result.max_logit_difference <= 2e-5
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(5)
 @given(
     kind=st.sampled_from(["llama", "mistral"]),
     heads=st.sampled_from([(1, 1), (2, 1), (4, 2), (6, 3), (4, 4)]),

@@ -1,6 +1,6 @@
 """Frozen products in 8 bits: against dequantised ones, against exact ones, and in a mixture."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 import torch
@@ -14,6 +14,7 @@ from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.float8_linear import Float8Linear, check_float8, rounded
 from pixel_pipeline.training.model.losses import linear_cross_entropy
 from pixel_pipeline.training.model.mixture import build_mixture, dense_baseline
+from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.training.model.conftest import VOCABULARY, BaseOf
 
 CONFIG = AdaptersConfig(experts=4, experts_per_token=2, rank=4, alpha=8)
@@ -27,7 +28,7 @@ def dequantised(x_NM: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
-@settings(max_examples=20, deadline=None)
+@examples(10)
 @given(
     tokens=st.integers(1, 20),
     inputs=st.sampled_from([16, 48, 64]),
@@ -58,7 +59,7 @@ def assert_close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     assert (found.float() - expected).abs().max() <= 4 * ROUNDING[dtype] * expected.abs().max()
 
 
-@settings(max_examples=50, deadline=None)
+@examples(25)
 @given(
     exponents=st.lists(st.integers(-40, 40), min_size=1, max_size=6),
     width=st.integers(1, 40),

@@ -7,7 +7,7 @@ import re
 from typing import Any
 from unittest import mock
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import orjson
 import pytest
@@ -16,6 +16,7 @@ from pixel_pipeline.conversations.containers import streams
 from pixel_pipeline.conversations.convert.lanes import choice as lanes
 from pixel_pipeline.conversations.convert.lanes.choice import Lanes
 from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt
+from pixel_pipeline_tests.examples import examples
 
 words = st.sampled_from(["yes", "", " ", "a\nb", "caf\u00e9", "\u4f60\u597d\u3002\u54a8\u8be2\u5e08\uff1a\u55ef", "x\r\ny", "&amp;", "<think>t</think>a", "\x00", "\u00c3\u00a9"])  # fmt: skip
 speakers = st.sampled_from(["human", "gpt", "human", "gpt", "system", "Tom", "Therapist", "tool"])
@@ -143,14 +144,14 @@ def lines_of_records(draw: st.DrawFn) -> bytes:
     return b"\n".join(rows) + b"\n"
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(60)
 @given(lines_of_records(), st.sampled_from([1, 64, 300, 1 << 19]))
 def test_the_short_way_is_the_long_way(data: bytes, block: int) -> None:
     with mock.patch.object(streams, "BLOCK", block):
         same_both_ways(data)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(40)
 @given(
     lines_of_records(),
     st.sampled_from([1, 64, 300, 1 << 19]),
@@ -173,7 +174,7 @@ headers = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(40)
 @given(
     headers,
     st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=12),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 import torch
@@ -17,6 +17,7 @@ from pixel_pipeline.training.model.experts.dispatch import Dispatch
 from pixel_pipeline.training.model.experts.ffn import MixtureFFN
 from pixel_pipeline.training.model.experts.oracle import plain_forward
 from pixel_pipeline.training.model.experts.products import expert_products, grouped_products
+from pixel_pipeline_tests.examples import examples
 
 
 def make_ffn(
@@ -65,7 +66,7 @@ def assert_exact(ffn: MixtureFFN, x: Tensor) -> None:
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11 * largest)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(25)
 @given(
     rows=st.tuples(st.integers(1, 3), st.integers(1, 9)),
     hidden=st.integers(1, 12),

@@ -1,6 +1,6 @@
-"""A JSON array: one record an element, positions are byte offsets; or one conversation whose turns the elements are.
+"""A JSON array: one record an element, positions are byte offsets; or one conversation whose turns are the elements.
 
-Cut into its elements as it is read, so that neither its size nor a damaged element matters.
+It is cut into elements as it is read: its size does not matter, and a damaged element does not affect the others.
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from pixel_pipeline.conversations.containers import streams
-from pixel_pipeline.conversations.containers.json.lines import line_record
-from pixel_pipeline.conversations.containers.json.streams import Tail, elements_of, parsed
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
-from pixel_pipeline.conversations.containers.ranges import Range
-from pixel_pipeline.conversations.containers.streams import CHUNK
+from pixel_pipeline.conversations.containers.container import Evidence, Input, Range
+from pixel_pipeline.conversations.containers.json.elements import Tail, elements_of, parsed
+from pixel_pipeline.conversations.containers.json.json_lines import line_record
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.model.records import (
     MAX_RECORD_BYTES,
@@ -23,41 +21,41 @@ from pixel_pipeline.conversations.model.records import (
     Item,
     ObjectError,
     Record,
-    looked_at,
+    peek,
 )
 from pixel_pipeline.lake.loader.json_elements import Element
 
 NAME = "json_array"
 POSITION_KIND = "byte"
 IS_TEXT = True
-_TURNS_LOOKED_AT = 8
+_SAMPLED_TURNS = 8
 
 
 def matches(given: Input) -> Evidence:
-    """Whether the text opens as an array of JSON does; `[Intro]` does not."""
+    """Whether the text begins like a JSON array; `[Intro]` does not."""
     head = given.head[:4096].lstrip()
     if head[:1] != b"[":
         return Evidence(False, "it does not begin with an array")
     found = head[1:].lstrip()[:1] in (b"{", b"[", b'"', b"]") or given.name.endswith((".json", ".jsonl"))
-    return Evidence(found, f"it begins with an array{'' if found else ' of what is no record'}")
+    return Evidence(found, f"it begins with an array{'' if found else ', but not of records'}")
 
 
 def read(given: Input) -> Iterator[Item]:
-    chunks = iter(lambda: given.content.read(CHUNK), b"")
-    return iter(read_elements(chunks, start=given.start, repaired=given.repaired))
+    return iter(read_elements(given.content.chunks(), start=given.start, repaired=given.repaired))
 
 
 def read_elements(
     chunks: Iterable[bytes], *, start: int, repaired: dict[str, int], opened: bool = False, cut: bool = False
 ) -> Range:
-    """Reads an array, or a range of one.
+    """Read an array, or a range of one.
 
     Args:
         chunks: The text.
         start: Offset of its first byte.
-        opened: The array was opened before: the text begins with an element.
-        cut: The text is to end behind the comma of an element. It is no boundary where it ends anywhere else, nor where the
-            whole array turns out to be one conversation.
+        repaired: Counts repairs.
+        opened: Whether the text begins with an element, because the array was opened before.
+        cut: Whether the text should end after the comma of an element. The range does not end at a boundary if it ends
+            elsewhere, or if the whole array is one conversation.
     """
     return Range(_records(chunks, start=start, repaired=repaired, opened=opened, cut=cut))
 
@@ -65,9 +63,9 @@ def read_elements(
 def _records(
     chunks: Iterable[bytes], *, start: int, repaired: dict[str, int], opened: bool, cut: bool
 ) -> Generator[Item, None, bool]:
-    # Lent a bracket, a range is an array of its own.
+    # With a bracket before it, a range is an array of its own.
     tail = Tail(chain([b"["], chunks) if opened else chunks, start=start - opened, closing=b"]")
-    first, elements = looked_at(elements_of(tail, repaired=repaired, cut=cut), _TURNS_LOOKED_AT)
+    first, elements = peek(elements_of(tail, repaired=repaired, cut=cut), _SAMPLED_TURNS)
     if not opened and _is_one_conversation(first):
         yield from _one_conversation(_parsed(element, repaired) for element in elements)
         return not cut
@@ -76,7 +74,7 @@ def _records(
 
 
 def _blocks(elements: Iterator[Element], repaired: dict[str, int]) -> Iterator[Item]:
-    """Elements in blocks; one that is too large alone."""
+    """Yield elements in blocks, those that are too large as faults."""
     held: list[Element] = []
     size = 0
     try:

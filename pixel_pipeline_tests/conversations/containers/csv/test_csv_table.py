@@ -3,19 +3,19 @@ import io
 from itertools import accumulate
 from unittest import mock
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 
 from pixel_pipeline.conversations.containers import streams
-from pixel_pipeline.conversations.containers.csv import table as csv_table
-from pixel_pipeline.conversations.containers.csv.blocks import RowBounds
-from pixel_pipeline.conversations.containers.opened import Input
-from pixel_pipeline.conversations.containers.ranges import Range
+from pixel_pipeline.conversations.containers.container import Input, Range
+from pixel_pipeline.conversations.containers.csv import csv_table
+from pixel_pipeline.conversations.containers.csv.row_bounds import RowBounds
 from pixel_pipeline.conversations.containers.streams import PeekableStream
 from pixel_pipeline.conversations.model.records import Block, Fault, Record
-from pixel_pipeline_tests.conversations.converted import convert, taken_apart
+from pixel_pipeline_tests.conversations.converted import convert, single_records
+from pixel_pipeline_tests.examples import examples
 
 KEY = "gdrive/raw/F/x.csv"
 
@@ -80,8 +80,8 @@ def test_a_quote_not_closed_before_the_next_quote_joins_no_rows() -> None:
 
 
 def test_a_search_for_the_closing_quote_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_table, "_LEAST_BUDGET", 1000)
-    monkeypatch.setattr(csv_table, "_MOST_BUDGET", 1000)
+    for name in ("_LEAST_BUDGET", "_MOST_BUDGET"):
+        monkeypatch.setattr(f"pixel_pipeline.conversations.containers.csv.rows.{name}", 1000)
     rows = [f"q{n},a{n}" for n in range(300)]
     rows[20], rows[280] = 'q20,"a20', 'q280,"b"'
     got = convert(("prompt,response\n" + "\n".join(rows)).encode(), KEY)
@@ -96,11 +96,11 @@ LINE_ENDS = [at for at, byte in enumerate(b"".join(ROWS), 1) if byte == 0x0A]
 def test_a_range_says_whether_it_ends_between_two_rows(cut: int) -> None:
     data = b"".join(ROWS)
     before = rows_of(data[:cut])
-    records = taken_apart(before)
+    records = single_records(before)
     assert before.ends_at_boundary == (cut in list(accumulate(map(len, ROWS[:-1]))))
     if before.ends_at_boundary:
         rest = rows_of(data[cut:], start=cut, header=["prompt", "response"])
-        assert records + taken_apart(rest) == taken_apart(rows_of(data))
+        assert records + single_records(rest) == single_records(rows_of(data))
 
 
 pieces = st.sampled_from(
@@ -126,7 +126,7 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@examples(100)
 @given(
     st.lists(pieces, max_size=30).map("".join), st.sampled_from([1, 5, 20, 1 << 20]), st.sampled_from(",;")
 )
@@ -168,7 +168,7 @@ def test_a_header_is_read_alone() -> None:
         ["prompt", "response", "column_3"],
     )
     read = csv_table.read(Input("x.csv", content, None, 0, Counter()))
-    assert taken_apart(read) == [Record(20, {"prompt": "a", "response": "b", "column_3": ""}, b"a;b;")]
+    assert single_records(read) == [Record(20, {"prompt": "a", "response": "b", "column_3": ""}, b"a;b;")]
 
 
 def test_a_carriage_return_in_a_bare_cell_costs_its_row_only() -> None:

@@ -1,15 +1,13 @@
-"""JSON lines: one JSON value a line, positions are byte offsets. A bad line is quarantined alone, and reading
-goes on."""
+"""JSON lines: one JSON value a line, positions are byte offsets. A bad line is quarantined alone, and reading continues."""
 
 from collections.abc import Generator, Iterator
 
 import numpy as np
 import orjson
 
+from pixel_pipeline.conversations.containers.container import PROBE_BYTES, Evidence, Input, Range
 from pixel_pipeline.conversations.containers.json.values import parse_json
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Evidence, Input
-from pixel_pipeline.conversations.containers.ranges import Range
-from pixel_pipeline.conversations.containers.streams import Line, PeekableStream, iter_blocks
+from pixel_pipeline.conversations.containers.streams import LineReader, PeekableStream
 from pixel_pipeline.conversations.model.columns import places_of
 from pixel_pipeline.conversations.model.records import (
     MAX_RECORD_BYTES,
@@ -23,15 +21,15 @@ from pixel_pipeline.conversations.model.records import (
 NAME = "json_lines"
 POSITION_KIND = "byte"
 IS_TEXT = True
-_MOST_LINES = 50
+_SAMPLED_LINES = 50
 _SPACE = 0x20
 _SUFFIXES = (".jsonl", ".ndjson")
 
 
 def matches(given: Input) -> Evidence:
-    """Whether at least half of the first lines are JSON values of their own, and there is more than one line.
+    """Whether there are several lines, and at least half of the first ones are JSON values.
 
-    In a document printed over many lines hardly any is; a document on one line has no second.
+    In a document printed over many lines hardly any line is one; a document on one line has no second line.
     """
     head = given.head
     if head[:64].lstrip()[:1] not in (b"{", b"[", b'"'):
@@ -45,16 +43,14 @@ def matches(given: Input) -> Evidence:
         if len(lines) == 1 and not complete and _begins_object(head.split(b"\n", 1)[1]):
             return Evidence(_is_value(lines[0]), "its second line is larger than a record may be")
         if not lines and not complete and _begins_object(head) and given.name.endswith(_SUFFIXES):
-            # Whether a document ends here or a line cannot be seen, but its name tells.
-            return Evidence(
-                True, "its first line is larger than a record may be, and its name says JSON lines"
-            )
+            # The content does not show whether this is a document or a line, but the name does.
+            reason = "its first line is larger than a record may be, and its name says JSON lines"
+            return Evidence(True, reason)
     if len(lines) < 2:
         return Evidence(False, "it is a single line")
-    values = sum(_is_value(line) for line in lines)
-    return Evidence(
-        values >= 0.5 * len(lines), f"{values} of the first {len(lines)} lines are JSON values of their own"
-    )
+    values = sum(map(_is_value, lines))
+    found = values >= 0.5 * len(lines)
+    return Evidence(found, f"{values} of the first {len(lines)} lines are JSON values of their own")
 
 
 def read(given: Input) -> Iterator[Item]:
@@ -62,22 +58,27 @@ def read(given: Input) -> Iterator[Item]:
 
 
 def read_lines(content: PeekableStream, *, start: int) -> Range:
-    """Reads lines, or a range of them that begins and ends with a whole line; `start` is the offset of its first byte."""
-    return Range(_blocks(content, start))
+    """Read lines, or a range of whole lines; `start` is the offset of the first byte."""
+    return Range(_blocks(LineReader(content, start=start)))
 
 
-def _blocks(content: PeekableStream, start: int) -> Generator[Item, None, bool]:
-    for item in iter_blocks(content, offset=start, limit=MAX_RECORD_BYTES):
-        if isinstance(item, Line):
-            reason = f"a line of {item.size} bytes, more than {MAX_RECORD_BYTES >> 20} MiB"
-            yield Fault(item.offset, item.data, item.size, "too_large", reason)
-        else:
-            yield line_block(*item)
+def _blocks(reader: LineReader) -> Generator[Item, None, bool]:
+    while not reader.done:
+        offset = reader.offset
+        if data := reader.block():
+            reader.take(len(data))
+            yield _block(offset, data)
+        elif (line := reader.line()) is not None:
+            if line.size <= MAX_RECORD_BYTES:
+                yield _block(offset, line.data)
+            else:
+                reason = f"a line of {line.size} bytes, more than {MAX_RECORD_BYTES >> 20} MiB"
+                yield Fault(offset, line.data, line.size, "too_large", reason)
     return True
 
 
-def line_block(offset: int, data: bytes) -> Block:
-    """Whole lines, those without blank ones."""
+def _block(offset: int, data: bytes) -> Block:
+    """Make a block of whole lines, leaving out blank ones."""
     text = np.frombuffer(data, np.uint8)
     ends = places_of(text, b"\n")
     if not data.endswith(b"\n"):
@@ -93,20 +94,16 @@ def line_block(offset: int, data: bytes) -> Block:
 
 
 def line_record(offset: int, line: bytes, repaired: dict[str, int]) -> Record | Fault:
-    """One line, which is not blank."""
-    try:
-        return Record(offset, orjson.loads(line), line)
-    except orjson.JSONDecodeError:
-        pass
+    """Parse one line that is not blank."""
     try:
         return Record(offset, parse_json(line, repaired), line)
     except RecordError as error:
-        return Fault(offset, line, len(line), error.error_class, error.reason)
+        return Fault.of(offset, line, error)
 
 
 def _first_lines(head: bytes, *, complete: bool) -> list[bytes]:
-    lines = head.split(b"\n", _MOST_LINES)
-    if not complete or len(lines) > _MOST_LINES:
+    lines = head.split(b"\n", _SAMPLED_LINES)
+    if not complete or len(lines) > _SAMPLED_LINES:
         lines.pop()
     return [line for line in lines if line.strip()]
 

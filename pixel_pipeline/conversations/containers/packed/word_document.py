@@ -1,14 +1,14 @@
-"""A Word document: the whole object is one text, a line a paragraph. The row of a table with two cells becomes `first: second`,
-as transcripts are often set."""
+"""A Word document: the whole object is one text, one line a paragraph.
+
+A table row with two cells becomes `first: second`, because transcripts are often set as tables.
+"""
 
 from collections.abc import Iterator
 from xml.etree import ElementTree
-import zipfile
-import zlib
 
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
+from pixel_pipeline.conversations.containers.container import Evidence, Input
 from pixel_pipeline.conversations.containers.packed.archives import ZIP_MAGIC, zip_file
-from pixel_pipeline.conversations.containers.random_access import WatchedStream
+from pixel_pipeline.conversations.containers.random_access import DAMAGE, WatchedStream
 from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES, Fault, ObjectError, Record
 
 NAME = "word_document"
@@ -21,42 +21,30 @@ _BREAKS = {f"{_SPACE}tab": "\t", f"{_SPACE}br": "\n", f"{_SPACE}cr": "\n", f"{_S
 
 def matches(given: Input) -> Evidence:
     if not given.head.startswith(ZIP_MAGIC[0]):
-        return Evidence(False, "it is no zip archive, which Word documents are")
+        return Evidence(False, "it is not a zip archive, so not a Word document")
     try:
         found = _PART in zip_file(WatchedStream(given.original)).namelist()
     except ObjectError:
-        return Evidence(False, "it is a zip archive that cannot be read")
-    return Evidence(
-        found, f"it is a zip archive {'with' if found else 'without'} the text of a Word document"
-    )
+        return Evidence(False, "it is a damaged zip archive")
+    with_text = "with" if found else "without"
+    return Evidence(found, f"it is a zip archive {with_text} the text of a Word document")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:
-    part = zip_file(WatchedStream(given.original))
-    size = part.getinfo(_PART).file_size
+    watched = WatchedStream(given.original)
+    archive = zip_file(watched)
+    size = archive.getinfo(_PART).file_size
     if size > MAX_RECORD_BYTES:
-        raise ObjectError(
-            "too_large", f"a text of {size >> 20} MiB of XML, more than {MAX_RECORD_BYTES >> 20} MiB"
-        )
+        reason = f"a text of {size >> 20} MiB of XML, more than {MAX_RECORD_BYTES >> 20} MiB"
+        raise ObjectError("too_large", reason)
     try:
-        with part.open(_PART) as stream:
+        with archive.open(_PART) as stream:
             xml = stream.read(size + 1)
         if b"<!DOCTYPE" in xml[:4096] or b"<!ENTITY" in xml:
             raise ObjectError("corrupt_word", "the XML declares entities, which no Word document does")
         root = ElementTree.fromstring(xml)  # noqa: S314 - entities are refused above
-    except (
-        ElementTree.ParseError,
-        OSError,
-        EOFError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ObjectError(
-            "corrupt_word", f"not readable as a Word document ({type(error).__name__})"
-        ) from None
+    except (ElementTree.ParseError, *DAMAGE) as error:
+        raise watched.fault(error, "corrupt_word", "not readable as a Word document") from None
     yield Record(0, "\n".join(_lines(root)), None)
 
 

@@ -1,4 +1,4 @@
-"""Arrow IPC, as a file (Feather) or as a stream (data sets saved to disk): one record a row, positions are row numbers."""
+"""Arrow IPC, as a file (Feather) or a stream (Hugging Face `save_to_disk`): one record a row, positions are row numbers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from pixel_pipeline.conversations.containers.arrow.rows import rows_of
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
+from pixel_pipeline.conversations.containers.container import Evidence, Input
 from pixel_pipeline.conversations.containers.random_access import WatchedStream, seekable
 from pixel_pipeline.conversations.model.records import Fault, Record
 
@@ -22,11 +22,10 @@ _LONGEST_SCHEMA = 16 << 20
 def matches(given: Input) -> Evidence:
     head = given.head[:8]
     if head == _FILE:
-        return Evidence(True, "it begins as a file of Arrow does")
-    streamed = (
-        head[:4] == _STREAM and len(head) == 8 and 16 <= int.from_bytes(head[4:], "little") <= _LONGEST_SCHEMA
-    )
-    return Evidence(streamed, f"it {'begins' if streamed else 'does not begin'} as a stream of Arrow does")
+        return Evidence(True, "it begins like an Arrow file")
+    schema_size = int.from_bytes(head[4:], "little")
+    found = head[:4] == _STREAM and len(head) == 8 and 16 <= schema_size <= _LONGEST_SCHEMA
+    return Evidence(found, f"it {'begins' if found else 'does not begin'} like an Arrow stream")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:
@@ -51,7 +50,7 @@ def _filed(watched: WatchedStream) -> Iterator[pa.RecordBatch]:
 
 
 def _checked(batch: Any) -> Iterator[pa.RecordBatch]:
-    # Arrow trusts the offsets in an IPC file: damaged ones would read foreign memory.
+    # Arrow trusts the offsets in an IPC file: damaged ones would read memory outside of it.
     batch.validate(full=True)
     for start in range(0, batch.num_rows, _BATCH_ROWS):
         yield batch.slice(start, _BATCH_ROWS)

@@ -1,7 +1,7 @@
-"""A JSON document that is an object: a list of sessions with something beside, records keyed by id, or a single record.
+"""A JSON document that is an object: with a list of sessions, with records keyed by id, or a single record.
 
-Positions are indices. Large objects are cut into their members as they are read, so that neither their size nor a damaged
-member matters. Other objects are read whole.
+Positions are indices. Large objects are cut into their members as they are read, so that neither their size nor a damaged member
+matters. Smaller objects are parsed whole.
 """
 
 from collections.abc import Iterator
@@ -9,26 +9,29 @@ from itertools import chain, islice
 import re
 from typing import Any
 
+from pixel_pipeline.conversations.containers.container import Evidence, Input
+from pixel_pipeline.conversations.containers.json.members import (
+    SAMPLED_RECORDS,
+    keyed_records,
+    object_records,
+)
 from pixel_pipeline.conversations.containers.json.recovery import DamagedError, end_of, most_searched
-from pixel_pipeline.conversations.containers.json.streams import LOOKED_AT, keyed_records, object_records
 from pixel_pipeline.conversations.containers.json.values import parse_json
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
-from pixel_pipeline.conversations.containers.streams import CHUNK
 from pixel_pipeline.conversations.formats.known import find_format
-from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record, RecordError, looked_at
+from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record, RecordError, count, peek
 from pixel_pipeline.conversations.threads.sessions import sessions_of
 
 NAME = "json_document"
 POSITION_KIND = "record"
 IS_TEXT = True
 MAX_WHOLE_BYTES = 16 << 20
-"""An object up to this size is read whole, in several times its size of memory."""
+"""An object up to this size is parsed whole, in several times its size of memory."""
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _NEXT_OBJECT = re.compile(r"(?<=\n)\{")
 
 
 def matches(given: Input) -> Evidence:
-    """Whether the text opens as an object of JSON does; `{note}` does not."""
+    """Whether the text begins like a JSON object; `{note}` does not."""
     head = given.head[:4096].lstrip()
     second = head[1:].lstrip()[:1]
     if head[:1] != b"{":
@@ -37,8 +40,8 @@ def matches(given: Input) -> Evidence:
 
 
 def read(given: Input) -> Iterator[Record | Fault]:
-    chunks = iter(lambda: given.content.read(CHUNK), b"")
-    # Only before the first read.
+    chunks = given.content.chunks()
+    # Only possible before the first read.
     head = given.head
     held: list[bytes] = []
     size = 0
@@ -48,15 +51,15 @@ def read(given: Input) -> Iterator[Record | Fault]:
         if size > MAX_WHOLE_BYTES:
             yield from object_records(chain(held, chunks), head=head, repaired=given.repaired)
             return
-    yield from _object(given, head, b"".join(held))
+    yield from _whole_object(given, head, b"".join(held))
 
 
 def records_of(document: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
-    """Takes a document apart into records, each with what its metadata gets from around it."""
+    """Split a document into records, each with the surroundings that belong in its metadata."""
     try:
         sessions = sessions_of(document)
     except RecordError:
-        # It is one record, and the converter says what is wrong with it.
+        # It is one record; the converter reports the error.
         sessions = None
     if find_format(document) is not None:
         yield document, None
@@ -72,52 +75,50 @@ def records_of(document: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
         yield document, None
 
 
-def _object(given: Input, head: bytes, data: bytes) -> Iterator[Record | Fault]:
+def _whole_object(given: Input, head: bytes, data: bytes) -> Iterator[Record | Fault]:
     try:
         document = parse_json(data, given.repaired)
-        records = enumerate(records_of(document))
     except RecordError as error:
         yield from _damaged_object(given, head, data, ObjectError(error.error_class, error.reason))
         return
-    for position, (value, context) in records:
+    for position, (value, context) in enumerate(records_of(document)):
         yield Record(position, value, None, context)
 
 
 def _damaged_object(given: Input, head: bytes, data: bytes, error: ObjectError) -> Iterator[Record | Fault]:
-    """Saves what can be: of objects one after another each, of a list of sessions or an object keyed by id the members that
-    are whole."""
+    """Recover the whole objects of concatenated ones, or the whole members of a list of sessions or an object keyed by id."""
     found = _concatenated(data, given.repaired)
     if not found:
-        first, records = looked_at(object_records([data], head=head, repaired=given.repaired), LOOKED_AT)
+        first, records = peek(object_records([data], head=head, repaired=given.repaired), SAMPLED_RECORDS)
         if any(isinstance(record, Record) and find_format(record.value) for record in first):
             yield from records
             return
-        found = _concatenated(data, given.repaired, first_too=True)
+        found = _concatenated(data, given.repaired, first_may_be_damaged=True)
     if not found:
         raise error
-    given.repaired["concatenated_documents"] += 1
+    count(given.repaired, "concatenated_documents")
     yield from found
 
 
 def _is_keyed_by_id(document: Any) -> bool:
-    """Whether an object's values are records: all are objects or lists, and several, or one in a known
-    format."""
+    """Whether an object's values are records: all are objects or lists, and there are several, or one in a known format."""
     if not isinstance(document, dict) or not document:
         return False
     if not all(isinstance(value, dict | list) for value in document.values()):
         return False
-    first = [value for value, _ in islice(keyed_records(document), LOOKED_AT)]
+    first = [value for value, _ in islice(keyed_records(document), SAMPLED_RECORDS)]
     return any(find_format(value) for value in first) or (
-        len(document) > 1 and all(isinstance(v, dict) for v in first)
+        len(document) > 1 and all(isinstance(value, dict) for value in first)
     )
 
 
-def _concatenated(data: bytes, repaired: dict[str, int], *, first_too: bool = False) -> list[Record | Fault]:
-    """Returns the objects of a text that is one JSON object after another, each that is damaged as a Fault; none where it is
-    anything else.
+def _concatenated(
+    data: bytes, repaired: dict[str, int], *, first_may_be_damaged: bool = False
+) -> list[Record | Fault]:
+    """Return the objects of a text of concatenated JSON objects, damaged ones as Faults; none if it is any other text.
 
     Args:
-        first_too: The first object may be damaged. Usually it tells what the text is.
+        first_may_be_damaged: By default, the first object must be whole to show what the text is.
     """
     text = data.decode("utf-8", "surrogateescape")
     found: list[Record | Fault] = []
@@ -128,17 +129,17 @@ def _concatenated(data: bytes, repaired: dict[str, int], *, first_too: bool = Fa
         except DamagedError as error:
             searched += error.searched
             following = _NEXT_OBJECT.search(text, start.start() + 1)
-            if not (good or first_too) or searched > most_searched(text):
+            if not (good or first_may_be_damaged) or searched > most_searched(text):
                 following = None
             end = len(text) if following is None else following.start()
         raw = text[start.start() : end].encode("utf-8", "surrogateescape")
-        position, place = end, len(found)
+        position, index = end, len(found)
         try:
             value = parse_json(raw, repaired)
             if not isinstance(value, dict):
                 raise RecordError("bad_json", "not an object, as the others are")
-            found.append(Record(place, value, None))
+            found.append(Record(index, value, None))
             good += 1 + (find_format(value) is not None)
         except RecordError as error:
-            found.append(Fault(place, raw, len(raw), error.error_class, error.reason))
+            found.append(Fault.of(index, raw, error))
     return found if good > 1 and len(found) > 1 else []

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3 import client as client_settings
 from pixel_pipeline.lake.s3 import ranged
@@ -85,7 +85,7 @@ OPERATIONS: dict[str, Callable[[Lake], Any]] = {
 def assert_silent(error: BaseException, server: embedded.EmbeddedServer) -> None:
     """Neither in the message nor in anything chained to it and shown with it."""
     text = "".join(traceback.format_exception(error)) + repr(error)
-    for secret in (server.secret_key, server.access_key, WRONG_SECRET, UNKNOWN_KEY):
+    for secret in (server.secret_key.get_secret_value(), server.access_key, WRONG_SECRET, UNKNOWN_KEY):
         assert secret not in text
 
 

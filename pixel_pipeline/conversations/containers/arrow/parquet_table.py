@@ -1,5 +1,4 @@
-"""Parquet: one record a row, positions are row numbers. Row groups are read in place where the object can
-be."""
+"""Parquet: one record a row, positions are row numbers. Row groups are read in place if the stream is seekable."""
 
 from collections.abc import Iterator
 
@@ -7,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pixel_pipeline.conversations.containers.arrow.rows import rows_of
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
+from pixel_pipeline.conversations.containers.container import Evidence, Input
 from pixel_pipeline.conversations.containers.random_access import WatchedStream, seekable
 from pixel_pipeline.conversations.model.records import Fault, Record
 
@@ -19,7 +18,7 @@ _BATCH_ROWS = 500
 
 def matches(given: Input) -> Evidence:
     found = given.head.startswith(b"PAR1") and len(given.head) >= 12
-    return Evidence(found, f"it {'begins' if found else 'does not begin'} as Parquet does")
+    return Evidence(found, f"it {'begins' if found else 'does not begin'} like Parquet")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:

@@ -1,4 +1,4 @@
-"""What records have besides their turns, as metadata: from columns where all of it is plain, else record by record."""
+"""The metadata of records in a lane: from columns if all values are plain, else record by record."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -15,63 +15,65 @@ from pixel_pipeline.conversations.model.records import Block, RecordError
 
 _PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_UNREADABLE = (
+    orjson.JSONDecodeError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError,
+)  # fmt: skip
 
 
 class Described(NamedTuple):
-    """Metadata and language of many records.
+    """Metadata and languages of many records.
 
     Attributes:
-        flags: Records that have to go the long way.
+        flags: Flags records that need the slow path.
     """
 
     metadata: pa.Array
     languages: pa.Array
     flags: Flags
 
-    def without(self, flags: Flags) -> "Described":
-        """Leaves records out."""
-        kept = pa.array(~flags)
-        return Described(self.metadata.filter(kept), self.languages.filter(kept), self.flags[~flags])
+    def only(self, kept: Flags) -> "Described":
+        """Keep the flagged records."""
+        mask = pa.array(kept)
+        return Described(self.metadata.filter(mask), self.languages.filter(mask), self.flags[kept])
 
 
-class Besides(Protocol):
-    """One way to metadata.
+class LaneMetadata(Protocol):
+    """One way to make metadata.
 
     Attributes:
-        fields: Columns that it needs.
-        is_known: These, and the columns of the turns, are all that a record may have.
+        fields: The columns it needs.
+        is_complete: Whether these and the columns of the turns are all that a record may have.
     """
 
     fields: list[pa.Field]
-    is_known: bool
+    is_complete: bool
 
-    def described(self, block: Block, start: int, end: int) -> Described | None:
-        """Describes records by their bytes; None where it takes columns."""
+    def of_bytes(self, block: Block, start: int, end: int) -> Described | None:
+        """Describe records by their bytes, or return None if columns are needed."""
 
     def of_columns(self, columns: Mapping[str, pa.Array], block: Block, start: int) -> Described:
-        """Describes records by their columns; they are those of a block from `start` on."""
+        """Describe records by their columns; they are the records of a block from `start` on."""
 
 
-def besides_of(record: dict[str, Any], used: set[str]) -> Besides:
-    """How the records like one are described."""
+def metadata_of(record: dict[str, Any], used: set[str]) -> LaneMetadata:
+    """Return how metadata of records like this one is made, apart from the keys that are used."""
     kinds = {key: _PLAIN.get(type(value)) for key, value in record.items() if key not in used}
-    if None in kinds.values():
-        return RawBesides({*record}, used)
-    return PlainBesides(kinds, RawBesides({*record}, used))
+    raw = RawMetadata({*record}, used)
+    return raw if None in kinds.values() else ColumnMetadata(kinds, raw)
 
 
-class PlainBesides:
-    """Texts, numbers and truth values: written as JSON a column at a time; `raw` describes records where columns do not tell."""
+class ColumnMetadata:
+    """Texts, numbers and truth values, written as JSON a column at a time; `raw` describes records with other values."""
 
-    is_known = True
+    is_complete = True
 
-    def __init__(self, kinds: dict[str, pa.DataType], raw: "RawBesides") -> None:
+    def __init__(self, kinds: dict[str, pa.DataType], raw: "RawMetadata") -> None:
         self.fields = [pa.field(key, kind) for key, kind in kinds.items()]
         self._raw = raw
         self._keys = sorted(kinds)
         self._language = next((key for key in metadata.LANGUAGE_KEYS if kinds.get(key) == pa.string()), None)
 
-    def described(self, block: Block, start: int, end: int) -> Described | None:
+    def of_bytes(self, block: Block, start: int, end: int) -> Described | None:
         return None
 
     def of_columns(self, columns: Mapping[str, pa.Array], block: Block, start: int) -> Described:
@@ -92,7 +94,7 @@ class PlainBesides:
         if not unsure.any():
             return Described(described, languages, unsure)
         raw = [
-            self._raw.described(block, start + index, start + index + 1)
+            self._raw.of_bytes(block, start + index, start + index + 1)
             for index in np.flatnonzero(unsure).tolist()
         ]
         mask = pa.array(unsure)
@@ -104,17 +106,17 @@ class PlainBesides:
         )
 
 
-class RawBesides:
-    """Anything: read and written again as JSON, record by record."""
+class RawMetadata:
+    """Values of any kind, read and written again as JSON, record by record."""
 
-    is_known = False
+    is_complete = False
 
     def __init__(self, keys: set[str], used: set[str]) -> None:
         self.fields: list[pa.Field] = []
         self._keys = keys
         self._used = used
 
-    def described(self, block: Block, start: int, end: int) -> Described:
+    def of_bytes(self, block: Block, start: int, end: int) -> Described:
         n = end - start
         described = ["{}"] * n
         languages: list[str | None] = [None] * n
@@ -127,43 +129,37 @@ class RawBesides:
                 if record.keys() != self._keys:
                     flags[index] = True
                     continue
-                besides = {
+                rest = {
                     key: orjson.loads(memoryview(value))
                     for key, value in record.items()
                     if key not in self._used
                 }
-                languages[index], besides = metadata.split_language(besides)
-                described[index] = metadata.dump(besides)
-            except (
-                orjson.JSONDecodeError,
-                msgspec.MsgspecError,
-                UnicodeDecodeError,
-                RecursionError,
-                RecordError,
-            ):
+                languages[index], rest = metadata.split_language(rest)
+                described[index] = metadata.dump(rest)
+            except _UNREADABLE:
                 flags[index] = True
         return Described(pa.array(described, pa.string()), pa.array(languages, pa.string()), flags)
 
     def of_columns(self, columns: Mapping[str, pa.Array], block: Block, start: int) -> Described:
-        return self.described(block, start, start + len(next(iter(columns.values()))))
+        return self.of_bytes(block, start, start + len(next(iter(columns.values()))))
 
 
 def _languages(column: pa.Array) -> pa.Array:
-    """Languages as tags; null for what is none, and stays metadata."""
+    """Languages as tags; null for values that are not tags and stay metadata."""
     spelled = column.fill_null("").dictionary_encode()
     tags = [metadata.split_language({"language": name})[0] for name in spelled.dictionary.to_pylist()]
     return pa.array(tags, pa.string()).take(spelled.indices)
 
 
 def _json_texts(column: pa.Array, unsure: Flags) -> pa.Array:
-    """Values as orjson writes them; flags those of which a column does not tell."""
+    """Values as orjson writes them; flags values whose spelling a column does not preserve."""
     if pa.types.is_boolean(column.type):
         return pc.if_else(column.fill_null(False), "true", "false")
     if pa.types.is_integer(column.type):
         return column.fill_null(0).cast(pa.string())
     if pa.types.is_floating(column.type):
         values = column.fill_null(0).to_numpy()
-        # A whole number may have been written without a point.
+        # A whole number may be written without a decimal point.
         unsure |= ~np.isfinite(values) | (np.floor(values) == values)
         listed = orjson.dumps(np.where(np.isfinite(values), values, 0.5).tolist())
         return pa.array(listed[1:-1].decode().split(","), pa.string())

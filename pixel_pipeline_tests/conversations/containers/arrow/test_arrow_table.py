@@ -3,13 +3,14 @@
 from collections.abc import Callable
 import io
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pyarrow as pa
 from pyarrow import feather
 import pytest
 
 from pixel_pipeline_tests.conversations.converted import convert
+from pixel_pipeline_tests.examples import examples
 
 TABLE = pa.table({"prompt": [f"q{n}" for n in range(1200)], "response": ["a"] * 1200})
 
@@ -50,7 +51,7 @@ def test_a_stream_cut_off_keeps_the_rows_before() -> None:
 SMALL = TABLE.slice(0, 5)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(50)
 @given(
     st.sampled_from([stream(SMALL), file(SMALL)]),
     st.lists(st.tuples(st.integers(8, 900), st.binary(min_size=1, max_size=4)), max_size=4),
