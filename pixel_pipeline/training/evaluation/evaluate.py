@@ -73,7 +73,7 @@ def evaluate(
 
     from pixel_pipeline.training.evaluation.measuring import measure
     from pixel_pipeline.training.evaluation.overview import pictures
-    from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
+    from pixel_pipeline.training.runtime.arithmetic import use_reproducible_arithmetic
     from pixel_pipeline.training.runtime.environment import silence_libraries
 
     silence_libraries()

@@ -20,11 +20,11 @@ from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import AdapterError, TrainingConfigError, TrainingDataError
 from pixel_pipeline.training.model.adapted_model import DESCRIPTION_FILE, AdaptedModel
+from pixel_pipeline.training.model.cost import FrozenPrecision
 from pixel_pipeline.training.model.from_scratch import build_model, load_model, mixtral_config
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.model.native_model import NativeModel
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.planning.cost import FrozenPrecision
 
 TOKENIZER_FILE = "tokenizer.json"
 

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: every checkpoint that is listed is whole, and the newest durable one is there."""
+"""kill -9 at any moment: every listed checkpoint is complete, and the newest durable one is still there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +21,9 @@ from pixel_pipeline.training.checkpoints.store import (
     list_checkpoints,
 )
 from pixel_pipeline_tests.faults import Fault, FaultProxy
-from pixel_pipeline_tests.training.uploads.conftest import RUN
+from pixel_pipeline_tests.training.checkpoints.conftest import RUN
 
-# Arguments: spool, last step, where to stop for ever. Trains nothing, quickly; every fifth checkpoint is the best so far.
+# Arguments: spool, last step, place to stop at. Trains nothing; every fifth checkpoint is the best so far.
 TRAINER = """
 from pathlib import Path
 import os, sys, time
@@ -48,12 +48,12 @@ say("opened")
 begin = uploads.recover(timeout=60) or 0
 say(f"recovered {begin}")
 for step in range(begin + 1, last + 1):
-    with uploads.writing(step, bytes_needed=1) as folder:
+    best = 1 / step if step % 5 == 0 else None
+    with uploads.writing(step, bytes_needed=1, final=step == last, best=best) as folder:
         (folder / "model").write_bytes(os.urandom(9_000_000))
         reached("writing")
         (folder / "state.json").write_bytes(b"%d" % step)
-    reached("whole")
-    uploads.submit(step, final=step == last, best=step % 5 == 0, metric=1 / step)
+    reached("written")
     time.sleep(0.02)
 say(f"closed {uploads.close(timeout=60)}")
 """
@@ -70,28 +70,28 @@ def trainer(spool: Path, *, last: int = 10**6, stop: str = "") -> Iterator[subpr
 
 
 def lines_until(process: subprocess.Popen[str], beginning: str) -> list[str]:
-    """What it says, up to a line that begins so."""
+    """Its output, up to a line with this beginning."""
     assert process.stdout is not None
-    told = []
+    lines = []
     for line in process.stdout:
-        told.append(line)
+        lines.append(line)
         if line.startswith(beginning):
-            return told
-    raise AssertionError(f"it ended without {beginning!r}: {told}")
+            return lines
+    raise AssertionError(f"the process ended without {beginning!r}: {lines}")
 
 
-def kill(process: subprocess.Popen[str], told: list[str]) -> int:
-    """End it in an instant; the newest step that it told to be durable."""
+def kill(process: subprocess.Popen[str], lines: list[str]) -> int:
+    """Kill the process; returns the newest step that it reported as durable."""
     process.kill()
     assert process.stdout is not None
-    told = [*told, *process.stdout]
+    lines = [*lines, *process.stdout]
     return max(
-        [int(step) for line in told for step in re.findall(r"^checkpoint .*step-(\d+)$", line)], default=0
+        [int(step) for line in lines for step in re.findall(r"^checkpoint .*step-(\d+)$", line)], default=0
     )
 
 
 def check(lake: Lake, *, durable: int) -> int:
-    """All that is promised of a lake at any time; returns the newest step there."""
+    """Check the guarantees that hold at any time; returns the newest step in the lake."""
     refs = list_checkpoints(lake.checkpoints, RUN)
     newest = max((ref.step for ref in refs), default=0)
     assert newest >= durable
@@ -107,13 +107,13 @@ def check(lake: Lake, *, durable: int) -> int:
 
 
 def finish(lake: Lake, spool: Path, *, newest: int) -> None:
-    """The run goes on to its end; then nothing is left but what is to be kept."""
+    """Continue the run to its end; then only the checkpoints to keep are left."""
     last = newest + 6
     waiting = [int(step) for path in spool.iterdir() for step in re.findall(r"step-(\d+)$", path.name)]
     with trainer(spool, last=last) as process:
-        # What was whole on the local disk is not trained again.
-        told = lines_until(process, "recovered")
-        assert told[-1] == f"recovered {max([newest, *waiting])}\n"
+        # Steps that were complete on the local disk are not trained again.
+        lines = lines_until(process, "recovered")
+        assert lines[-1] == f"recovered {max([newest, *waiting])}\n"
         lines_until(process, f"closed {last}")
         assert process.wait() == 0
     assert check(lake, durable=last) == last
@@ -152,10 +152,10 @@ def test_killed_at_random_moments(
             for _ in range(12 if faulty else 0)
         ]
         with trainer(tmp_path / "spool") as process:
-            # Where the lake fails while the run is taken over, it ends by itself.
-            told = lines_until(process, "opened")
+            # The process ends by itself if the lake fails during recovery.
+            lines = lines_until(process, "opened")
             sleep(moments.uniform(0, 2))
-            durable = max(durable, kill(process, told))
+            durable = max(durable, kill(process, lines))
         durable = check(lake, durable=durable)
     assert durable
     proxy.faults = []
@@ -172,8 +172,8 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", [*PLACES, "writing", "whole"])
-def test_killed_in_a_known_moment(
+@pytest.mark.parametrize("place", [*PLACES, "writing", "written"])
+def test_killed_at_a_known_moment(
     lake: Lake,
     server: EmbeddedServer,
     proxy: FaultProxy,
@@ -191,13 +191,13 @@ def test_killed_in_a_known_moment(
         passes = [Fault("none", on=PLACES[place])] if place == "while it prunes" else []
         proxy.faults = [*passes, Fault("hold", on=PLACES[place])]
         with trainer(tmp_path / "spool", last=6) as process:
-            told = lines_until(process, "recovered")
+            lines = lines_until(process, "recovered")
             assert proxy.silent.wait(60)
-            durable = max(durable, kill(process, told))
+            durable = max(durable, kill(process, lines))
     else:
         with trainer(tmp_path / "spool", stop=place) as process:
             durable = max(durable, kill(process, lines_until(process, "stopped")))
     newest = check(lake, durable=durable)
-    whole = {"while it uploads": 6, "before the manifest": 6, "whole": 5}.get(place)
-    assert whole is None or (tmp_path / "spool" / f"step-{whole:06d}").is_dir()
+    spooled = {"while it uploads": 6, "before the manifest": 6}.get(place)
+    assert spooled is None or (tmp_path / "spool" / f"step-{spooled:06d}").is_dir()
     finish(lake, tmp_path / "spool", newest=newest)
