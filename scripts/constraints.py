@@ -4,11 +4,11 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 HEADER = """\
-# What CI runs: every package, pinned. Renewed with `make constraints`.
-# torch: the code runs on 2.11 and newer; a CPU build of this version suffices.
+# The versions used in CI: every package, pinned. Update with `make constraints`.
+# The code runs on torch 2.11 and newer; a CPU build of this version suffices.
 """
 OWN = {"pixel-pipeline", "pip", "setuptools", "wheel"}
-# A local version such as +cpu names a build, which an index may not have.
+# Drop local versions such as +cpu: the index may not have that build.
 pins = {
     d.name.lower().replace("_", "-"): d.version.split("+")[0]
     for d in distributions()

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pixel_pipeline.code_version import code_version
 from pixel_pipeline.conversations.model.records import PREFERENCE
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.curation.exact_duplicates import spoken_digest
@@ -31,7 +30,8 @@ DROPPED_SCHEMA = pa.schema(
 similarity 0 to 1. A side of a comparison (`preference`) is no conversation to learn to say; it is dropped for none, so the
 id is its own."""
 
-CODE_VERSION = code_version("pixel_pipeline.curation")
+RECIPE_VERSION = "curation-1"
+"""Raise it when the same conversations are curated otherwise: everything is then curated again."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from pixel_pipeline.lake.memo import fingerprint
 from pixel_pipeline.lake.s3.bucket import Bucket
 
 FORMAT = "pixel-dataset-registry/1"
+RECIPE_VERSION = "registry-1"
+"""Raise it when the same curated rows are described otherwise."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pixel_pipeline.code_version import code_version
 from pixel_pipeline.curation.splits import SPLITS
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
@@ -21,11 +20,13 @@ from pixel_pipeline.tokens.chat_template import EncodedConversation
 from pixel_pipeline.tokens.encoder import Encoder, base_encoder, own_encoder
 from pixel_pipeline.tokens.packing import PackedRows, pack
 from pixel_pipeline.tokens.shards import FamilyTokens, ShardManifest, ShardRef, SplitManifest, write_shard
+from pixel_pipeline.versions import library_versions
 
 ROWS_PER_SHARD = 16_384
 # More text hardly changes a vocabulary of thousands, and training time grows with it.
 TOKENIZER_CHARACTERS = 8_000_000
-CODE_VERSION = code_version("pixel_pipeline.tokens")
+RECIPE_VERSION = "tokens-1"
+"""Raise it when the same conversations become other tokens: new shards are then made."""
 
 
 class NothingToTrainOnError(PixelError):
@@ -53,7 +54,7 @@ class TokenConfig:
             BaseModelNotFoundError, BaseModelCorruptError: see `BaseManifest.load`.
         """
         base = None if self.base is None else base_identity(BaseManifest.load(lake, self.base))
-        return fingerprint(asdict(self), CODE_VERSION, base)
+        return fingerprint(asdict(self), RECIPE_VERSION, base)
 
 
 def build_shards(
@@ -131,6 +132,7 @@ def build_shards(
         base=config.base,
         base_digest=None if base is None else base.digest,
         chat_template=encoder.chat_template,
+        libraries=library_versions("tokenizers", "jinja2"),
     )
     manifest_key = f"{folder}/manifest.json"
     bucket.put_json(manifest_key, asdict(manifest))

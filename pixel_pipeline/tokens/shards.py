@@ -1,6 +1,6 @@
 """Token shards in the lake: their format, their manifest, and the pointer to the current ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import hashlib
 from typing import Any, Self
 
@@ -91,6 +91,7 @@ class ShardManifest:
         base: Base model whose tokenizer and template were used; None for a tokenizer of the corpus's own.
         base_digest: That model's digest.
         chat_template: `chatml`, or `base` for the base model's own.
+        libraries: Versions of the libraries that made the tokens.
     """
 
     dataset_version: str
@@ -101,6 +102,7 @@ class ShardManifest:
     base: str | None = None
     base_digest: str | None = None
     chat_template: str = "chatml"
+    libraries: dict[str, str] = field(default_factory=dict)
     format: str = FORMAT
 
     @classmethod
@@ -126,6 +128,7 @@ class ShardManifest:
                 base=content["base"],
                 base_digest=content["base_digest"],
                 chat_template=content["chat_template"],
+                libraries=content.get("libraries", {}),
             )
         except (KeyError, TypeError, AttributeError):
             raise PixelError(

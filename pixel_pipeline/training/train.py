@@ -26,7 +26,8 @@ from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.planning.planner import run_conflict
 from pixel_pipeline.training.runtime.device import check_device, device_name
-from pixel_pipeline.training.runtime.identity import run_identity, run_name
+from pixel_pipeline.training.runtime.identity import LIBRARIES, run_identity, run_name
+from pixel_pipeline.versions import library_versions
 
 # The newest may be the one that a crash of the server damages.
 KEPT_CHECKPOINTS = 2
@@ -102,7 +103,7 @@ def train(
 
     Args:
         manifest_key: Of the token shards, in the data bucket.
-        run: Name of the run; derived from dataset, configuration and code if not given.
+        run: Name of the run; derived from dataset, configuration and recipe if not given.
         report: Receives readable progress lines.
         git_revision: Recorded in the checkpoints.
         cache: Folder for local copies of shards; `<home>/cache` if not given.
@@ -145,6 +146,7 @@ def train(
             start = replace(start, manifest_key=manifest_key, git_revision=git_revision)
             if CheckpointManifest.load(lake, newest).final:
                 return _reused(lake, newest, report=report)
+        start = replace(start, libraries=library_versions(*LIBRARIES))
         report(f"run {run}: {f'going on from step {start.step}' if start.step else 'starting'} on {device}")
         import torch
 

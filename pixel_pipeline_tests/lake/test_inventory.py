@@ -198,7 +198,7 @@ def test_changes_between_commits_that_were_not_recorded_are_recorded_each(lake: 
 WRITES = r"^(PUT|POST) "
 UPDATE = """
 import sys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline_tests.lake.test_inventory import update
 update(Lake.open(get_settings()), {"gdrive/raw/A/1": (1, sys.argv[1])})

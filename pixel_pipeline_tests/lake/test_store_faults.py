@@ -41,9 +41,9 @@ CLIENT = """
 import sys
 import pyarrow as pa
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import client
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.s3 import client
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import get_settings
 
 client.MAX_RETRIES = 2

@@ -35,8 +35,8 @@ from pixel_pipeline_tests.tokens.base_files import base_files, put_base
 CONFIG = TokenConfig(vocab_size=320, sequence_length=64)
 FAMILIES = ("calm", "sleep", "work")
 BUILD = """
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.tokens.build import TokenConfig, build_shards
 lake = Lake.open(get_settings())

@@ -249,6 +249,7 @@ def test_state_is_plain_and_complete(
             "git_revision",
             "history",
             "identity",
+            "libraries",
             "manifest_key",
             "parameters",
             "step",

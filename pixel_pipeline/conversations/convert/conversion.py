@@ -5,7 +5,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Opened, Opening
 from pixel_pipeline.conversations.containers.opening import open_container
 from pixel_pipeline.conversations.containers.openings import open_range
@@ -19,11 +18,12 @@ from pixel_pipeline.conversations.formats import metadata
 from pixel_pipeline.conversations.formats.fields import describe_keys
 from pixel_pipeline.conversations.formats.known import Format, find_format, refusal
 from pixel_pipeline.conversations.model.columns import Ints
+from pixel_pipeline.conversations.model.recipe import RECIPE_VERSION
 from pixel_pipeline.conversations.model.records import Block, Fault, ObjectError, Record, RecordError
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.threads.sessions import sessions_of
 
-__all__ = ["CODE_VERSION", "Conversion", "ConvertedBatch", "LedgerEntry", "convert_object"]
+__all__ = ["RECIPE_VERSION", "Conversion", "ConvertedBatch", "LedgerEntry", "convert_object"]
 
 BATCH_RECORDS = 2_000
 BATCH_SIZE = 1 << 20

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.convert.detection import Detection, merged_detection
 from pixel_pipeline.conversations.model.bad_runs import BadRuns
+from pixel_pipeline.conversations.model.recipe import RECIPE_VERSION
 from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
 
@@ -93,7 +93,7 @@ class LedgerEntry:
             **self.runs.columns(),
             "dropped": json_counts(self.dropped),
             "repaired": json_counts(self.repaired),
-            "code_version": CODE_VERSION,
+            "code_version": RECIPE_VERSION,
             "detection": self.detection.dumped(),
         }
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pixel_pipeline.conversations.code_version import CODE_VERSION
 from pixel_pipeline.conversations.convert.ledger import LedgerEntry
 from pixel_pipeline.conversations.model.bad_runs import BadRuns
+from pixel_pipeline.conversations.model.recipe import RECIPE_VERSION
 from pixel_pipeline.conversations.model.records import RecordError
 from pixel_pipeline.conversations.model.schema import QUARANTINE_RAW_BYTES, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
@@ -144,6 +144,6 @@ class Refused:
             "source_key": self._source.key,
             "etag": self._source.etag,
             "family": self._source.family,
-            "code_version": CODE_VERSION,
+            "code_version": RECIPE_VERSION,
         }
         return pa.RecordBatch.from_pylist([row | same for row in rows], schema=QUARANTINE_SCHEMA)

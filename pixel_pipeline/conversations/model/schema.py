@@ -40,8 +40,8 @@ QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null
                        the source.
     raw_size           full size of the record in bytes; of the whole object as stored where `position_kind`
     is "object". records            nullable, then 1; how many records the row stands for. error_class        short identifier to count by. reason             for a person; never has
-    conversation text. family             slug. code_version       digest of the converter
-    (`code_version.CODE_VERSION`).
+    conversation text. family             slug. code_version       version of the conversion
+    recipe.
 
 LEDGER_SCHEMA, one row an object. Not null unless said otherwise.
     source_key, etag, family, code_version   as above.

@@ -8,9 +8,9 @@ import orjson
 import pyarrow as pa
 
 from pixel_pipeline.compute.executor import Executor
-from pixel_pipeline.conversations.convert.conversion import CODE_VERSION
 from pixel_pipeline.conversations.convert.ledger import merged_rows
 from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
+from pixel_pipeline.conversations.model.recipe import RECIPE_VERSION
 from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.quarantine.reading import Wanted, counts
@@ -101,7 +101,7 @@ def convert_family(
         ObjectChangedError: an object is no longer the one that the inventory lists.
     """
     version = fingerprint(
-        CODE_VERSION, rule.place, [(source.key, source.etag, source.options) for source in objects]
+        RECIPE_VERSION, rule.place, [(source.key, source.etag, source.options) for source in objects]
     )
     table = Table(lake, keys.conversations_table(category=rule.category, dataset=rule.dataset))
     memo = Memo(lake, f"conversations/{rule.family}")
@@ -111,7 +111,7 @@ def convert_family(
         return FamilyReport(**{**remembered, "converted": 0, "reused": True})
 
     work = FamilyWork(
-        lake, table=table, family=rule.family, recipe=CODE_VERSION, executor=executor, replay=replay
+        lake, table=table, family=rule.family, recipe=RECIPE_VERSION, executor=executor, replay=replay
     )
     results = work.results(objects)
     note = {"pixel.version": version}

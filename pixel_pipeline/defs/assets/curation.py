@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.dataset as ds
 
-from pixel_pipeline.curation.curate import CODE_VERSION, CURATED_SCHEMA, curated_batches, decide
+from pixel_pipeline.curation.curate import CURATED_SCHEMA, RECIPE_VERSION, curated_batches, decide
 from pixel_pipeline.defs import metadata
 from pixel_pipeline.defs.automation import FOLLOW_UPSTREAM
 from pixel_pipeline.defs.io_manager import column_schema
@@ -55,7 +55,7 @@ def curated(
             ).note()
             for family, rule in rules.items()
         }
-        version = fingerprint(CODE_VERSION, sources)
+        version = fingerprint(RECIPE_VERSION, sources)
         memo = Memo(store, "curated")
         counts = memo.recall(version)
         # The memo is written before the IO manager commits, so the commit itself has to say that it happened.

@@ -5,7 +5,6 @@ from typing import Any
 import dagster as dg
 import pyarrow.dataset as ds
 
-from pixel_pipeline.code_version import code_version
 from pixel_pipeline.defs import metadata
 from pixel_pipeline.defs.automation import FOLLOW_UPSTREAM
 from pixel_pipeline.defs.freshness import DATASET_REGISTRY
@@ -13,7 +12,7 @@ from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import Memo, fingerprint
 from pixel_pipeline.lake.tables.table import Table
-from pixel_pipeline.registry.dataset_registry import build
+from pixel_pipeline.registry.dataset_registry import RECIPE_VERSION, build
 
 
 @dg.asset(
@@ -36,7 +35,7 @@ def dataset_registry(
         rules = {
             family: config.rule_of(family) for family in context.instance.get_dynamic_partitions("family")
         }
-        source_version = fingerprint(code_version("pixel_pipeline.registry"), source, rules)
+        source_version = fingerprint(RECIPE_VERSION, source, rules)
         memo = Memo(store, "dataset_registry")
         reused = memo.recall(source_version) is not None and store.data.exists(keys.REGISTRY)
         if reused:

@@ -56,5 +56,5 @@ def runs_by_age(lake: Lake) -> list[str]:
 
 
 def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in identity.items() if name != "code_version"}
+    kept = {name: value for name, value in identity.items() if name not in ("recipe", "code_version")}
     return {**kept, "config": {k: v for k, v in identity["config"].items() if k != "dense_baseline"}}

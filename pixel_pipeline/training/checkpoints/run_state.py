@@ -21,10 +21,11 @@ class RunState:
 
     Attributes:
         step: Optimizer steps done.
-        identity: Dataset, tokenizer, configuration and code, as in the run's name.
+        identity: Dataset, tokenizer, configuration and recipe, as in the run's name.
         manifest_key: Of the token shards, in the data bucket.
         git_revision: Of the process that wrote this checkpoint.
         parameters: (total, active for one token).
+        libraries: Versions that the process had which wrote this checkpoint.
         execution: How the process that wrote this checkpoint computes: its device, and settings that change no weights.
     """
 
@@ -35,6 +36,7 @@ class RunState:
     parameters: tuple[int, int]
     history: History
     execution: Mapping[str, Any] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain types."""
@@ -47,6 +49,7 @@ class RunState:
             "parameters": {"total": self.parameters[0], "active": self.parameters[1]},
             "history": self.history.to_json(),
             "execution": {**self.execution},
+            "libraries": {**self.libraries},
         }
 
     @classmethod
@@ -61,4 +64,5 @@ class RunState:
             parameters=(content["parameters"]["total"], content["parameters"]["active"]),
             history=History.from_json(content["history"]),
             execution=content.get("execution", {}),
+            libraries=content.get("libraries", {}),
         )

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import orjson
 
-from pixel_pipeline.code_version import code_version
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import fingerprint
 from pixel_pipeline.registry.base_models import BaseManifest, is_path
@@ -40,6 +39,9 @@ from pixel_pipeline.training.evaluation.tables import (
     stage_table,
 )
 from pixel_pipeline.training.runtime.hosting import Host, run_hosted
+
+RECIPE_VERSION = "evaluation-1"
+"""Raise it when the same checkpoint gets other figures, pictures or samples: it is then evaluated again."""
 
 
 def evaluate(
@@ -71,7 +73,7 @@ def evaluate(
     state = read_state(lake, ref)
     dense = find_dense_baseline(lake, state)
     weights = [CheckpointManifest.load(lake, found).weights.sha256 for found in (ref, dense) if found]
-    recipe = fingerprint(code_version("pixel_pipeline.training"), manifest_key, most_rows, weights)
+    recipe = fingerprint(RECIPE_VERSION, manifest_key, most_rows, weights)
     known = stored_evaluation(lake, ref, recipe=recipe)
     if known is not None:
         report(f"{ref.uri(lake)} is evaluated already: {TEST} loss {known.loss:.3f} — unchanged")

@@ -6,42 +6,26 @@ import re
 
 import orjson
 
-from pixel_pipeline.code_version import code_version
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.config.config import TrainingConfig
 
-# The modules that the trained weights depend on. Changing a plot must not train anew.
-WEIGHT_MODULES = (
-    "pixel_pipeline.training.loop.arithmetic",
-    "pixel_pipeline.training.loop.callbacks.early_stopping",
-    "pixel_pipeline.training.loop.callbacks.validation",
-    "pixel_pipeline.training.config.curriculum",
-    "pixel_pipeline.training.data.dataset",
-    "pixel_pipeline.training.model.experts.sorted_loop",
-    "pixel_pipeline.training.loop.trainer",
-    "pixel_pipeline.training.loop.losses",
-    "pixel_pipeline.training.model",
-    "pixel_pipeline.training.model.factory",
-    "pixel_pipeline.training.loop.module",
-    "pixel_pipeline.training.data.batch",
-    "pixel_pipeline.training.data.row_order",
-    "pixel_pipeline.training.evaluation.scoring",
-    "pixel_pipeline.training.loop.spike_guard",
-    "pixel_pipeline.training.checkpoints.state",
-)
+RECIPE_VERSION = "model-1"
+"""Raise it when the same configuration and shards train other weights: runs then get new names and start again."""
+# Recorded in every checkpoint: they may change a result by rounding, which is no reason to start a run again.
+LIBRARIES = ("torch", "transformers", "lightning", "tokenizers")
 
 
 def run_identity(
     config: TrainingConfig, manifest: ShardManifest, *, base_digest: str | None
 ) -> dict[str, object]:
-    """Dataset, tokenizer, configuration, base model and code of a run, as plain types."""
+    """Dataset, tokenizer, configuration, base model and recipe of a run, as plain types."""
     return {
         "dataset_version": manifest.dataset_version,
         "sequence_length": manifest.sequence_length,
         "tokenizer": manifest.tokenizer.digest,
         "base": base_digest,
         "config": config.identity(),
-        "code_version": code_version(*WEIGHT_MODULES),
+        "recipe": RECIPE_VERSION,
     }
 
 

@@ -156,7 +156,7 @@ def test_a_deleted_table_is_made_again(raw: Lake) -> None:
 
 def test_other_code_converts_again(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     _convert(raw)
-    monkeypatch.setattr(build, "CODE_VERSION", "another")
+    monkeypatch.setattr(build, "RECIPE_VERSION", "another")
     assert not any(report.reused for report in _convert(raw).values())
     assert _read(raw, keys.LEDGER, order=("source_key",)).num_rows == 6
 
@@ -471,7 +471,7 @@ def test_detection_is_the_same_whole_or_in_ranges(raw: Lake, monkeypatch: pytest
     _convert(raw)
     whole = _read(raw, keys.LEDGER, order=("source_key",))
     monkeypatch.setattr(tasks, "TASK_BYTES", 300_000)
-    monkeypatch.setattr(build, "CODE_VERSION", "other")
+    monkeypatch.setattr(build, "RECIPE_VERSION", "other")
     _convert(raw)
     assert len(Table(raw, CALM_TABLE).parts()) > 2
     cut = _read(raw, keys.LEDGER, order=("source_key",))

@@ -131,7 +131,7 @@ def test_a_replay_of_everything_leaves_nothing_to_convert(
     convert_all(lake)
     outcome, files = rows(lake), Table(lake, TABLE).dataset().files
     conversions.clear()
-    monkeypatch.setattr(build, "CODE_VERSION", "corrected")
+    monkeypatch.setattr(build, "RECIPE_VERSION", "corrected")
     assert replayed(lake, FamilyConfig(), Wanted()) == [("calm", 4, 4), ("other", 0, 0)]
     assert sum(conversions) < 1_000
     conversions.clear()

@@ -24,7 +24,7 @@ STARTER = """
 import sys
 from pathlib import Path
 from pixel_pipeline.lake import embedded
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 
 lake = Lake.open(get_settings())

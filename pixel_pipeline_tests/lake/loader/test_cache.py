@@ -121,7 +121,7 @@ def test_many_readers_fetch_once(cache: Cache) -> None:
 FETCHER = """
 import sys, time
 from pathlib import Path
-from pixel_pipeline.lake.cache import Cache
+from pixel_pipeline.lake.loader.cache import Cache
 
 def fetch():
     for block in range(40):

@@ -210,10 +210,10 @@ def test_a_killed_writer_lets_go(ignoring: FaultProxy, connect: Callable[..., La
 WRITER = """
 import sys
 import pyarrow as pa
-from pixel_pipeline.lake import client
+from pixel_pipeline.lake.s3 import client
 client.MAX_RETRIES = 1
-from pixel_pipeline.lake.store import Lake
-from pixel_pipeline.lake.tables import Table
+from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import get_settings
 
 table = Table(Lake.open(get_settings()), "table")

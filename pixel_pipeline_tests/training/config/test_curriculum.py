@@ -9,7 +9,7 @@ import pytest
 
 from pixel_pipeline.training.config.curriculum import Curriculum, CurriculumError, Stage
 
-DOCS = Path(__file__).parents[2] / "docs" / "curriculum.md"
+DOCS = Path(__file__).parents[3] / "docs" / "curriculum.md"
 
 
 def write(folder: Path, text: str) -> Path:

@@ -27,9 +27,9 @@ from pixel_pipeline_tests.training.uploads.conftest import RUN
 TRAINER = """
 from pathlib import Path
 import os, sys, time
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
+from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 
 spool, last, stop = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 

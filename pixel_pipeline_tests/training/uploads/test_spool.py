@@ -22,7 +22,7 @@ import sys
 import numpy as np
 from safetensors.numpy import save_file
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.training.checkpoint_spool import Spool
+from pixel_pipeline.training.checkpoints.spool import Spool
 
 spool, how, limit = Spool(Path(sys.argv[1]), run="nano-1"), sys.argv[2], int(sys.argv[3])
 if limit:

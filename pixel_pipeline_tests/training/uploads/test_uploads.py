@@ -366,9 +366,9 @@ def test_what_cannot_be_pruned_costs_no_checkpoint(
 def test_an_interpreter_that_did_not_close_ends_and_keeps_the_spool(lake: Lake, tmp_path: Path) -> None:
     program = """
 import pathlib, sys
-from pixel_pipeline.lake.store import Lake
+from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.training.checkpoint_uploads import CheckpointUploads
+from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 uploads = CheckpointUploads(Lake.open(get_settings()), run="nano-1", spool=pathlib.Path(sys.argv[1]), keep=2, report=print)
 with uploads.writing(10, bytes_needed=1) as folder:
     (folder / "model").write_bytes(b"weights")
