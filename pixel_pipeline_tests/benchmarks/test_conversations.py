@@ -84,6 +84,10 @@ def test_pieces_hold_the_records_of_the_whole(
         assert column(folder, "content_hash") == whole
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.deep] if kind != "answers.csv" else []) for kind in data.KINDS],
+)
 def test_both_sides_count_the_same(kind: str, tmp_path: Path, folder: Path) -> None:
     path = tmp_path / kind
     count = written(path, kind)
@@ -95,6 +99,7 @@ def test_both_sides_count_the_same(kind: str, tmp_path: Path, folder: Path) -> N
             assert conversations_peers.convert_pyarrow(str(path), str(folder), kind, told)() == count
 
 
+@pytest.mark.deep
 def test_the_fastest_peer_is_told_and_gets_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(conversations.PEERS, "thoughts.jsonl", ("pyarrow",))
     bench = area.Bench("conversations", Options(1, 0.001, Path(sys.executable)), None, tmp_path, {})
@@ -126,6 +131,7 @@ def test_a_rerun_has_to_find_nothing_to_do(there: Lake) -> None:
     assert conversations_ours.convert_lake(unchanged=True)() == 10
 
 
+@pytest.mark.deep
 def test_the_area_runs(there: Lake, session_home: Path) -> None:
     embedded.ensure_bucket(session_home, "pixel-bench")
     command = [sys.executable, "-m", "benchmarks.conversations", "--json", "--scale", "0.001"]

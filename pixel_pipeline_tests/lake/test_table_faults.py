@@ -124,10 +124,15 @@ def _run(
         sender.send(PixelError(f"{type(error).__name__}: {error}"))
 
 
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.deep)])
 def test_killed_at_every_step_of_a_commit(
-    lake: Lake, proxy: FaultProxy, behind: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    lake: Lake, proxy: FaultProxy, behind: dict[str, str], monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    """At each request that it consists of, its checkpoint's among them: before the server does it, and after."""
+    """At requests of the commit and of its checkpoint: before the server does what they ask, and after.
+
+    Args:
+        every: One request in so many, and always the commit itself.
+    """
     monkeypatch.setitem(CONFIGURATION, "delta.checkpointInterval", "3")
     for part in PARTS:
         write_to(lake, "table", part, 0)
@@ -145,6 +150,8 @@ def test_killed_at_every_step_of_a_commit(
     assert any("checkpoint" in request for request in steps[commit:])
 
     for step, request in enumerate(steps):
+        if step % every and step != commit:
+            continue
         # Whether the answer to a question was on its way makes no difference.
         for kind in ("hold", "stall") if request.startswith(("PUT", "POST")) else ("hold",):
             table = fresh(f"{kind}-{step}")
@@ -265,7 +272,8 @@ def test_a_commit_between_our_look_and_our_commit(
     assert content(table) == expected
 
 
-def test_every_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake) -> None:
+@pytest.mark.parametrize("every", [50, pytest.param(5, marks=pytest.mark.deep)])
+def test_a_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake, every: int) -> None:
     table = Table(lake, "table")
     table.overwrite(pa.table({"n": [*range(40)], "text": [f"invented words {n}" for n in range(40)]}))
     whole = table.read()
@@ -273,7 +281,7 @@ def test_every_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake) -> None:
     ((path, size),) = files_of(table.open())
     data = lake.data.get(f"table/{path}")
     told = []
-    for place in range(0, size, 5):
+    for place in range(0, size, every):
         lake.data.put(f"table/{path}", data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
         try:
             read = table.scan(dataset, columns=None)
@@ -281,5 +289,5 @@ def test_every_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake) -> None:
             told.append(error)
             continue
         assert read.equals(whole), place
-    assert sum(isinstance(error, ObjectCorruptError) for error in told) > size // 20
+    assert sum(isinstance(error, ObjectCorruptError) for error in told) > size // (4 * every)
     assert not any("invented" in str(error) for error in told)

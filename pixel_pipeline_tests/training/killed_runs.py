@@ -1,6 +1,6 @@
 """A process that trains in children and kills them: `python -m pixel_pipeline_tests.training.killed_runs`.
 
-torch is imported once, and each child is a fork of it, so that fifty of them cost seconds and not minutes. This process computes
+torch is imported once, and each child is a fork of it, so that many of them cost seconds and not minutes. This process computes
 nothing itself: threads do not survive a fork.
 """
 

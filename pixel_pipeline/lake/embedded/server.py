@@ -166,13 +166,10 @@ def _create_bucket(root: Path, *, name: str, server: EmbeddedServer) -> None:
             retries={"mode": "standard", "max_attempts": 10},
         ),
     )
-    existing = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
-    if name not in existing:
-        try:
-            client.create_bucket(Bucket=name)
-        except (client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
-            # Another process created it since the listing: there it is, as wanted.
-            existing.add(name)
+    with contextlib.suppress(
+        client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou
+    ):
+        client.create_bucket(Bucket=name)
     mark = _bucket_mark(root, name)
     mark.parent.mkdir(exist_ok=True)
     mark.touch()
