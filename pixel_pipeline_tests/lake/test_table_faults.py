@@ -1,10 +1,7 @@
 """Commits to tables under faults: whole or not at all, once and not twice, whoever else writes, whenever who is killed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
-import multiprocessing
-import multiprocessing.connection
-import multiprocessing.context
 import os
 import re
 from typing import Any
@@ -21,10 +18,12 @@ from pixel_pipeline.lake.tables.log import CONFIGURATION, TableLog, files_of
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.lake.tables.vacuum import vacuum
 from pixel_pipeline.settings import Settings, get_settings
+from pixel_pipeline_tests.children import Child, preload
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 
 LOG_WRITE = r"^PUT .*/_delta_log/\d+\.json"
 PARTS = ("a", "b")
+preload(__name__)
 
 
 def rows(part: str, number: int) -> pa.Table:
@@ -82,46 +81,6 @@ def behind(proxy: FaultProxy, server: embedded.EmbeddedServer, settings: Setting
         **{name: os.environ[name] for name in ("PIXEL_HOME", "PIXEL_BUCKET", "PIXEL_CHECKPOINT_BUCKET")},
         "PIXEL_S3_CONDITIONAL_WRITES": "on",
     }
-
-
-class Child:
-    """A function in a process of its own, forked from one that has imported what is heavy and started no thread yet.
-
-    delta-rs holds the interpreter's lock while it waits, which a proxy in this process could not answer then.
-    """
-
-    _context = multiprocessing.get_context("forkserver")
-    _context.set_forkserver_preload([__name__])
-
-    def __init__(self, function: Callable[..., Any], *args: Any, environment: dict[str, str]) -> None:
-        self._receiver, sender = self._context.Pipe(duplex=False)
-        self.process = self._context.Process(target=_run, args=(sender, environment, function, args))
-        self.process.start()
-        sender.close()
-
-    def result(self) -> Any:
-        """What the function returned or raised; None if the process was killed."""
-        try:
-            result = self._receiver.recv()
-        except EOFError:
-            result = None
-        self.process.join()
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-
-def _run(
-    sender: multiprocessing.connection.Connection,
-    environment: dict[str, str],
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-) -> None:
-    os.environ.update(environment)
-    try:
-        sender.send(function(*args))
-    except PixelError as error:
-        sender.send(PixelError(f"{type(error).__name__}: {error}"))
 
 
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.deep)])
