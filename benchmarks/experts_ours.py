@@ -1,4 +1,4 @@
-"""Our side of `experts.py`. Runs in `.venv`."""
+"""This project's side of `experts.py`. Runs in `.venv`."""
 
 from collections.abc import Callable
 from typing import Any

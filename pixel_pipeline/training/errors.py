@@ -23,6 +23,10 @@ class CheckpointNotFoundError(PixelError):
     """No complete checkpoint matches what was asked for."""
 
 
+class InitialWeightsError(PixelError):
+    """A new run cannot start from the weights of the checkpoint that it names."""
+
+
 class CheckpointCorruptError(PixelError):
     """A checkpoint's files disagree with its manifest."""
 

@@ -1,6 +1,6 @@
 """Trains a model from token shards, or finds that it has been trained. Torch-free until there are steps to do.
 
-`python -m pixel_pipeline.training.train` is the process that Dagster starts through Pipes; by hand it needs no Dagster (`session`).
+`python -m pixel_pipeline.training.train` is the process that Dagster starts through Pipes; `pixel train` does the same in a terminal.
 """
 
 from collections.abc import Callable
@@ -24,6 +24,7 @@ from pixel_pipeline.training.checkpoints.store import (
 from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.loop.history import History
+from pixel_pipeline.training.planning.initial_weights import InitialWeights
 from pixel_pipeline.training.planning.planner import run_conflict
 from pixel_pipeline.training.runtime.device import check_device, device_name
 from pixel_pipeline.training.runtime.identity import LIBRARIES, run_identity, run_name
@@ -114,14 +115,17 @@ def train(
         DeviceError: the device that the configuration asks for is not there.
         TrainingInterruptedError: SIGINT or SIGTERM came; a checkpoint of the steps done is durable.
         RunConflictError: `run` names a run of other inputs.
+        InitialWeightsError: `config.init_from` names weights that do not fit the run.
         BaseModelError, TrainingDataError, TrainingDivergedError, TrainingMemoryError, CheckpointCorruptError: see their classes.
     """
     device = check_device(config.device)
     manifest = ShardManifest.load(lake.data, manifest_key)
     home = home or get_settings().home
     base_digest = digest_of_base(lake, config.base) if config.base else None
-    identity = run_identity(config, manifest, base_digest=base_digest)
-    run = run or run_name(config, manifest, base_digest=base_digest)
+    initial = InitialWeights.find(lake, config.init_from) if config.init_from else None
+    init_from = initial.identity() if initial else None
+    identity = run_identity(config, manifest, base_digest=base_digest, init_from=init_from)
+    run = run or run_name(config, manifest, base_digest=base_digest, init_from=init_from)
     newest = max(list_checkpoints(lake.checkpoints, run), default=None)
     if newest is not None and CheckpointManifest.load(lake, newest).final:
         _check_identity(_state(lake, newest), identity=identity, run=run)
@@ -132,6 +136,8 @@ def train(
         step = uploads.recover()
         newest = None if step is None else CheckpointRef(run=run, step=step)
         if newest is None:
+            if initial is not None:
+                initial.check(lake, config, manifest, base_digest=base_digest)
             start = RunState(
                 step=0,
                 identity=identity,
@@ -147,7 +153,8 @@ def train(
             if CheckpointManifest.load(lake, newest).final:
                 return _reused(lake, newest, report=report)
         start = replace(start, libraries=library_versions(*LIBRARIES))
-        report(f"run {run}: {f'going on from step {start.step}' if start.step else 'starting'} on {device}")
+        begins = f"starting from the weights of {initial.ref.prefix}" if initial else "starting"
+        report(f"run {run}: {f'going on from step {start.step}' if start.step else begins} on {device}")
         import torch
 
         from pixel_pipeline.training.loop.trainer import Fit
@@ -171,6 +178,7 @@ def train(
             start=replace(start, execution=execution),
             uploads=uploads,
             base=base,
+            initial=initial.ref if initial else None,
             home=home,
             cache=cache or home / "cache",
             device=torch.device(device),

@@ -74,7 +74,7 @@ def test_dagster_is_told_what_was_made(
     assert not any(name.startswith("planned") for name in figures)
 
     evaluation = HostedProcess.start(
-        "evaluate",
+        "evaluation.evaluate",
         extras={"checkpoint": figures["checkpoint"], "manifest_key": manifest_key},
         folder=tmp_path,
     )

@@ -38,6 +38,12 @@ class TrainingConfig(BaseModel):
         description="Base model that adapters are trained on: a name in the lake, or a folder; none: a Mixtral from scratch",
         json_schema_extra={"unit": "name"},
     )
+    init_from: str | None = Field(
+        None,
+        description="Checkpoint that the new run takes its first weights from: a run, `<run>/step-000200`, `promoted` or an s3:// "
+        "URI; none: fresh weights",
+        json_schema_extra={"unit": "name"},
+    )
     adapters: AdaptersConfig = Field(
         AdaptersConfig(), description="Sizes of the adapters on `base`", json_schema_extra={"unit": "sizes"}
     )
@@ -197,7 +203,8 @@ class TrainingConfig(BaseModel):
 
     def identity(self) -> dict[str, object]:
         """All that the trained weights and their recorded history depend on, as plain types."""
-        values = self.model_dump(mode="json", exclude=set(OPERATIONAL_FIELDS))
+        # The run's identity records the digest of the first weights, not the name they were found by.
+        values = self.model_dump(mode="json", exclude={*OPERATIONAL_FIELDS, "init_from"})
         if self.base is None:
             values["shape"] = self.model_shape.model_dump(mode="json")
             del values["adapters"], values["dense_baseline"], values["frozen_precision"]

@@ -1,14 +1,13 @@
 """Held-out quality, routing and the smoke test of a checkpoint. Torch-free until the checkpoint is found.
 
-`python -m pixel_pipeline.training.evaluation.evaluate` is the process that Dagster starts through Pipes; by hand it needs no Dagster.
+`python -m pixel_pipeline.training.evaluation.evaluate` is the process that Dagster starts through Pipes; `pixel evaluate` does the same in a terminal.
 """
 
-import argparse
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 import sys
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
@@ -16,7 +15,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import fingerprint
 from pixel_pipeline.registry.base_models import BaseManifest, is_path
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
+from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.checkpoints.queries import find_dense_baseline, read_state
 from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef
@@ -168,29 +167,16 @@ def _verdict(result: EvaluationReport) -> str:
     return "  ".join([*parts, f"safety smoke test: {result.safety.summary()}"])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The evaluation process; returns its exit status."""
-    return run_hosted(lambda host: _body(host, arguments))
+def main() -> int:
+    """The evaluation process that Dagster starts; returns its exit status."""
+    return run_hosted(_run_task)
 
 
-def _body(host: Host, arguments: list[str] | None) -> None:
+def _run_task(host: Host) -> None:
+    task = host.task(verb="pixel evaluate")
     lake = Lake.open(get_settings())
-    if host.extras is not None:
-        checkpoint, manifest_key = (
-            cast(str, host.extras["checkpoint"]),
-            cast(str, host.extras["manifest_key"]),
-        )
-    else:
-        parser = argparse.ArgumentParser(
-            prog="python -m pixel_pipeline.training.evaluation.evaluate", description=__doc__
-        )
-        parser.add_argument("checkpoint", nargs="?", default="latest", help="latest, a run, or an s3:// URI")
-        parser.add_argument("--manifest", help="key of a shard manifest (default: the current one)")
-        options = parser.parse_args(arguments)
-        checkpoint = options.checkpoint
-        manifest_key = options.manifest or current_manifest_key(lake.data)
-    ref = CheckpointRef.resolve(lake, checkpoint)
-    result = evaluate(lake, ref, manifest_key, host.report)
+    ref = CheckpointRef.resolve(lake, task["checkpoint"])
+    result = evaluate(lake, ref, task["manifest_key"], host.report)
     host.materialize(
         metadata=_metadata(result, uri=lake.checkpoints.uri(evaluation_prefix(ref))),
         data_version=f"{result.model_sha256[:16]}-{result.dataset_version}",

@@ -122,6 +122,7 @@ class ModelCard:
             return []
         state, history = self.state, self.state.history
         config = state.identity["config"]
+        initial = [state.identity["init_from"]] if "init_from" in state.identity else []
         figures = markdown(
             ["", ""],
             [
@@ -134,6 +135,7 @@ class ModelCard:
                     "parameters",
                     f"{state.parameters[0]:,}, {state.parameters[1]:,} of them active for a token",
                 ],
+                *[["first weights", f"`{source['checkpoint']}`"] for source in initial],
                 *[
                     [f"validation loss after step {validation.step:,}", f"{validation.loss:.3f}"]
                     for validation in history.validations

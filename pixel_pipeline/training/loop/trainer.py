@@ -13,13 +13,14 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.files import TOKENIZER_FILES
 from pixel_pipeline.training.base.model import BaseModel
-from pixel_pipeline.training.checkpoints.run_state import RunState
+from pixel_pipeline.training.checkpoints.run_state import STATE_FILE, RunState
 from pixel_pipeline.training.checkpoints.state import (
+    OPTIMIZER_FILE,
     OptimizerState,
     read_optimizer,
     write_checkpoint_folder,
 )
-from pixel_pipeline.training.checkpoints.store import CheckpointRef, download
+from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef, download
 from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 from pixel_pipeline.training.config.adapters import ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
@@ -62,6 +63,7 @@ class Fit:
         start: State to go on from; step 0 for a new run.
         uploads: Of this run, recovered.
         base: Base model of the adapters; None from scratch.
+        initial: Checkpoint that a new run takes its first weights from; None for fresh weights.
         home: Folder of logs and caches.
         cache: Folder of local copies of lake objects.
         device: Checked already.
@@ -75,6 +77,7 @@ class Fit:
     start: RunState
     uploads: CheckpointUploads
     base: BaseModel | None
+    initial: CheckpointRef | None
     home: Path
     cache: Path
     device: torch.device
@@ -141,11 +144,11 @@ class Fit:
 
     def _module(self, order: RowOrder) -> MoEModule:
         optimizer: OptimizerState | None = None
-        if self.start.step:
-            ref = CheckpointRef(run=self.run, step=self.start.step)
-            with TemporaryDirectory(prefix="pixel-resume-") as name:
-                folder = Path(name)
-                download(self.lake, ref, folder=folder)
+        own = CheckpointRef(run=self.run, step=self.start.step) if self.start.step else None
+        with TemporaryDirectory(prefix="pixel-weights-") as name:
+            folder = Path(name)
+            if own is not None:
+                download(self.lake, own, folder=folder)
                 model = read_model(
                     folder,
                     base=self.base,
@@ -153,8 +156,18 @@ class Fit:
                     frozen_precision=self.config.frozen_precision,
                 )
                 optimizer = read_optimizer(folder)
-        else:
-            model = new_model(self.config, self.manifest, base=self.base, device=self.device)
+            else:
+                if self.initial is not None:
+                    files = CheckpointManifest.load(self.lake, self.initial).files
+                    names = sorted(files.keys() - {OPTIMIZER_FILE, STATE_FILE})
+                    download(self.lake, self.initial, folder=folder, names=names)
+                model = new_model(
+                    self.config,
+                    self.manifest,
+                    base=self.base,
+                    device=self.device,
+                    initial=folder if self.initial else None,
+                )
         total, active = model.parameter_counts()
         trained = sum(parameter.numel() for parameter in model.trained_parameters().values())
         self.start = replace(self.start, parameters=(total, active))

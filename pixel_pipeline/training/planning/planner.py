@@ -14,6 +14,7 @@ from pixel_pipeline.training.checkpoints.queries import read_state
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import PlanError, RunConflictError
+from pixel_pipeline.training.planning.initial_weights import InitialWeights
 from pixel_pipeline.training.planning.last_run import average_step_tokens, last_speed
 from pixel_pipeline.training.planning.plan import Plan, Workload, make_plan
 from pixel_pipeline.training.planning.speed import Speed
@@ -70,23 +71,29 @@ def plan_run(
     Raises:
         RunConflictError: `run` names a run of other inputs.
         PlanError: the last run's speed is wanted, and there is none.
+        InitialWeightsError: `config.init_from` names weights that do not fit the run.
         DeviceError, BaseModelError, TrainingDataError, TrainingMemoryError: see their classes.
     """
     device = check_device(config.device)
     manifest = ShardManifest.load(lake.data, manifest_key)
     digest = digest_of_base(lake, config.base) if config.base else None
-    name = run or run_name(config, manifest, base_digest=digest)
+    initial = InitialWeights.find(lake, config.init_from) if config.init_from else None
+    init_from = initial.identity() if initial else None
+    name = run or run_name(config, manifest, base_digest=digest, init_from=init_from)
     newest = max(list_checkpoints(lake.checkpoints, name), default=None)
     done = 0
     if newest is not None:
         state = read_state(lake, newest)
-        if state is None or state.identity != run_identity(config, manifest, base_digest=digest):
+        identity = run_identity(config, manifest, base_digest=digest, init_from=init_from)
+        if state is None or state.identity != identity:
             raise run_conflict(name)
         done = newest.step
         if CheckpointManifest.load(lake, newest).final:
             return PlannedRun(
                 run=name, config=config, manifest=manifest, finished=True, plan=None, speed=None
             )
+    elif initial is not None:
+        initial.check(lake, config, manifest, base_digest=digest)
     speed = None
     if source is not Source.measure:
         speed = last_speed(lake, config, manifest, base_digest=digest, device=device_name(device))

@@ -1,9 +1,8 @@
-"""One process's share of a run: planned, trained, told. Torch-free until there are steps to do.
+"""One training process: plan, train, report. Torch-free until there are steps to do.
 
-`pixel train`, the Dagster asset's process and `python -m pixel_pipeline.training.train` all come here.
+`pixel train` and the process of the Dagster asset (`python -m pixel_pipeline.training.train`) both use it.
 """
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -12,10 +11,7 @@ from typing import Any, Self
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.config.priorities import Priority
-from pixel_pipeline.training.config.resolve import training_config
 from pixel_pipeline.training.planning.planner import PlannedRun, plan_run
 from pixel_pipeline.training.planning.report import plan_lines
 from pixel_pipeline.training.runtime.hosting import Host, run_hosted
@@ -135,52 +131,12 @@ def _compared(planned: PlannedRun | None, result: TrainingResult, *, seconds: fl
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The training process; returns its exit status."""
+def main() -> int:
+    """The training process that Dagster starts; returns its exit status."""
     began = monotonic()
-    return run_hosted(lambda host: _body(host, arguments, began=began))
+    return run_hosted(lambda host: _run_task(host, began=began))
 
 
-def _body(host: Host, arguments: list[str] | None, *, began: float) -> None:
-    lake = Lake.open(get_settings())
-    if host.extras is not None:
-        session = Session.from_json(host.extras)
-    else:
-        session = _of_arguments(lake, _parser().parse_args(arguments))
-    train_session(host, lake, session, began=began)
-
-
-def _of_arguments(lake: Lake, options: argparse.Namespace) -> Session:
-    settings = get_settings()
-    if options.profile:
-        settings = settings.model_copy(update={"profile": options.profile})
-    manifest_key = options.manifest or current_manifest_key(lake.data)
-    overrides = {name: value for name in ("steps", "base") if (value := getattr(options, name)) is not None}
-    return Session(
-        config=training_config(
-            settings,
-            ShardManifest.load(lake.data, manifest_key),
-            priority=options.priority,
-            overrides=overrides,
-        ),
-        manifest_key=manifest_key,
-        git_revision=options.git_revision,
-        run=options.run,
-        hours=options.hours or settings.training_hours,
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pixel_pipeline.training.train",
-        description="Trains on the current token shards. `pixel train` is the same with more options.",
-    )
-    parser.add_argument("--profile", help="demo or h100 (default: PIXEL_PROFILE)")
-    parser.add_argument("--priority", choices=[*Priority], help="default: PIXEL_PRIORITY")
-    parser.add_argument("--base", help="base model to train adapters on (default: PIXEL_BASE_MODEL)")
-    parser.add_argument("--steps", type=int, help="steps of the whole run, in place of those of the priority")
-    parser.add_argument("--hours", type=float, help="hours this process has (default: PIXEL_TRAINING_HOURS)")
-    parser.add_argument("--run", help="name of the run")
-    parser.add_argument("--manifest", help="key of a shard manifest (default: the current one)")
-    parser.add_argument("--git-revision", default="unknown", help="recorded in the checkpoints")
-    return parser
+def _run_task(host: Host, *, began: float) -> None:
+    session = Session.from_json(host.task(verb="pixel train"))
+    train_session(host, Lake.open(get_settings()), session, began=began)

@@ -1,4 +1,4 @@
-"""How the training processes talk to whoever started them: Dagster through Pipes, or a terminal. Torch-free."""
+"""How a training process reports to its host: Dagster through Pipes, or a terminal. Torch-free."""
 
 from collections.abc import Callable, Mapping
 import signal
@@ -20,6 +20,19 @@ class Host:
     """A terminal: lines go to stderr, nothing is materialized."""
 
     extras: Mapping[str, Any] | None = None
+
+    def task(self, *, verb: str) -> Mapping[str, Any]:
+        """The work that Dagster passes to this process.
+
+        Args:
+            verb: The command that does the same in a terminal.
+
+        Raises:
+            PixelError: the process was not started by Dagster.
+        """
+        if self.extras is None:
+            raise PixelError("Dagster starts this process.", hint=f"In a terminal, run `{verb}`.")
+        return self.extras
 
     def report(self, line: str) -> None:
         """Show one line at once."""
@@ -61,13 +74,18 @@ def run_hosted(body: Callable[[Host], None]) -> int:
 
     Expected errors are shown as their message alone. Anything else propagates: Pipes passes it on, the process ends with 1.
     """
-    # The import of torch takes seconds; a SIGTERM in them ends like Ctrl-C, not with a bare -15.
-    signal.signal(signal.SIGTERM, _raise_interrupt)
-    prepare_environment()
+    prepare_process()
     if not PipesEnvVarParamsLoader().is_dagster_pipes_process():  # type: ignore[no-untyped-call]
         return _run(body, Host())
     with open_dagster_pipes() as context:
         return _run(body, DagsterHost(context))
+
+
+def prepare_process() -> None:
+    """Set up a process that may train: its environment, and SIGTERM as an interrupt."""
+    # The import of torch takes seconds; a SIGTERM during it ends like Ctrl-C, not with a bare -15.
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    prepare_environment()
 
 
 def _run(body: Callable[[Host], None], host: Host) -> int:
