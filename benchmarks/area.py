@@ -13,8 +13,7 @@ import xxhash
 
 from benchmarks import data
 from benchmarks.harness import MB, BenchmarkError, Options, Run, Worker
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded, keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings
 

@@ -166,7 +166,7 @@ def convert_lake(unchanged: bool) -> Work:
     from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.conversations.work.build import convert_family, families_of
     from pixel_pipeline.lake.inventory import update_inventory
-    from pixel_pipeline.lake.s3.listing import list_raw
+    from pixel_pipeline.lake.raw import list_raw
 
     settings = get_settings()
     lake = Lake.open(settings)

@@ -12,7 +12,7 @@ Work = Callable[[], int]
 
 
 def list_inventory() -> Work:
-    from pixel_pipeline.lake.s3.listing import list_raw
+    from pixel_pipeline.lake.raw import list_raw
 
     lake = Lake.open(get_settings())
     return lambda: list_raw(lake).objects.num_rows
@@ -26,7 +26,7 @@ def refresh(listed_at: str) -> Work:
     """
     from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.lake.inventory import update_inventory
-    from pixel_pipeline.lake.s3.listing import list_raw
+    from pixel_pipeline.lake.raw import list_raw
 
     settings = get_settings()
     lake = Lake.open(settings)

@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     conditional_writes: Literal["auto", "on", "off"] = Field(
         "auto",
         validation_alias="PIXEL_S3_CONDITIONAL_WRITES",
-        description="auto: test whether the endpoint honours If-None-Match; off: single-writer mode.",
+        description="auto: test whether the endpoint honours If-None-Match; on: assume that it does; off: the lake is read-only.",
     )
     cache_bytes: int = Field(
         20 * 1024**3, ge=0, description="Maximum size of the local object cache, in bytes."

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings, get_settings
 from pixel_pipeline_tests.examples import register_profiles

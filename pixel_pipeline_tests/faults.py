@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pixel_pipeline.lake.embedded.server import EmbeddedServer
+from pixel_pipeline.lake.embedded import EmbeddedServer
 
 HOST = "127.0.0.1"
 HEAD_END = b"\r\n\r\n"

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 import yaml
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings, project_root
 from pixel_pipeline_tests.faults import FaultProxy, make_authority

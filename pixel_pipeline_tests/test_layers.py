@@ -12,6 +12,7 @@ import pixel_pipeline
 PACKAGE = Path(pixel_pipeline.__file__).parent
 LAYERS = (
     "errors",
+    "files",
     "settings",
     "lake",
     "sync",

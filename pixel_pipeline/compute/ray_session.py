@@ -97,7 +97,7 @@ def _start(*, cpus: int, folder: str) -> None:
 def _join(address: str) -> None:
     import ray
 
-    # Ship our code with the job, so that every node runs it whatever is installed there. As working_dir, not py_modules:
+    # Ship our code with the job, so that every node runs it regardless of its installed version. As working_dir, not py_modules:
     # those come after the driver's folder on sys.path, where a node may have another checkout.
     with _private_folder() as folder:
         shutil.copytree(PACKAGE, f"{folder}/{PACKAGE.name}", ignore=shutil.ignore_patterns("__pycache__"))

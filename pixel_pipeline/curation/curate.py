@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -49,7 +50,7 @@ class Decision:
     dropped: pa.Table
     records_in: Counter[str]
 
-    @property
+    @cached_property
     def records_out(self) -> Counter[str]:
         """Conversations by family after curation."""
         return self.records_in - Counter(self.dropped["family"].to_pylist())

@@ -5,7 +5,7 @@ import dagster as dg
 from pixel_pipeline.defs.jobs import refresh_inventory, sync_raw
 from pixel_pipeline.defs.resources import LakeResource
 from pixel_pipeline.errors import SettingsError
-from pixel_pipeline.lake.s3.listing import is_empty
+from pixel_pipeline.lake.raw import is_empty
 from pixel_pipeline.settings import Settings
 
 UNFINISHED = [

@@ -1,8 +1,8 @@
-"""The inventory of the raw tiers: its versions, and what changed from one to the next.
+"""The inventory of the raw tiers: its versions, and the changes between them.
 
-Two Delta tables. `_pixel/inventory` holds what lies in raw, one commit for each state that differs. `_pixel/inventory_changes`
-grows by one commit for each of these. The inventory is committed first. A writer that is killed between the two leaves a
-commit without its changes, and the next one records them before anything else: changes come late, or twice, never not at all.
+Two Delta tables: `_pixel/inventory` lists the raw objects, with one commit per different state, and `_pixel/inventory_changes`
+grows by one commit for each of these. The inventory is committed first. If a writer is killed in between, the next one records
+the missing changes before anything else. A change may be reported late or twice, but is never lost.
 """
 
 from collections import Counter
@@ -35,30 +35,30 @@ CHANGES_SCHEMA = pa.schema(
         pa.field("previous_etag", pa.string()),
     ]
 )
-"""One row an object that was `added`, `changed` (size or ETag) or `removed`.
+"""One row per object that was `added`, `changed` (size or ETag) or `removed`.
 
-`inventory_version` is the Delta version of `_pixel/inventory` that has the change; sizes in bytes. What an object was before is
-null for an added one, what it is for a removed one.
+`inventory_version` is the Delta version of `_pixel/inventory` with the change; sizes in bytes. Previous values are null for an
+added object, current ones for a removed object.
 """
 
 CHANGES_AGE = timedelta(days=90)
-# Each inventory is a whole table: superseded ones are cleared away long before they fill the bucket.
+# Each inventory is a whole table; superseded ones are vacuumed before they fill the bucket.
 COMMITS_BETWEEN_CLEANING = 50
 _RECORDED = "pixel.inventory"
 
 Families = Callable[[pa.ChunkedArray], pa.ChunkedArray]
-"""Names the family of each key."""
+"""Returns the family of each key."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """What became of a listing.
+    """Result of `update_inventory`.
 
     Attributes:
         version: Digest of the objects (`inventory_version`).
-        delta_version: Commit of `_pixel/inventory` that holds them.
-        unchanged: The inventory held them already.
-        changes: Objects added, changed and removed, as now recorded; empty where nothing changed.
+        delta_version: Commit of `_pixel/inventory` with these objects.
+        unchanged: The inventory had these objects already.
+        changes: Number of objects added, changed and removed.
     """
 
     version: str
@@ -68,11 +68,11 @@ class Update:
 
 
 def update_inventory(lake: Lake, objects: pa.Table, *, families: Families) -> Update:
-    """Make a listing the inventory, and record what that changes.
+    """Store a listing as the inventory and record the changes.
 
     Args:
         objects: Table of INVENTORY_SCHEMA, sorted by key.
-        families: Names the families of the changed keys.
+        families: Returns the families of the changed keys.
     """
     table = Table(lake, keys.INVENTORY)
     changes = _record_changes(lake, families=families)
@@ -93,16 +93,16 @@ def update_inventory(lake: Lake, objects: pa.Table, *, families: Families) -> Up
 
 
 def inventory_version(objects: pa.Table) -> str:
-    """Digest (32 hex digits) of keys, sizes and ETags. A copy that only touches times leaves it as it is.
+    """Return a digest (32 hex digits) of keys, sizes and ETags, but not of times, which a copy may change.
 
     Args:
-        objects: Table of INVENTORY_SCHEMA, sorted by key; its chunks make no difference.
+        objects: Table of INVENTORY_SCHEMA, sorted by key, in any chunks.
     """
     digest = hashlib.sha256()
     for name in ("key", "etag"):
         lengths, characters = hashlib.sha256(), hashlib.sha256()
         for chunk in objects[name].chunks:
-            # Lengths and characters apart, so that no two columns of strings have the same bytes.
+            # Lengths and characters separately, so that different columns of strings never give the same bytes.
             lengths.update(pc.binary_length(chunk).to_numpy(zero_copy_only=False).astype("<i4").tobytes())
             characters.update(_characters(chunk))
         digest.update(lengths.digest() + characters.digest())
@@ -112,13 +112,10 @@ def inventory_version(objects: pa.Table) -> str:
 
 
 def differences(before: pa.Table, after: pa.Table) -> pa.Table:
-    """What changed between two inventories: the columns of CHANGES_SCHEMA from `change` on, sorted by kind and key.
-
-    An object changed if its size or ETag did. The time of its last write alone says nothing: a copy may touch it.
-    """
+    """Compare two inventories by size and ETag: the columns of CHANGES_SCHEMA from `change` on, sorted by kind and key."""
     position = pc.index_in(after["key"], value_set=before["key"])
     was = before.select(["size", "etag"]).take(position)
-    # Null where there is nothing to compare with.
+    # Null for added objects.
     same = pc.and_(pc.equal(after["size"], was["size"]), pc.equal(after["etag"], was["etag"]))
     differs = pc.invert(pc.fill_null(same, True))
     is_gone = np.ones(before.num_rows, dtype=bool)
@@ -135,48 +132,46 @@ def differences(before: pa.Table, after: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the log of changes: all up to it has been read. `table` is the log's own id: it may be made anew."""
+    """The last commit read of the log of changes. `table` is the log's id, which changes if it is created again."""
 
     table: str
     version: int
 
 
 def newest_position(lake: Lake) -> Position:
-    """The end of the log of changes. Raises TableMissingError where no inventory was ever taken."""
+    """Return the end of the log of changes. Raises TableMissingError before the first inventory."""
     log = Table(lake, keys.INVENTORY_CHANGES).open()
     return Position(table=str(log.metadata().id), version=int(log.version()))
 
 
 def touched_since(lake: Lake, position: Position) -> dict[str, datetime]:
-    """Families with changes after a position, each with the time its last one was noticed. Costs what changed.
+    """Return the families with changes after a position and the time of their last change. Reads only these changes.
 
     Raises:
-        TableMissingError: no inventory was ever taken.
-        VersionGoneError: the log is another one, or does not reach back so far.
+        TableMissingError: there is no inventory yet.
+        VersionGoneError: the log was created again, or no longer contains these changes.
     """
     log = Table(lake, keys.INVENTORY_CHANGES)
     if newest_position(lake).table != position.table:
-        raise VersionGoneError(f"{log.uri} was made anew since it was last read.")
+        raise VersionGoneError(f"{log.uri} was created again since it was last read.")
     changes = log.added_since(position.version, columns=["family", "noticed_at"])
     touched = changes.group_by("family").aggregate([("noticed_at", "max")]).sort_by("family")
     return dict(zip(touched["family"].to_pylist(), touched["noticed_at_max"].to_pylist(), strict=True))
 
 
 def clean(lake: Lake) -> None:
-    """Drop changes older than CHANGES_AGE, and files of both tables that no version of the last days needs."""
+    """Delete changes older than CHANGES_AGE, and vacuum both tables."""
     log = Table(lake, keys.INVENTORY_CHANGES)
-    if not lake.single_writer:
-        # delta-rs commits a deletion by itself, which needs conditional writes; without them the log of changes grows.
-        log.open().delete(f"noticed_at < '{datetime.now(UTC) - CHANGES_AGE:%Y-%m-%dT%H:%M:%S.%fZ}'")
+    log.open().delete(f"noticed_at < '{datetime.now(UTC) - CHANGES_AGE:%Y-%m-%dT%H:%M:%S.%fZ}'")
     for table in (log, Table(lake, keys.INVENTORY)):
         vacuum(table, dry_run=False)
 
 
 def _record_changes(lake: Lake, *, families: Families, newest: pa.Table | None = None) -> Counter[str]:
-    """Bring the log of changes up to the newest inventory, version by version; returns how many of each kind.
+    """Bring the log of changes up to the newest inventory, version by version. Returns the number of each kind.
 
     Args:
-        newest: The newest inventory, where it is at hand.
+        newest: The newest inventory, if it is known.
     """
     total: Counter[str] = Counter()
     inventory, log = Table(lake, keys.INVENTORY), Table(lake, keys.INVENTORY_CHANGES)
@@ -187,7 +182,7 @@ def _record_changes(lake: Lake, *, families: Families, newest: pa.Table | None =
     table, current = str(opened.metadata().id), int(opened.version())
     recorded = _recorded(log, table=table)
     if recorded is None:
-        # Nothing was ever recorded of this table: all that lies there is new.
+        # No change of this table was recorded yet: all its objects are new.
         recorded = current - 1
         before = INVENTORY_SCHEMA.empty_table()
     elif recorded < current:
@@ -207,13 +202,13 @@ def _record_changes(lake: Lake, *, families: Families, newest: pa.Table | None =
 
 
 def _recorded(log: Table, *, table: str) -> int | None:
-    """The last version of an inventory table that the log knows of."""
+    """Return the last version of an inventory table whose changes are in the log."""
     noted_table, _, version = log.note().get(_RECORDED, "").partition(":")
     return int(version) if noted_table == table else None
 
 
 def _rows(inventory: Table, version: int) -> pa.Table:
-    """An older inventory; nothing where it was vacuumed, so that what came after it counts as new."""
+    """Read an older inventory. A vacuumed one is empty, so that all objects after it count as added."""
     try:
         return inventory.dataset(version=version).to_table()
     except VersionGoneError:
@@ -221,7 +216,7 @@ def _rows(inventory: Table, version: int) -> pa.Table:
 
 
 def _entry(found: pa.Table, *, version: int, families: pa.ChunkedArray) -> pa.Table:
-    """Differences as rows of CHANGES_SCHEMA."""
+    """Return differences as rows of CHANGES_SCHEMA."""
     rows = found.num_rows
     columns = {
         "inventory_version": pa.repeat(pa.scalar(version, pa.int64()), rows),
@@ -252,7 +247,7 @@ def _kind(kind: str, is_now: pa.Table, *, was: pa.Table | None) -> pa.Table:
 
 
 def _characters(strings: pa.Array) -> memoryview:
-    """The bytes of all strings of an array, one after the other."""
+    """Return the concatenated bytes of an array's strings."""
     _, offsets, characters = strings.buffers()
     if characters is None:
         return memoryview(b"")

@@ -1,4 +1,4 @@
-"""Where things lie in the data bucket: the one place that spells keys."""
+"""Keys of the data bucket. No other module spells them."""
 
 RAW = "gdrive/raw"
 ACQUIRED = "acquired"
@@ -20,8 +20,9 @@ LEDGER = "_pixel/ledger"
 CONVERSION = "_pixel/conversion"
 DROPPED = "_pixel/dropped"
 MEMO = "_pixel/memo"
+PROBES = "_pixel/probe"
 
 
 def conversations_table(*, category: str, dataset: str) -> str:
-    """Key of a family's canonical table."""
+    """Return the key of a family's canonical table."""
     return f"{PROCESSED}/{category}/{dataset}"

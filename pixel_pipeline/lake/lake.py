@@ -1,11 +1,10 @@
-"""The lake: its two buckets, and how table libraries reach them."""
+"""The lake: its two buckets, and how libraries connect to them."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 import os
 from typing import Self
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.client import table_options
 from pixel_pipeline.lake.s3.conditional import ConditionalWrites
@@ -15,56 +14,39 @@ from pixel_pipeline.settings import Settings
 
 @dataclass(frozen=True)
 class Lake:
-    """The data bucket, the checkpoint bucket, and the way in for table libraries."""
+    """The data bucket, the checkpoint bucket, and how libraries connect to them."""
 
     data: Bucket
     checkpoints: Bucket
     target: Target
+    conditional: ConditionalWrites
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """Connect; with nothing configured, start the embedded server and create its buckets."""
+        """Open the lake. If nothing is configured, start the embedded server and create its buckets."""
         target = Target.resolve(settings)
         if target.ca_bundle is not None:
-            # delta-rs takes certificate authorities only from the environment of the process.
+            # delta-rs reads certificate authorities only from the process environment.
             os.environ["SSL_CERT_FILE"] = str(target.ca_bundle)
-        # The embedded server is known, whatever the setting.
-        assumed = {"auto": None, "on": True, "off": False}[settings.conditional_writes]
+        # The embedded server honours conditional writes, whatever the setting.
         conditional = ConditionalWrites(
-            home=settings.home, assumed=True if settings.uses_embedded_s3 else assumed
+            settings.home, "on" if settings.uses_embedded_s3 else settings.conditional_writes
         )
-        lake = cls(
-            data=Bucket(name=settings.bucket, target=target, conditional=conditional),
-            checkpoints=Bucket(name=settings.checkpoint_bucket, target=target, conditional=conditional),
-            target=target,
+        data, checkpoints = (
+            Bucket(name=name, target=target, before_create=conditional.require)
+            for name in (settings.bucket, settings.checkpoint_bucket)
         )
+        lake = cls(data=data, checkpoints=checkpoints, target=target, conditional=conditional)
         if settings.uses_embedded_s3:
             for name in (settings.bucket, settings.checkpoint_bucket):
                 embedded.ensure_bucket(settings.home, name)
         return lake
 
     def check(self) -> None:
-        """Fail early and readably where a bucket cannot be listed."""
+        """Raise an error if a bucket cannot be listed."""
         self.data.check()
         self.checkpoints.check()
 
-    @property
-    def single_writer(self) -> bool:
-        """True where the store has no conditional writes (`conditional.py`). Asks it once in seven days."""
-        conditional = self.data.conditional
-        return conditional is not None and conditional.verdict(self.data) != "honoured"
-
-    def writing(self, table: str) -> AbstractContextManager[None]:
-        """To be held around reading a table's newest version and committing the next; not reentrant.
-
-        Does nothing where conditional writes make commits safe. In single-writer mode it waits for the other processes
-        of this machine that write the table.
-        """
-        conditional = self.data.conditional
-        if conditional is None or not self.single_writer:
-            return nullcontext()
-        return conditional.alone(self.data, table)
-
     def storage_options(self) -> dict[str, str]:
-        """Options for delta-rs; they hold secrets and are never logged."""
+        """Return the options for delta-rs. They contain secrets and are never logged."""
         return table_options(self.target)

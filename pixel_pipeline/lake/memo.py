@@ -1,7 +1,7 @@
-"""What was computed from what, so that a rerun on unchanged input is a no-op.
+"""Records of finished results and their inputs, so that a rerun on unchanged input does nothing.
 
-A memo is written after the commit of the result it describes. A crash in between costs a recomputation, never a wrong
-skip. It also carries the counts that the first computation reported, so that a skipped step can report them again.
+A memo is written after the commit of its result, so a crash in between only causes a recomputation. It contains the counts that
+the computation reported, for a skipped step to report again.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 
 
 def fingerprint(*parts: object) -> str:
-    """Digest (32 hex digits) of JSON-like parts: code version, configuration, versions of the input."""
+    """Return a digest (32 hex digits) of JSON-like parts: code version, configuration, versions of the input."""
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()[:32]
 
 
@@ -28,7 +28,7 @@ class Memo:
     name: str
 
     def recall(self, fingerprint: str) -> dict[str, Any] | None:
-        """What was remembered under this fingerprint, or None when the input has changed or nothing was computed."""
+        """Return the result stored with this fingerprint, or None if the input has changed or nothing was computed."""
         try:
             content = self.lake.data.get_json(self._key)
         except ObjectNotFoundError:
@@ -36,11 +36,11 @@ class Memo:
         return dict(content["result"]) if content.get("fingerprint") == fingerprint else None
 
     def remember(self, fingerprint: str, result: dict[str, Any]) -> None:
-        """Record a finished result. `result` is plain JSON: counts, versions, keys."""
+        """Store a finished result. `result` is plain JSON: counts, versions, keys."""
         self.lake.data.put_json(self._key, {"fingerprint": fingerprint, "result": result})
 
     def forget(self) -> None:
-        """The result is gone; a later return of its input computes it anew."""
+        """Delete the memo, so that the result is computed again."""
         self.lake.data.delete([self._key])
 
     @property

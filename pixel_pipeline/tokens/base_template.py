@@ -66,7 +66,7 @@ class ChatTemplate:
 
     Args:
         source: Jinja source.
-        variables: Variables besides the messages: `bos_token`, `eos_token` …
+        variables: Variables other than the messages: `bos_token`, `eos_token` …
         special: Spellings of the tokenizer's special tokens; one of them must end an answer.
         name: The model's name, for errors.
 

@@ -47,7 +47,7 @@ class TokenConfig:
     base: str | None = None
 
     def recipe(self, lake: Lake) -> str:
-        """Digest (32 hex digits) of everything else that determines the tokens: configuration, recipe, base model.
+        """Digest (32 hex digits) of everything that determines the tokens of given conversations.
 
         Raises:
             BaseModelNotFoundError, BaseModelCorruptError: see `BaseManifest.load`.
@@ -107,11 +107,10 @@ def build_shards(
             columns=["content_hash", "category", "split", "messages"], filter=ds.field("family") == family
         ).sort_by("content_hash")
         encoded = _encode(table, encoder)
-        everything = [conversation for members in encoded.values() for conversation in members]
         families[family] = FamilyTokens(
             category=table["category"][0].as_py(),
-            conversations=len(everything),
-            tokens=sum(len(conversation.tokens) for conversation in everything),
+            conversations=table.num_rows,
+            tokens=sum(len(item.tokens) for members in encoded.values() for item in members),
         )
         # Each row holds one family, so that weighting, routing and scoring by family need no bookkeeping within a row.
         for split, members in sorted(encoded.items()):
@@ -148,8 +147,9 @@ def _sample(curated: ds.Dataset) -> Iterator[list[str]]:
         for batch in curated.to_batches(columns=["content_hash", "messages"], filter=training)
     ]
     order = pa.concat_tables(sizes).sort_by("content_hash")
-    enough = pc.index(pc.greater(pc.cumulative_sum(order["characters"]), TOKENIZER_CHARACTERS), True).as_py()
-    last = order["content_hash"][enough if enough >= 0 else -1]
+    total = pc.cumulative_sum(order["characters"])
+    end = pc.index(pc.greater(total, TOKENIZER_CHARACTERS), True).as_py()
+    last = order["content_hash"][end if end >= 0 else -1]
     sample = curated.to_table(
         columns=["content_hash", "messages"], filter=training & (ds.field("content_hash") <= last)
     ).sort_by("content_hash")

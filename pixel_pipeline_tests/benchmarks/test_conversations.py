@@ -21,7 +21,7 @@ from benchmarks import (
 )
 from benchmarks.harness import BenchmarkError, Options
 from pixel_pipeline.conversations.work import plan as tasks
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 
 SIZE = 100_000

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import data, harness, lake_ours, lake_peers, listing_server, object_server
 from benchmarks.harness import BenchmarkError, Figure, Options, Run, Worker
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table
 

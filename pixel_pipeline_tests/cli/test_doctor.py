@@ -10,9 +10,9 @@ import pytest
 
 from pixel_pipeline.cli.machine import probes
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
+from pixel_pipeline.lake.keys import PROBES
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.s3.conditional import PROBES
 from pixel_pipeline.settings import Settings, get_settings, project_root
 from pixel_pipeline_tests.activated import shell, start
 from pixel_pipeline_tests.faults import Fault, FaultProxy
@@ -40,7 +40,7 @@ def test_the_defaults_pass(home: Path) -> None:
         assert set(check) == {"name", "group", "verdict", "found", "fix"}
         assert check["verdict"] in {"ok", "skip"}, check
     found = {check["name"]: check["found"] for check in document["checks"]}
-    assert found["conditional create"].startswith("16 racing creates")
+    assert found["conditional create"].startswith("16 concurrent creates")
     names = [check["name"] for check in document["checks"]]
     assert len(set(names)) == len(names)
     assert {"credentials", "conditional create", "versioning", "drive", "gpu", "ray", "dagster"} <= set(names)
@@ -67,7 +67,7 @@ def test_failures_fit_a_narrow_terminal_and_show_no_secret(home: Path) -> None:
     assert "from AWS_ACCESS_KEY_ID" in words
     assert "fail drive nowhere:: rclone has no remote of this name" in words
     assert "needs an NVIDIA H100" in words
-    assert "skip write not asked: needs buckets" in words
+    assert "skip write not checked: needs buckets" in words
     assert "Profile h100 cannot work here" in words
     for secret in (*KEYS.values(), TOKEN):
         assert secret not in result.text

@@ -11,7 +11,7 @@ from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.s3.listing import list_raw
+from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.tables.table import Table
 
 RULES = """\

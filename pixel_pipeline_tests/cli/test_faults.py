@@ -11,8 +11,7 @@ import pytest
 
 from pixel_pipeline.conversations.families.config import FamilyConfig
 from pixel_pipeline.curation.accounts import read_accounts, unaccounted_objects
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded, keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import Settings

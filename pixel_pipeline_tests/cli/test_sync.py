@@ -8,8 +8,7 @@ import signal
 
 import pytest
 
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded, keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.activated import shell, start

@@ -21,8 +21,8 @@ from pixel_pipeline.conversations.work import plan as tasks
 from pixel_pipeline.conversations.work.build import FamilyReport, convert_family, families_of
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.s3.errors import ObjectChangedError
-from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
 from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 

@@ -17,7 +17,7 @@ from pixel_pipeline.curation.accounts import read_accounts, unaccounted_objects
 from pixel_pipeline.curation.curate import curated_batches, decide
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.s3.listing import list_raw
+from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline_tests.conversations.converted import lines, sharegpt

@@ -9,8 +9,7 @@ import pytest
 
 from pixel_pipeline.definitions import defs
 from pixel_pipeline.defs import sensors
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded, keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import LakeUnreachableError
 from pixel_pipeline.settings import Settings

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pixel_pipeline.lake import inventory, keys
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded, inventory, keys
 from pixel_pipeline.lake.inventory import (
     CHANGES_SCHEMA,
     Position,
@@ -26,7 +25,8 @@ from pixel_pipeline.lake.inventory import (
     update_inventory,
 )
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, list_raw
+from pixel_pipeline.lake.raw import list_raw
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA
 from pixel_pipeline.lake.tables.table import Table, TableMissingError, VersionGoneError
 from pixel_pipeline.lake.tables.vacuum import vacuum
 from pixel_pipeline.settings import Settings, get_settings
@@ -163,7 +163,7 @@ def test_a_log_that_was_made_anew_is_told(lake: Lake) -> None:
     lake.data.delete([item.key for item in lake.data.list(keys.INVENTORY_CHANGES)])
     update(lake, {"gdrive/raw/A/1": (1, "x")})
     assert newest_position(lake) == Position(newest_position(lake).table, 0) != old
-    with pytest.raises(VersionGoneError, match="made anew"):
+    with pytest.raises(VersionGoneError, match="created again"):
         touched_since(lake, old)
     # What lies there now counts as new: nobody knows any more what was read.
     assert recorded(lake) == [(0, "A", "added", "gdrive/raw/A/1")]

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pixel_pipeline.lake.embedded.server import EmbeddedServer, ensure_running
+from pixel_pipeline.lake.embedded import EmbeddedServer, ensure_running
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline_tests.faults import FaultProxy

@@ -61,7 +61,7 @@ def test_a_backslash_in_a_name_is_no_separator(tmp_path: Path, lake: Lake) -> No
 
 
 @pytest.mark.parametrize("prefix", ["acquired/a\\b", "acquired/.\\", "acquired/../x", "acquired//x"])
-def test_a_destination_that_is_no_key_is_refused(drive: Path, lake: Lake, prefix: str) -> None:
+def test_a_prefix_that_is_no_valid_key_is_refused(drive: Path, lake: Lake, prefix: str) -> None:
     with pytest.raises(KeyNameError, match="cannot be an object's key"):
         copy_to_lake(drive, lake=lake, prefix=prefix)
     assert [*lake.data.list("")] == []

@@ -18,7 +18,7 @@ s3 = typer.Typer(
 @s3.command("up")
 def s3_up(as_json: Json = False) -> None:
     """Start the embedded server if it is not running."""
-    from pixel_pipeline.lake.embedded import server as embedded
+    from pixel_pipeline.lake import embedded
 
     settings = get_settings()
     _require_embedded()
@@ -30,7 +30,7 @@ def s3_up(as_json: Json = False) -> None:
 @s3.command("down")
 def s3_down() -> None:
     """Stop the embedded server; its data stay on disk."""
-    from pixel_pipeline.lake.embedded import server as embedded
+    from pixel_pipeline.lake import embedded
 
     stopped = embedded.stop(get_settings().home)
     say(
@@ -46,7 +46,7 @@ def s3_status(as_json: Json = False) -> None:
 
     Exit code 3 if the server is not running.
     """
-    from pixel_pipeline.lake.embedded import server as embedded
+    from pixel_pipeline.lake import embedded
 
     _require_embedded()
     server = embedded.status(get_settings().home)

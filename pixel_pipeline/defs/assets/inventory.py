@@ -13,7 +13,8 @@ from pixel_pipeline.defs.resources import LakeResource, readable_failure
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.inventory import update_inventory
-from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, list_raw
+from pixel_pipeline.lake.raw import list_raw
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA
 from pixel_pipeline.lake.tables.table import Table
 
 SHOWN_KEYS = 20

@@ -1,4 +1,4 @@
-"""What the doctor's probes share: the way into the lake, and the list of what they have put there."""
+"""The lake as the doctor's probes share it, with a list of the objects they created."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -6,7 +6,7 @@ from functools import cached_property
 import ssl
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
@@ -21,34 +21,31 @@ SETTLE_SECONDS = 5.0
 
 
 class Access:
-    """What the probes share: the settings, and the way into the lake once it is known."""
+    """Settings, lake and control client, shared by all probes."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        # (bucket, key, upload) of what lies in the lake at this moment.
+        # (bucket, key, upload) of the probe objects and uploads that exist now.
         self._made: set[tuple[str, str, str | None]] = set()
         self._removed = threading.Condition()
 
     @cached_property
     def lake(self) -> Lake:
-        """The lake; starts the embedded server where nothing else is configured."""
+        """The lake; starts the embedded server if nothing is configured."""
         return Lake.open(self.settings)
 
     @cached_property
     def client(self) -> "S3Client":
-        """The control plane."""
         return control_client(self.lake.target)
 
     @property
     def buckets(self) -> tuple[Bucket, Bucket]:
-        """Data and checkpoints."""
         return self.lake.data, self.lake.checkpoints
 
     @property
     def url(self) -> SplitResult:
-        """The endpoint, AWS's own where none is set."""
-        target = self.lake.target
-        return urlsplit(target.endpoint or f"https://s3.{target.region}.amazonaws.com")
+        """The endpoint, by default AWS's."""
+        return self.lake.target.url
 
     @property
     def address(self) -> tuple[str, int]:
@@ -56,19 +53,19 @@ class Access:
         return str(self.url.hostname), self.url.port or (443 if self.url.scheme == "https" else 80)
 
     def tls_context(self) -> ssl.SSLContext:
-        """Verifies against the system's authorities and those of PIXEL_S3_CA_BUNDLE."""
+        """Return a context that trusts the system's authorities and those of PIXEL_S3_CA_BUNDLE."""
         context = ssl.create_default_context()
         if self.settings.ca_bundle is not None:
             context.load_verify_locations(self.settings.ca_bundle)
         return context
 
     def controlled(self, operation: str) -> AbstractContextManager[None]:
-        """Errors of boto3 inside the block as ControlError."""
+        """Raise errors of boto3 inside the block as ControlError."""
         return controlled(operation, target=self.lake.target)
 
     @contextmanager
     def making(self, bucket: Bucket, key: str, *, upload: str | None = None) -> Iterator[None]:
-        """An object, or an upload of one, that is gone afterwards, however the block ends."""
+        """Delete an object, or abort an upload, when the block ends."""
         made = (bucket.name, key, upload)
         self._made.add(made)
         try:
@@ -77,19 +74,19 @@ class Access:
             self._remove(*made)
 
     def clear_away(self) -> None:
-        """Remove what probes that do not end have made. Those that still work are given a moment, or they would make more."""
+        """Delete the objects of unfinished probes, after giving them a moment to finish."""
         with self._removed:
             self._removed.wait_for(lambda: not self._made, timeout=SETTLE_SECONDS)
         for made in [*self._made]:
             self._remove(*made)
 
     def _remove(self, bucket: str, key: str, upload: str | None) -> None:
-        # Whether it may be removed is a probe of its own; what stays is removed by a later doctor.
+        # The right to delete is checked by a probe; a later doctor deletes what remains.
         with suppress(PixelError), self.controlled("clear away"):
             if upload is None:
                 self.client.delete_object(Bucket=bucket, Key=key)
             else:
-                # Once it is complete there is nothing to abort.
+                # A complete upload has nothing to abort.
                 self.client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
         with self._removed:
             self._made.discard((bucket, key, upload))

@@ -1,4 +1,4 @@
-"""Probes of the way to the lake: key pair, endpoint, certificate, clock, signature, region."""
+"""Probes of the connection: key pair, endpoint, certificate, clock, signature, region."""
 
 from datetime import UTC, datetime, timedelta
 import socket
@@ -10,7 +10,7 @@ from pixel_pipeline.lake.doctor.probing import Finding, fail, ok, skip, warn
 from pixel_pipeline.lake.s3.control import CONNECT_SECONDS, ControlError
 
 CERTIFICATE_DAYS = 14
-# Signed requests are refused beyond 15 minutes.
+# Servers refuse signatures beyond 15 minutes.
 SKEW_WARN = timedelta(seconds=60)
 SKEW_FAIL = timedelta(minutes=15)
 SIGNATURE_ERRORS = {
@@ -24,12 +24,12 @@ SIGNATURE_ERRORS = {
 
 
 def credentials(access: Access) -> Finding:
-    """Which variable they come from; never what they are."""
+    """Report the variable that the credentials come from, never their values."""
     if access.settings.uses_embedded_s3:
-        return ok("those of the embedded server: no endpoint and no key pair is set")
+        return ok("from the embedded server: no endpoint and no key pair is set")
     found = access.settings.credentials()
     if found is None:
-        # Says which variables are missing.
+        # Raises an error with the missing variables.
         access.lake  # noqa: B018
         return ok("found")
     token = ", with a session token" if found.session_token else ""
@@ -37,7 +37,7 @@ def credentials(access: Access) -> Finding:
 
 
 def endpoint(access: Access) -> Finding:
-    """The host name resolves and the port takes connections."""
+    """Check that the host name resolves and the port accepts connections."""
     host, port = access.address
     if not access.settings.uses_embedded_s3:
         fix = "Check PIXEL_S3_ENDPOINT, the network and its firewalls."
@@ -50,22 +50,22 @@ def endpoint(access: Access) -> Finding:
             return fail(f"{host}:{port} does not answer within {CONNECT_SECONDS} s", fix)
         except OSError as error:
             return fail(f"{host}:{port} cannot be reached: {error.strerror or 'no connection'}", fix)
-    # Made here, before probes go side by side: boto3's session is not to be made by two threads at once.
+    # Created here, before probes run in parallel: two threads must not create boto3's session at once.
     access.client  # noqa: B018
     kind = "embedded server" if access.settings.uses_embedded_s3 else "answers"
     return ok(f"{access.url.geturl()} ({kind})")
 
 
 def tls(access: Access) -> Finding:
-    """The certificate is trusted, and for how long still."""
+    """Check that the certificate is trusted, and for how long."""
     if access.url.scheme == "http":
-        return ok("plain http, which never leaves this machine")
+        return ok("plain http, on this machine only")
     host = access.address[0]
     fix = "Set PIXEL_S3_CA_BUNDLE to the PEM file of the authority that signed the server's certificate."
     try:
         context = access.tls_context()
     except ssl.SSLError:
-        return fail("PIXEL_S3_CA_BUNDLE holds no certificate in PEM form", fix)
+        return fail("PIXEL_S3_CA_BUNDLE contains no certificate in PEM format", fix)
     try:
         with (
             socket.create_connection(access.address, timeout=CONNECT_SECONDS) as plain,
@@ -76,9 +76,10 @@ def tls(access: Access) -> Finding:
     except ssl.SSLCertVerificationError as error:
         return fail(f"the certificate of {host} is not trusted: {error.verify_message}", fix)
     except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or "the connection broke off"
+        reason = getattr(error, "reason", None) or error.strerror or "the connection broke"
         return fail(
-            f"no TLS with {host}: {reason}", "Check that PIXEL_S3_ENDPOINT names a port that speaks https."
+            f"TLS with {host} failed: {reason}",
+            "Check that PIXEL_S3_ENDPOINT names a port that speaks https.",
         )
     expires = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
     days = (expires - datetime.now(UTC)).days
@@ -91,14 +92,14 @@ def tls(access: Access) -> Finding:
 
 
 def clock(access: Access) -> Finding:
-    """Signatures carry the time; servers refuse those of another time."""
+    """Compare the clocks: servers refuse signatures with a wrong time."""
     skew = access.lake.target.clock_skew()
     if skew is None:
-        return skip("the server does not tell its time")
+        return skip("the server sends no date")
     size = abs(skew)
-    # The server tells whole seconds.
+    # The server's date has whole seconds.
     if size < timedelta(seconds=2):
-        return ok("as the server's")
+        return ok("same as the server's")
     found = f"{_span(size)} {'ahead of' if skew > timedelta() else 'behind'} the server's"
     fix = "Set this machine's clock: `sudo timedatectl set-ntp true`."
     if size > SKEW_FAIL:
@@ -107,7 +108,7 @@ def clock(access: Access) -> Finding:
 
 
 def signature(access: Access) -> Finding:
-    """The server accepts what this key pair signs."""
+    """Check that the server accepts signatures of this key pair."""
     source = access.lake.target.source
     try:
         with access.controlled("list"):
@@ -117,12 +118,12 @@ def signature(access: Access) -> Finding:
             return fail(
                 f"{error.code}: {SIGNATURE_ERRORS[error.code]}", f"Check the key pair (from {source})."
             )
-        # Whatever else it says (no such bucket, no right to list) comes after the signature was checked.
+        # Other errors (missing bucket, no right to list) come after the check of the signature.
     return ok(f"accepted (key pair from {source})")
 
 
 def region(access: Access) -> Finding:
-    """The region that requests are signed for is the bucket's."""
+    """Check that requests are signed for the bucket's region."""
     configured = access.lake.target.region
     answer: dict[str, Any]
     try:
@@ -135,8 +136,8 @@ def region(access: Access) -> Finding:
     if named is None:
         return ok(f"{configured} (the server names none)")
     if named != configured:
-        return fail(f"{configured}, and the bucket is in {named}", f"Set PIXEL_S3_REGION={named}.")
-    return ok(f"{configured}, as the server says")
+        return fail(f"{configured}, but the bucket is in {named}", f"Set PIXEL_S3_REGION={named}.")
+    return ok(f"{configured}, confirmed by the server")
 
 
 def _span(time: timedelta) -> str:

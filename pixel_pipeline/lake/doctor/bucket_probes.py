@@ -1,7 +1,6 @@
-"""Probes of the two buckets: that they are there, and that everything can be done in them that the pipeline does.
+"""Probes of the two buckets: they exist and allow every operation of the pipeline.
 
-What they write lies below `_pixel/probe/` and is removed by the probe that wrote it. What a killed doctor left is removed by a
-later one, once it is old enough to belong to nobody.
+A probe writes below `_pixel/probe/` and deletes its objects. A later doctor deletes old objects of a doctor that was killed.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,33 +10,34 @@ import os
 from typing import TYPE_CHECKING
 import uuid
 
+from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.doctor.access import Access
 from pixel_pipeline.lake.doctor.probing import Finding, fail, ok, warn
 from pixel_pipeline.lake.s3.bucket import Bucket
-from pixel_pipeline.lake.s3.conditional import PROBES, Verdict, race_creates
+from pixel_pipeline.lake.s3.conditional import Verdict, race_creates
 from pixel_pipeline.lake.s3.control import ControlError
 from pixel_pipeline.lake.s3.errors import LakeAccessError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-# Nobody's probe takes this long.
+# No running probe is this old.
 LEFTOVER_AGE = timedelta(hours=1)
 STRAY_UPLOAD_AGE = timedelta(days=1)
 RACING_WRITERS = 16
-# The least size of a part that is not the last.
+# Minimum size of a part that is not the last.
 PART_BYTES = 5 * 1024**2
 
 
 def buckets(access: Access) -> Finding:
-    """Both are there."""
+    """Check that both buckets exist."""
     missing = []
     for bucket in access.buckets:
         try:
             with access.controlled("list"):
                 access.client.list_objects_v2(Bucket=bucket.name, MaxKeys=1)
         except ControlError as error:
-            # A refusal is the next probe's matter.
+            # A refusal is reported by the next probe.
             if error.code in {"NoSuchBucket", "404"}:
                 missing.append(bucket.name)
     if missing:
@@ -49,12 +49,12 @@ def buckets(access: Access) -> Finding:
 
 
 def listing(access: Access) -> Finding:
-    """Both can be listed."""
+    """Check that both buckets can be listed."""
     return _allowed(access, Bucket.check, right="s3:ListBucket", found="both buckets can be listed")
 
 
 def write(access: Access) -> Finding:
-    """Objects can be put."""
+    """Check that objects can be written."""
 
     def put(bucket: Bucket) -> None:
         with _probe_object(access, bucket, b"pixel doctor"):
@@ -64,7 +64,7 @@ def write(access: Access) -> Finding:
 
 
 def read(access: Access) -> Finding:
-    """What comes back is what was put."""
+    """Check that the bytes read are those that were written."""
     different = []
 
     def compare(bucket: Bucket) -> None:
@@ -78,14 +78,14 @@ def read(access: Access) -> Finding:
     )
     if different:
         return fail(
-            f"other bytes come back than were put: {' and '.join(different)}",
-            "Look for a proxy or a transparent encoding between this machine and the endpoint.",
+            f"the bytes read differ from those written: {' and '.join(different)}",
+            "Look for a proxy or an encoding between this machine and the endpoint that changes content.",
         )
     return finding
 
 
 def delete(access: Access) -> Finding:
-    """Objects can be removed, and are then gone."""
+    """Check that deleted objects are gone."""
     kept = []
 
     def remove(bucket: Bucket) -> None:
@@ -94,17 +94,17 @@ def delete(access: Access) -> Finding:
             if bucket.exists(key):
                 kept.append(bucket.name)
 
-    finding = _allowed(access, remove, right="s3:DeleteObject", found="gone from both buckets")
+    finding = _allowed(access, remove, right="s3:DeleteObject", found="objects are gone from both buckets")
     if kept:
         return fail(
-            f"still there after it was deleted: {' and '.join(kept)}",
+            f"a deleted object still exists: {' and '.join(kept)}",
             "Look for an object lock or a retention rule on the bucket.",
         )
     return finding
 
 
 def multipart(access: Access) -> Finding:
-    """An object in two parts, as every large one is stored."""
+    """Check an object uploaded in two parts, as large ones are."""
     bucket, client = access.lake.data, access.client
     key, content = _probe_key(), os.urandom(PART_BYTES + 1)
     try:
@@ -128,85 +128,83 @@ def multipart(access: Access) -> Finding:
         return fail(error.message, "Grant s3:PutObject and s3:AbortMultipartUpload; large objects need both.")
     if not same:
         return fail(
-            "other bytes come back than were put in two parts", "This server is not fit for large objects."
+            "the bytes read differ from the two parts written",
+            "This server is not suitable for large objects.",
         )
     return ok("5 MiB in two parts, equal byte for byte")
 
 
 def conditional_create(access: Access) -> Finding:
-    """Of racing creates of one key exactly one may win: commits to tables rest on it. The lake is told the verdict."""
-    setting = access.settings.conditional_writes
+    """Exactly one of many concurrent creates of a key succeeds, as commits to tables require. The lake keeps the verdict."""
+    conditional = access.lake.conditional
     winners = {}
     for bucket in access.buckets:
         key = _probe_key()
         with access.making(bucket, key):
             won = winners[bucket.name] = race_creates(bucket, writers=RACING_WRITERS, key=key)
-        if bucket.conditional is not None and bucket.conditional.assumed is None:
-            verdict: Verdict = "honoured" if won == 1 else "ignored" if won else "refused"
-            bucket.conditional.remember(bucket, verdict)
-    told = ", ".join(f"{won or 'none'} won in {name}" for name, won in winners.items())
-    unsound = any(won != 1 for won in winners.values())
-    if unsound and setting == "on":
+        verdict: Verdict = "honoured" if won == 1 else "ignored" if won else "refused"
+        conditional.remember(bucket, verdict)
+    if any(won != 1 for won in winners.values()):
+        counts = ", ".join(f"{won} in {name}" for name, won in winners.items())
         return fail(
-            f"of {RACING_WRITERS} racing creates {told}, and PIXEL_S3_CONDITIONAL_WRITES=on says that one would",
-            "Unset PIXEL_S3_CONDITIONAL_WRITES, so that writers of one machine wait for each other.",
+            f"of {RACING_WRITERS} concurrent creates of one key exactly 1 must succeed: {counts} did. The server ignores or "
+            "refuses If-None-Match, so tables could lose commits",
+            "Use a server with conditional writes."
+            + (
+                " Unset PIXEL_S3_CONDITIONAL_WRITES, which allows commits here."
+                if conditional.setting == "on"
+                else ""
+            ),
         )
-    if unsound:
+    if conditional.setting == "off":
         return warn(
-            f"SINGLE-WRITER MODE: of {RACING_WRITERS} racing creates {told}. The server ignores or refuses If-None-Match: two "
-            "machines that write at once can overwrite each other's commits without an error",
-            "Write to this lake from one machine at a time; on it, processes wait for each other's lock. Or use a server "
-            "with conditional writes.",
-        )
-    if setting == "off" and not access.settings.uses_embedded_s3:
-        return warn(
-            "SINGLE-WRITER MODE by PIXEL_S3_CONDITIONAL_WRITES=off, though the server is sound: one machine may write at a time",
+            "the server honours them, but PIXEL_S3_CONDITIONAL_WRITES=off makes the lake read-only",
             "Unset PIXEL_S3_CONDITIONAL_WRITES.",
         )
-    return ok(f"{RACING_WRITERS} racing creates in each bucket, one winner")
+    return ok(f"{RACING_WRITERS} concurrent creates in each bucket, one winner")
 
 
 def versioning(access: Access) -> Finding:
-    """Raw is never edited, but a changed file of the Drive replaces its copy."""
+    """Check whether a raw object that was replaced by a newer version of its file can be recovered."""
     name = access.lake.data.name
     if access.settings.uses_embedded_s3:
-        return ok("off, as on every embedded server")
+        return ok("off, as always on the embedded server")
     elsewhere = f" --endpoint-url {access.lake.target.endpoint}" if access.lake.target.endpoint else ""
     fix = (
         f"aws s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled{elsewhere}; with a "
         "lifecycle rule that expires noncurrent versions."
     )
     try:
-        with access.controlled("tell its versioning"):
+        with access.controlled("return its versioning"):
             status = access.client.get_bucket_versioning(Bucket=name).get("Status")
     except ControlError as error:
         return warn(
-            f"cannot be told ({error.code})",
-            "Grant s3:GetBucketVersioning, or see for yourself that it is on.",
+            f"unknown ({error.code})",
+            "Grant s3:GetBucketVersioning, or check that it is on.",
         )
     if status == "Enabled":
-        return ok(f"on for {name}: a replaced raw object can be had back")
+        return ok(f"on for {name}: a replaced raw object can be recovered")
     state = "suspended" if status == "Suspended" else "off"
-    return warn(f"{state} for {name}: what replaces a raw object destroys the older one", fix)
+    return warn(f"{state} for {name}: a replaced raw object cannot be recovered", fix)
 
 
 def leftovers(access: Access) -> Finding:
-    """What killed doctors left is removed; uploads that nobody finished are counted."""
+    """Delete the objects of killed doctors, and count unfinished uploads."""
     now = datetime.now(UTC)
     removed, stray = 0, 0
     for bucket in access.buckets:
-        old = [item.key for item in bucket.list(PROBES) if now - item.last_modified > LEFTOVER_AGE]
+        old = [item.key for item in bucket.list(keys.PROBES) if now - item.last_modified > LEFTOVER_AGE]
         bucket.delete(old)
         removed += len(old)
         try:
             with access.controlled("list uploads"):
                 uploads = access.client.list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])
         except ControlError:
-            # Not every server tells, and nothing depends on it.
+            # Some servers cannot list uploads, and nothing depends on it.
             continue
         for upload in uploads:
             age = now - upload["Initiated"]
-            if upload["Key"].startswith(f"{PROBES}/") and age > LEFTOVER_AGE:
+            if upload["Key"].startswith(f"{keys.PROBES}/") and age > LEFTOVER_AGE:
                 with access.controlled("abort an upload"):
                     access.client.abort_multipart_upload(
                         Bucket=bucket.name, Key=upload["Key"], UploadId=upload["UploadId"]
@@ -214,13 +212,13 @@ def leftovers(access: Access) -> Finding:
                 removed += 1
             elif age > STRAY_UPLOAD_AGE:
                 stray += 1
-    told = f"{removed} of a killed doctor removed" if removed else "no old probe objects"
+    found = f"{removed} objects of a killed doctor deleted" if removed else "no old probe objects"
     if stray:
         return warn(
-            f"{told}; {stray} unfinished uploads older than a day take space",
+            f"{found}; {stray} unfinished uploads older than a day use space",
             "Add a lifecycle rule that aborts incomplete multipart uploads after some days.",
         )
-    return ok(told)
+    return ok(found)
 
 
 def _allowed(access: Access, ask: Callable[[Bucket], None], *, right: str, found: str) -> Finding:
@@ -240,7 +238,7 @@ def _allowed(access: Access, ask: Callable[[Bucket], None], *, right: str, found
 
 
 def _probe_key() -> str:
-    return f"{PROBES}/{uuid.uuid4().hex}"
+    return f"{keys.PROBES}/{uuid.uuid4().hex}"
 
 
 @contextmanager

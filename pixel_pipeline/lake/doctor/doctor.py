@@ -1,4 +1,4 @@
-"""Can this machine, with these settings, work in the lake? One probe a question."""
+"""The probes of the lake."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +9,7 @@ from pixel_pipeline.lake.doctor.probing import Finding, Probe
 
 
 def lake_probes(access: Access) -> list[Probe]:
-    """All probes of the lake, in the order in which they are shown. Afterwards, `access.clear_away()`."""
+    """Return all probes of the lake in the order of display. Call `access.clear_away()` afterwards."""
 
     def probe(name: str, group: str, ask: Callable[[Access], Finding], *needs: str) -> Probe:
         return Probe(name=name, group=group, ask=partial(ask, access), needs=needs)

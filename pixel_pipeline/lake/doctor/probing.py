@@ -1,4 +1,4 @@
-"""Probes: small questions to the world outside, asked side by side, each bounded in time and none hiding another."""
+"""Probes of the outside world, run in parallel, each with a time limit. A failing one never hides another."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -13,7 +13,7 @@ Verdict = Literal["ok", "warn", "fail", "skip"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a probe found, and for all but "ok" what to do about it. Neither holds a secret."""
+    """The result of a probe and, unless it is "ok", a fix. Neither contains a secret."""
 
     verdict: Verdict
     found: str
@@ -21,35 +21,31 @@ class Finding:
 
 
 def ok(found: str) -> Finding:
-    """All is well."""
     return Finding("ok", found)
 
 
 def warn(found: str, fix: str) -> Finding:
-    """It can work, and something should be seen to."""
     return Finding("warn", found, fix)
 
 
 def fail(found: str, fix: str) -> Finding:
-    """It cannot work."""
     return Finding("fail", found, fix)
 
 
 def skip(found: str, fix: str | None = None) -> Finding:
-    """Not asked, and why not."""
     return Finding("skip", found, fix)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One question.
+    """One check of the doctor.
 
     Attributes:
-        name: What is looked at; unique.
-        group: Where it is shown.
-        ask: Returns the finding, or raises: a PixelError counts as "fail" with its message and hint.
-        needs: Names of earlier probes without whose success this one has nothing to ask.
-        seconds: Longest time it may take.
+        name: Unique name.
+        group: Heading under which it is shown.
+        ask: Returns the finding. A PixelError counts as "fail" with its message and hint.
+        needs: Names of earlier probes that have to succeed first.
+        seconds: Time limit.
     """
 
     name: str
@@ -60,13 +56,13 @@ class Probe:
 
 
 def examine(probes: Sequence[Probe]) -> Iterator[tuple[Probe, Finding]]:
-    """Ask all probes side by side and yield their findings in the given order, each as soon as it is known."""
+    """Run all probes in parallel and yield their findings in the given order, each as soon as possible."""
     findings: dict[str, Future[Finding]] = {probe.name: Future() for probe in probes}
     for probe in probes:
-        # Daemons: a probe that hangs must not keep the process from ending.
+        # Daemons, so that a probe that hangs does not keep the process alive.
         threading.Thread(target=_conduct, args=(probe, findings), daemon=True).start()
     for probe in probes:
-        # In turns: a wait without an end does not notice Ctrl-C where the system hands the signal to another thread.
+        # With a timeout: an endless wait may not notice Ctrl-C if another thread receives the signal.
         while not wait([findings[probe.name]], timeout=0.1).done:
             pass
         yield probe, findings[probe.name].result()
@@ -75,7 +71,7 @@ def examine(probes: Sequence[Probe]) -> Iterator[tuple[Probe, Finding]]:
 def _conduct(probe: Probe, findings: dict[str, Future[Finding]]) -> None:
     missing = [name for name in probe.needs if findings[name].result().verdict not in ("ok", "warn")]
     if missing:
-        findings[probe.name].set_result(skip(f"not asked: needs {' and '.join(missing)}"))
+        findings[probe.name].set_result(skip(f"not checked: needs {' and '.join(missing)}"))
         return
     answer: Future[Finding] = Future()
     thread = threading.Thread(target=_ask, args=(probe, answer), daemon=True)
@@ -97,11 +93,11 @@ def _ask(probe: Probe, answer: "Future[Finding]") -> None:
         answer.set_result(probe.ask())
     except PixelError as error:
         answer.set_result(fail(error.message, error.hint or "Correct it and run `pixel doctor` again."))
-    except Exception as error:  # noqa: BLE001  a probe that breaks is a finding, and never hides another
-        # The type alone: messages of libraries may quote secrets.
+    except Exception as error:  # noqa: BLE001  a broken probe is a finding, and never hides another
+        # Only the type: messages of libraries may quote secrets.
         answer.set_result(
             fail(
                 f"the probe itself broke: {type(error).__name__}",
-                "Please report it as a fault of `pixel doctor`.",
+                "Please report this as a bug in `pixel doctor`.",
             )
         )

@@ -1,13 +1,11 @@
-"""Local copies of objects, by bucket, key and ETag: never another version than the one asked for.
+"""Local copies of objects, by bucket, key and ETag, so that no other version is ever returned.
 
-One file an entry, `objects/<xx>/<key's digest>.<etag>.<content's digest>`, renamed into place when it is whole and on disk. So
-a process that is killed leaves nothing but a `.partial` file, and what a reader finds, it can check. Beside the entries of
-a key lies `<key's digest>.name`, which says what it is a copy of. A file's access time is when it was last used, its
-modification time when it was fetched.
+An entry is one file, `objects/<xx>/<key's digest>.<etag>.<content's digest>.data`, written atomically and verified on each use.
+`<key's digest>.name` next to it contains bucket and key. A file's access time is its last use, its modification time the fetch.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 import errno
 import fcntl
@@ -17,41 +15,39 @@ from pathlib import Path
 import re
 import time
 from typing import BinaryIO
-import uuid
 
 import xxhash
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.loader.resolution import Location
+from pixel_pipeline.files import atomic_file
 from pixel_pipeline.lake.s3.bucket import ObjectInfo
 
 BLOCK_BYTES = 1024**2
-# A download that wrote nothing for so long is dead.
+# A download that wrote nothing for this long was killed.
 ABANDONED_SECONDS = 3600
 LOCKS = 1024
 
 
 class CacheError(PixelError):
-    """The cache cannot be written, or does not hold what is needed."""
+    """The cache cannot be written, or its copy is damaged."""
 
 
 class CacheFullError(CacheError):
-    """The disk of the cache has no room for an object."""
+    """The cache's disk has no room for an object."""
 
 
 class Cache:
-    """A folder of object copies, of bounded size, for any number of processes and threads.
+    """A folder of object copies of bounded size, for any number of processes and threads.
 
     Args:
-        folder: Made when first needed.
-        max_bytes: What was used longest ago is dropped when the entries together are larger.
+        folder: Created when first needed.
+        max_bytes: If the entries are larger together, the least recently used ones are removed.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
-        # Since this process last looked at the whole cache; the first fetch has it look.
+        # Bytes fetched since this process last measured the cache; the first fetch makes it measure.
         self._fetched = max_bytes
 
     def open(
@@ -62,30 +58,30 @@ class Cache:
         etag: str,
         fetch: Callable[[], Iterable[bytes | memoryview]],
     ) -> BinaryIO:
-        """The copy of one version of an object, fetched if there is none or if it is damaged.
+        """Open the copy of one version of an object, fetched if it is missing or damaged.
 
-        One process fetches, others that want the same object wait for it.
+        One process fetches; others that need the same object wait for it.
 
         Args:
-            fetch: Gives the object's bytes; its errors pass through, and leave no entry.
+            fetch: Returns the object's bytes. Its errors pass through and leave no entry.
 
         Raises:
             CacheError: the folder cannot be written; CacheFullError: its disk is full.
         """
         if (found := self._verified(self._entries(bucket, key, etag=etag))) is not None:
             return found
-        with _told(self.folder), self._locked(bucket, key):
+        with _disk_errors(self.folder), self._locked(bucket, key):
             if (found := self._verified(self._entries(bucket, key, etag=etag))) is None:
                 found = self._store(bucket, key, etag=etag, chunks=fetch())
         self._evict()
         return found
 
     def open_newest(self, bucket: str, key: str) -> BinaryIO | None:
-        """The copy fetched last, whatever lies in the bucket now; None where there is none that is whole."""
+        """Open the copy fetched last, without asking S3; None if there is no undamaged one."""
         return self._verified(self._entries(bucket, key))
 
     def find(self, bucket: str, key: str) -> ObjectInfo | None:
-        """The copy that `open_newest` would try first; its time is that of the fetch."""
+        """Describe the copy that `open_newest` would try first; `last_modified` is the time of the fetch."""
         for path in self._entries(bucket, key):
             status = path.stat()
             fetched = datetime.fromtimestamp(status.st_mtime, UTC)
@@ -95,7 +91,7 @@ class Cache:
         return None
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """Bucket and key of everything that was ever fetched into the cache."""
+        """Iterate over bucket and key of everything that was ever fetched."""
         for path in self.folder.glob("objects/*/*.name"):
             bucket, _, key = path.read_text(encoding="utf-8").partition("/")
             yield bucket, key
@@ -105,7 +101,7 @@ class Cache:
         return self.folder / "objects" / digest[:2] / digest
 
     def _entries(self, bucket: str, key: str, *, etag: str | None = None) -> list[Path]:
-        """Entries of an object, the newest first."""
+        """Return the entries of an object, newest first."""
         stem = self._stem(bucket, key)
         pattern = f"{stem.name}.{'*' if etag is None else _safe(etag)}.*.data"
         found: list[tuple[int, Path]] = []
@@ -117,7 +113,7 @@ class Cache:
         return [path for _, path in sorted(found, reverse=True)]
 
     def _verified(self, entries: list[Path]) -> BinaryIO | None:
-        """The first entry whose bytes are those that were fetched; damaged ones are dropped."""
+        """Open the first undamaged entry and delete damaged ones before it."""
         for path in entries:
             try:
                 file = path.open("rb")
@@ -128,7 +124,7 @@ class Cache:
                 digest.update(block)
             if digest.hexdigest() == path.name.split(".")[-2]:
                 file.seek(0)
-                # Access times are not kept on every file system unless they are set.
+                # Set, because many file systems do not update access times.
                 os.utime(file.fileno(), ns=(time.time_ns(), os.fstat(file.fileno()).st_mtime_ns))
                 return file
             file.close()
@@ -138,28 +134,29 @@ class Cache:
     def _store(self, bucket: str, key: str, *, etag: str, chunks: Iterable[bytes | memoryview]) -> BinaryIO:
         stem = self._stem(bucket, key)
         stem.parent.mkdir(parents=True, exist_ok=True)
-        partial = stem.with_name(f"{stem.name}.{uuid.uuid4().hex}.partial")
         name = stem.with_name(f"{stem.name}.name")
         if not name.exists():
-            _write(partial, [f"{bucket}/{key}".encode()])
-            partial.rename(name)
+            with atomic_file(name, durable=True) as file:
+                file.write(f"{bucket}/{key}".encode())
         digest = xxhash.xxh3_128()
 
-        def digested() -> Iterator[bytes | memoryview]:
-            for chunk in chunks:
-                digest.update(chunk)
-                yield chunk
+        def path() -> Path:
+            return stem.with_name(f"{stem.name}.{_safe(etag)}.{digest.hexdigest()}.data")
 
-        self._fetched += _write(partial, digested())
-        path = stem.with_name(f"{stem.name}.{_safe(etag)}.{digest.hexdigest()}.data")
-        # Opened first: once it has its name, another process may evict it.
-        file = partial.open("rb")
-        partial.rename(path)
-        _sync(path.parent)
-        return file
+        with ExitStack() as on_error:
+            with atomic_file(stem, final=path, durable=True) as file:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    file.write(chunk)
+                self._fetched += file.tell()
+                # Opened here: as soon as the entry has its name, another process may evict it.
+                copy = on_error.enter_context(os.fdopen(os.dup(file.fileno()), "rb"))
+            on_error.pop_all()
+        copy.seek(0)
+        return copy
 
     def _evict(self) -> None:
-        """Drop what was used longest ago, and the remains of killed processes. Readers of an entry keep their open file."""
+        """Remove the least recently used entries and the files of killed processes. Open files stay readable."""
         if self._fetched < self.max_bytes // 100:
             return
         self._fetched = 0
@@ -182,7 +179,7 @@ class Cache:
 
     @contextmanager
     def _locked(self, bucket: str, key: str) -> Iterator[None]:
-        # A fixed number of lock files, never deleted: deleting one that another process waits for would make it void.
+        # A fixed number of lock files, never deleted: another process may be waiting for one.
         number = int(self._stem(bucket, key).name, 16) % LOCKS
         folder = self.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,65 +188,14 @@ class Cache:
             yield
 
 
-class CachedCatalogue:
-    """What a cache holds of a bucket: objects as they were when they were fetched, no tables."""
-
-    kind = "local copy of a dataset"
-    advice = "Load it once with cache_local=True and without PIXEL_OFFLINE."
-
-    def __init__(self, cache: Cache, *, bucket: str) -> None:
-        self._cache = cache
-        self.bucket = bucket
-
-    def find(self, key: str) -> Location | None:
-        info = self._cache.find(self.bucket, key)
-        return None if info is None else Location(f"s3://{self.bucket}/{key}", self.bucket, key, info)
-
-    def categories(self) -> list[str]:
-        depth = keys.PROCESSED.count("/") + 1
-        return sorted({key.split("/")[depth] for key in self.processed_keys()})
-
-    def raw_keys(self) -> Iterator[list[str]]:
-        yield self._keys(keys.RAW_TIERS)
-
-    def processed_keys(self) -> list[str]:
-        return self._keys([keys.PROCESSED])
-
-    def _keys(self, tiers: Iterable[str]) -> list[str]:
-        known = sorted(key for bucket, key in self._cache.names() if bucket == self.bucket)
-        return [key for key in known if key.startswith(tuple(f"{tier}/" for tier in tiers))]
-
-
 def _safe(etag: str) -> str:
-    """An ETag as part of a file name."""
+    """Return an ETag as part of a file name."""
     return etag if re.fullmatch(r"[0-9A-Za-z-]{1,64}", etag) else hashlib.sha256(etag.encode()).hexdigest()
 
 
-def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
-    """Write a file and wait until it is on disk; on any failure nothing is left. Returns its size in bytes."""
-    try:
-        with path.open("xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Errors of the disk in our own words; those of the source are PixelErrors, whatever else they are."""
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Raise errors of the disk as CacheError. Errors of the source are PixelErrors, even if they are OSErrors too."""
     try:
         yield
     except PixelError:

@@ -1,7 +1,8 @@
-"""Compressed objects as their content. What an object is, its first bytes say, not its name."""
+"""gzip, zstd and bzip2 data as their content. The first bytes identify the codec, whatever the name."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Literal, Protocol
 import zlib
 
 import pyarrow as pa
@@ -9,112 +10,168 @@ import pyarrow as pa
 from pixel_pipeline.errors import PixelError
 
 BLOCK_BYTES = 512 * 1024
-# What a codec is fed with: small, for the rest of it is copied after each block that comes out.
+# Bytes given to a codec at a time. Small, because zlib copies the unused rest for every block and every member.
 FEED_BYTES = 64 * 1024
-GZIP_MAGIC = b"\x1f\x8b\x08"
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-MAGIC_BYTES = 4
+MAGIC_BYTES = 10
+
+Codec = Literal["gzip", "zstd", "bz2"]
 
 
 class CompressedDataError(PixelError):
-    """Compressed data are damaged or end early."""
+    """Compressed data are damaged or end early.
+
+    Attributes:
+        at_end: They end early.
+        unpacked: Bytes of content that were unpacked before.
+    """
+
+    def __init__(self, codec: Codec, *, at_end: bool, unpacked: int, name: str = "") -> None:
+        super().__init__(
+            f"The {codec} data {f'of {name} ' if name else ''}{'end early' if at_end else 'are damaged'} after {unpacked:,} "
+            "bytes of content.",
+            hint="Compress and copy it into the lake again.",
+        )
+        self.at_end = at_end
+        self.unpacked = unpacked
+
+
+class Unpacker(Protocol):
+    """Content of compressed data, read in parts."""
+
+    def read(self, limit: int) -> bytes:
+        """Return the next part, of at most `limit` bytes; empty at the end. Raises CompressedDataError."""
+
+
+def codec_of(head: bytes) -> Codec | None:
+    """Return the codec of data that begin with these bytes (`MAGIC_BYTES` suffice), or None if they are not compressed."""
+    if head.startswith(b"\x1f\x8b\x08"):
+        return "gzip"
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return "zstd"
+    # Text may begin with the three letters of bzip2.
+    if head.startswith(b"BZh") and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
+        return "bz2"
+    return None
+
+
+def unpacker(codec: Codec, feed: Iterator[bytes]) -> Unpacker:
+    """Unpack data that come in pieces of about FEED_BYTES. Errors of the feed pass through unchanged."""
+    return _Gunzip(feed) if codec == "gzip" else _ArrowUnpacker(feed, codec)
+
+
+def decompressed(chunks: Iterable[bytes | memoryview], *, uri: str) -> Iterator[bytes | memoryview]:
+    """Iterate over the content of compressed data; other data pass unchanged.
+
+    Data may have several members or frames. Memory use does not depend on the size of the content.
+
+    Raises:
+        CompressedDataError: damaged or truncated data, after the content before the damage.
+    """
+    source = iter(chunks)
+    head: list[bytes | memoryview] = []
+    while sum(map(len, head)) < MAGIC_BYTES and (chunk := next(source, None)) is not None:
+        head.append(chunk)
+    whole = chain(head, source)
+    codec = codec_of(b"".join(bytes(chunk[:MAGIC_BYTES]) for chunk in head))
+    if codec is None:
+        return whole
+    return _content(unpacker(codec, blocks(whole, size=FEED_BYTES)), codec, uri)
 
 
 def blocks(chunks: Iterable[bytes | memoryview], *, size: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """The same bytes in pieces of at most `size`, which a processor's cache can hold."""
+    """Cut chunks into pieces of at most `size` bytes, so that they fit into a processor's cache."""
     for chunk in chunks:
         view = memoryview(chunk)
         for start in range(0, len(view), size):
             yield bytes(view[start : start + size])
 
 
-def is_compressed(head: bytes) -> bool:
-    """Whether data that begin with these four bytes are gzip or zstd."""
-    return head.startswith((GZIP_MAGIC, ZSTD_MAGIC))
+def _content(reader: Unpacker, codec: Codec, uri: str) -> Iterator[bytes]:
+    try:
+        while block := reader.read(BLOCK_BYTES):
+            yield block
+    except CompressedDataError as error:
+        raise CompressedDataError(codec, at_end=error.at_end, unpacked=error.unpacked, name=uri) from None
 
 
-def decompressed(chunks: Iterable[bytes | memoryview], *, uri: str) -> Iterator[bytes | memoryview]:
-    """The content of gzip (several members) or zstd (several frames) data; other data pass as they are.
+class _Gunzip:
+    def __init__(self, feed: Iterator[bytes]) -> None:
+        self._feed = feed
+        self._data = b""
+        self._inflater = zlib.decompressobj(wbits=31)
+        self._unpacked = 0
+        self._ended = False
 
-    Memory does not depend on how much comes out: it is unpacked as it is consumed.
-
-    Raises:
-        CompressedDataError: damaged or truncated data, after what could be unpacked before.
-    """
-    source = iter(chunks)
-    head: list[bytes | memoryview] = []
-    while sum(map(len, head)) < MAGIC_BYTES and (chunk := next(source, None)) is not None:
-        head.append(chunk)
-    magic = b"".join(bytes(chunk[:MAGIC_BYTES]) for chunk in head)
-    whole = chain(head, source)
-    if magic.startswith(GZIP_MAGIC):
-        return _gunzipped(blocks(whole, size=FEED_BYTES), uri=uri)
-    if magic.startswith(ZSTD_MAGIC):
-        return _unzstd(blocks(whole, size=FEED_BYTES), uri=uri)
-    return whole
-
-
-def _gunzipped(feed: Iterator[bytes], *, uri: str) -> Iterator[bytes]:
-    inflater = zlib.decompressobj(wbits=31)
-    unpacked = 0
-    for data in feed:
-        while data:
-            if inflater.eof:
-                # Zeros between and after members are padding, as gzip itself has it.
-                data = data.lstrip(b"\0")
-                inflater = zlib.decompressobj(wbits=31) if data else inflater
-                continue
+    def read(self, limit: int) -> bytes:
+        while not self._ended:
+            if self._inflater.eof:
+                # Zeros between and after members are padding, as for gzip itself.
+                self._data = (self._inflater.unused_data or self._data).lstrip(b"\0")
+                self._inflater = zlib.decompressobj(wbits=31)
+                if not self._fill(padding=b"\0"):
+                    self._ended = True
+                    break
+            elif not self._fill():
+                raise CompressedDataError("gzip", at_end=True, unpacked=self._unpacked)
             try:
-                block = inflater.decompress(data, BLOCK_BYTES)
-                while block:
-                    yield block
-                    unpacked += len(block)
-                    block = inflater.decompress(inflater.unconsumed_tail, BLOCK_BYTES)
+                part = self._inflater.decompress(self._data, limit)
             except zlib.error:
-                raise _damaged(uri, codec="gzip", unpacked=unpacked) from None
-            data = inflater.unused_data
-    if not inflater.eof:
-        raise _damaged(uri, codec="gzip", unpacked=unpacked, how="end early")
+                raise CompressedDataError("gzip", at_end=False, unpacked=self._unpacked) from None
+            self._data = self._inflater.unconsumed_tail
+            if part:
+                self._unpacked += len(part)
+                return part
+        return b""
+
+    def _fill(self, *, padding: bytes = b"") -> bool:
+        while not self._data:
+            piece = next(self._feed, None)
+            if piece is None:
+                return False
+            self._data = piece.lstrip(padding) if padding else piece
+        return True
 
 
-def _unzstd(feed: Iterator[bytes], *, uri: str) -> Iterator[bytes]:
-    stream = pa.CompressedInputStream(pa.PythonFile(_Feed(feed), mode="r"), "zstd")
-    unpacked = 0
-    while True:
+class _ArrowUnpacker:
+    def __init__(self, feed: Iterator[bytes], codec: Codec) -> None:
+        self._codec = codec
+        self._file = _FeedFile(feed)
+        self._stream = pa.CompressedInputStream(pa.PythonFile(self._file, mode="r"), codec)
+        self._unpacked = 0
+
+    def read(self, limit: int) -> bytes:
         try:
-            block = stream.read(BLOCK_BYTES)
-        except OSError as error:
-            how = "end early" if "Truncated" in str(error) else "are damaged"
-            raise _damaged(uri, codec="zstd", unpacked=unpacked, how=how) from None
-        if not block:
-            return
-        yield block
-        unpacked += len(block)
+            part: bytes = self._stream.read(limit)
+        except (OSError, pa.ArrowException) as error:
+            if self._file.error is not None:
+                raise self._file.error from None
+            at_end = "Truncated" in str(error)
+            raise CompressedDataError(self._codec, at_end=at_end, unpacked=self._unpacked) from None
+        self._unpacked += len(part)
+        return part
 
 
-class _Feed:
-    """Just so much of a file as Arrow wants. Errors of the source reach the caller as they are."""
+class _FeedFile:
+    """A feed as Arrow reads files."""
 
     closed = False
 
     def __init__(self, feed: Iterator[bytes]) -> None:
         self._feed = feed
         self._left = b""
+        self.error: Exception | None = None
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int) -> bytes:
-        data = self._left or next(self._feed, b"")
+        try:
+            data = self._left or next(self._feed, b"")
+        except Exception as error:
+            self.error = error
+            raise
         self._left = data[size:]
         return data[:size]
 
     def close(self) -> None:
         pass
-
-
-def _damaged(uri: str, *, codec: str, unpacked: int, how: str = "are damaged") -> CompressedDataError:
-    return CompressedDataError(
-        f"The {codec} data of {uri} {how} after {unpacked:,} bytes of content.",
-        hint="Compress and copy it into the lake again.",
-    )

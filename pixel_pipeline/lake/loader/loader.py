@@ -1,99 +1,63 @@
 """Datasets by name: loaded whole, or streamed record by record in bounded memory."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, partial
-import logging
-import os
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.loader.cache import Cache, CachedCatalogue, CacheError, CacheFullError
-from pixel_pipeline.lake.loader.compression import MAGIC_BYTES, decompressed, is_compressed
-from pixel_pipeline.lake.loader.json_elements import JsonElements
-from pixel_pipeline.lake.loader.json_lines import JsonLines
-from pixel_pipeline.lake.loader.json_records import (
-    BYTE_ORDER_MARK,
-    MAX_RECORD_BYTES,
-    BadJsonError,
-    OnError,
-    parse_again,
-)
+from pixel_pipeline.lake.loader.cache import Cache
+from pixel_pipeline.lake.loader.catalogue import BucketCatalogue, CachedCatalogue, Catalogue, Location
+from pixel_pipeline.lake.loader.content import BATCH_ROWS, Content, DatasetFormatError
+from pixel_pipeline.lake.loader.forking import check_not_forked
+from pixel_pipeline.lake.loader.json_elements import BYTE_ORDER_MARK, DEFAULT_MAX_RECORD_BYTES
+from pixel_pipeline.lake.loader.json_records import JsonElements, JsonLines, OnError
 from pixel_pipeline.lake.loader.resolution import (
-    BucketCatalogue,
-    Catalogue,
     DatasetNameError,
     DatasetNotFoundError,
-    Location,
     checked_name,
     resolve,
     shown,
 )
-from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
-from pixel_pipeline.lake.s3.errors import ObjectCorruptError
+from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.listing import list_prefixes
-from pixel_pipeline.lake.s3.ranged import RangedReader
-from pixel_pipeline.lake.s3.stream import ObjectStream, Verify
-from pixel_pipeline.lake.tables.table import Table
+from pixel_pipeline.lake.s3.stream import Verify
 from pixel_pipeline.settings import Settings, get_settings
 
-# Loading whole is for what fits into memory several times.
-MAX_LOADED_BYTES = 8 * 1024**3
-BATCH_ROWS = 8192
 SCHEME = "s3://"
 LINES_SUFFIXES = (".jsonl", ".ndjson")
-TIERS = (keys.PROCESSED, *keys.RAW_TIERS)
-
-FILE_CHUNK_BYTES = 1024**2
-
-logger = logging.getLogger("pixel_pipeline")
-_T = TypeVar("_T")
-
-
-class DatasetTooLargeError(PixelError):
-    """A dataset is too large to be loaded whole."""
-
-
-class DatasetFormatError(PixelError):
-    """A dataset is not of the format that it was to be read as."""
-
-
-class ForkedProcessError(PixelError):
-    """S3 cannot be read here: its client lives in the process that this one was forked from."""
+COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2")
 
 
 class S3DatasetLoader:
     """Loads datasets of the lake by name.
 
-    A name is looked for in `gdrive/processed/<category>`, then `gdrive/raw`, then `acquired`; `s3://bucket/key`, whole keys and
-    local paths are names too (`resolution.py`). gzip and zstd are unpacked on the way, whatever the name. Every method
-    that takes a name raises:
+    A name is searched in `gdrive/processed/<category>`, then `gdrive/raw`, then `acquired`; `s3://bucket/key`, whole keys and
+    local paths are names too (`resolution.py`). Compressed content (gzip, zstd, bzip2) is decompressed, whatever the name.
+    Every method that takes a name raises:
 
     - DatasetNotFoundError (a FileNotFoundError): there is no such dataset; the message lists the closest names.
     - DatasetNameError (a ValueError): no dataset can have this name. AmbiguousDatasetError: several have it.
-    - ObjectChangedError: the object was replaced while it was read. ObjectCorruptError: its bytes are not what was stored.
+    - ObjectChangedError: the object was replaced during the read. ObjectCorruptError: its bytes differ from the stored ones.
 
-    `cache_local`, where a method has it, keeps a local copy of the object, or reads it if the version in the bucket is still the
-    same: True for the cache in PIXEL_HOME, or a folder. Of a canonical table no copy is kept. A full disk costs the
-    copy, not the load: a warning says so.
+    With `cache_local`, a method keeps a local copy of the object, and reads it while the version on S3 is the same: True for
+    the cache in PIXEL_HOME, or a folder. Canonical tables are not cached. If the disk is full, a warning is logged and the
+    dataset is loaded without a copy.
 
     Args:
-        lake: The lake; by default the one that the environment tells, opened when first needed.
+        lake: The lake; by default that of the environment, opened when first needed.
         cache: The cache for `cache_local=True`.
-        offline: Read from the cache alone, the copy fetched last, and never ask S3; by default PIXEL_OFFLINE.
-        verify: Compare streams with their MD5 where S3 tells it: "auto" for plain http alone, since TLS protects the others. A
-            mismatch is told when the stream ends. Whole objects (`load_*`, the cache) always are.
+        offline: Read the last copy from the cache, and never contact S3; by default PIXEL_OFFLINE.
+        verify: Compare streams with their MD5 if S3 provides it; a mismatch is raised at the end of the stream. "auto": on
+            plain http, because TLS protects other connections. Whole objects and cached copies are always compared.
 
-    Instances can be used by several threads, and pickled. A process that is forked after S3 was read cannot read it, and raises
-    ForkedProcessError: use the start method `spawn`, or read nothing before.
+    Instances are thread-safe and can be pickled. A process forked after S3 was read gets a ForkedProcessError.
     """
 
     def __init__(
@@ -110,32 +74,28 @@ class S3DatasetLoader:
         self.verify = verify
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process opens a lake of its own.
+        # An unpickled loader opens its own lake.
         hidden = {"lake", "cache", "settings"}
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     @cached_property
     def settings(self) -> Settings:
-        """Settings of the environment."""
         return get_settings()
 
     @cached_property
     def lake(self) -> Lake:
-        """The lake that is read."""
         return self._given_lake or Lake.open(self.settings)
 
     @cached_property
     def cache(self) -> Cache:
-        """The cache for `cache_local=True`."""
         return self._given_cache or Cache(self.settings.home / "cache", max_bytes=self.settings.cache_bytes)
 
     @property
     def offline(self) -> bool:
-        """True if S3 is never asked."""
         return self.settings.offline if self._offline is None else self._offline
 
     def locate(self, name: str | Path, *, category: str | None = None, suggest: bool = True) -> Location:
-        """Where a dataset lies, and which version of it. `suggest`: look for close names when there is none."""
+        """Find a dataset and its current version. `suggest`: put close names into the error."""
         if isinstance(name, str) and name.lower().startswith(SCHEME):
             return self._locate_uri(name)
         if isinstance(name, str) and "://" in name:
@@ -144,28 +104,26 @@ class S3DatasetLoader:
         return resolve(name, self._catalogue(bucket), category=category, suggest=suggest)
 
     def bucket_of(self, location: Location) -> Bucket:
-        """The bucket in which a located object or table lies."""
+        """Return the bucket of a located object or table."""
         return self._lake_of(location.bucket).data
 
     def get_path(self, name: str | Path, *, category: str | None = None) -> str:
-        """`s3://bucket/key` of a dataset, or the path of a local one."""
+        """Return `s3://bucket/key` of a dataset, or the path of a local one."""
         return self.locate(name, category=category).uri
 
     def object_exists(self, name: str | Path, *, category: str | None = None) -> bool:
         """True if there is a dataset of this name."""
-        try:
-            self.locate(name, category=category, suggest=False)
-        except DatasetNotFoundError:
-            return False
-        return True
+        with suppress(DatasetNotFoundError):
+            return bool(self.locate(name, category=category, suggest=False))
+        return False
 
     def list_datasets(self, prefix: str | None = None) -> list[str]:
-        """Keys of the objects and canonical tables below a folder, sorted; each is a name to load by.
+        """List the keys of the objects and canonical tables in a folder, sorted. Each can be used as a name.
 
         Args:
             prefix: A folder, e.g. `gdrive/processed/`; by default `gdrive/processed`, `gdrive/raw` and `acquired`.
         """
-        folders = TIERS if prefix is None else (checked_name(prefix).rstrip("/"),)
+        folders = (keys.PROCESSED, *keys.RAW_TIERS) if prefix is None else (checked_name(prefix.rstrip("/")),)
         found = list_prefixes(self.lake.data, folders).objects["key"].to_pylist()
         tables = {key.split("/_delta_log/")[0] for key in found if "/_delta_log/" in key}
 
@@ -178,39 +136,40 @@ class S3DatasetLoader:
     def load_dataset(
         self, name: str | Path, *, category: str | None = None, cache_local: bool | Path = False
     ) -> Any:
-        """A dataset, parsed: the value of a JSON document, a list of the records of JSON lines, a list of dicts of the rows
-        of a Parquet object or canonical table. Its name tells which: `.jsonl`, `.ndjson`, `.parquet`, else JSON.
-        """
-        location = self.locate(name, category=category)
-        suffixes = [suffix.lower() for suffix in PurePosixPath(location.uri).suffixes]
-        suffix = next((each for each in reversed(suffixes) if each not in (".gz", ".zst")), "")
-        if location.is_table or suffix == ".parquet":
-            return [row for batch in self._batches(location, cache_local) for row in batch.to_pylist()]
+        """Load JSON Lines (`.jsonl`, `.ndjson`), Parquet and canonical tables as lists of records, and others as JSON documents."""
+        content = self._content(name, category, cache_local)
+        uri = content.location.uri
+        suffixes = [each for each in PurePosixPath(uri.lower()).suffixes if each not in COMPRESSED_SUFFIXES]
+        suffix = suffixes[-1] if suffixes else ""
+        if content.location.is_table or suffix == ".parquet":
+            return [row for batch in content.batches() for row in batch.to_pylist()]
         if suffix in LINES_SUFFIXES:
-            return [*JsonLines(self._text(location, cache_local), uri=location.uri)]
-        return self._json(location, cache_local)
+            return [*JsonLines(content.text(), uri=uri)]
+        return content.json()
 
     def load_json(
         self, name: str | Path, *, category: str | None = None, cache_local: bool | Path = False
     ) -> Any:
-        """The value of a JSON document. Raises DatasetFormatError where it is none."""
-        return self._json(self.locate(name, category=category), cache_local)
+        """Load the value of a JSON document. Raises DatasetFormatError if it is not JSON."""
+        return self._content(name, category, cache_local).json()
 
     def load_bytes(
         self, name: str | Path, *, category: str | None = None, cache_local: bool | Path = False
     ) -> bytes:
-        """The content, unpacked where it is compressed. Raises DatasetTooLargeError above 8 GiB."""
-        return self._bytes(self.locate(name, category=category), cache_local)
+        """Load the decompressed content. Raises DatasetTooLargeError above 8 GiB."""
+        return self._content(name, category, cache_local).load()
 
     def load_text(
         self, name: str | Path, *, category: str | None = None, cache_local: bool | Path = False
     ) -> str:
-        """The content as text, without byte order mark. Raises DatasetFormatError where it is not UTF-8."""
-        location = self.locate(name, category=category)
+        """Load the content as text, without byte order mark. Raises DatasetFormatError if it is not UTF-8."""
+        content = self._content(name, category, cache_local)
         try:
-            return self._bytes(location, cache_local).removeprefix(BYTE_ORDER_MARK).decode("utf-8")
+            return content.load().removeprefix(BYTE_ORDER_MARK).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise DatasetFormatError(f"{location.uri} is not UTF-8 at byte {error.start:,}.") from None
+            raise DatasetFormatError(
+                f"{content.location.uri} is not UTF-8 at byte {error.start:,}."
+            ) from None
 
     def stream_jsonl(
         self,
@@ -220,20 +179,20 @@ class S3DatasetLoader:
         cache_local: bool | Path = False,
         on_error: OnError = "raise",
         start_offset: int = 0,
-        max_line_bytes: int = MAX_RECORD_BYTES,
+        max_line_bytes: int = DEFAULT_MAX_RECORD_BYTES,
     ) -> JsonLines:
-        """Iterate over the records of JSON lines, in memory that does not depend on their number.
+        """Iterate over the records of JSON Lines, in memory bounded by the longest line.
 
         Args:
-            on_error: What becomes of a line that is no JSON: "raise" JsonRecordError; "skip", counted in the iterator's
-                `skipped`; "collect", in its `errors` as well; or a function that is called with the BadRecord.
-            start_offset: Where to begin, in bytes of the (unpacked) text: the `next_offset` of an earlier iterator.
-            max_line_bytes: A longer line is a bad one.
+            on_error: How to treat a line that is not JSON: "raise" JsonRecordError; "skip" and count it in the iterator's
+                `skipped`; "collect" it in its `errors` as well; or call a function with the BadRecord.
+            start_offset: Offset in the decompressed text where reading begins: the `next_offset` of an earlier iterator.
+            max_line_bytes: A longer line is treated as an error.
         """
-        location = self.locate(name, category=category)
+        content = self._content(name, category, cache_local)
         return JsonLines(
-            self._text(location, cache_local, start=start_offset),
-            uri=location.uri,
+            content.text(start=start_offset),
+            uri=content.location.uri,
             on_error=on_error,
             start_offset=start_offset,
             max_line_bytes=max_line_bytes,
@@ -247,22 +206,22 @@ class S3DatasetLoader:
         cache_local: bool | Path = False,
         field: str = "conversations",
         on_error: OnError = "raise",
-        max_element_bytes: int = MAX_RECORD_BYTES,
+        max_element_bytes: int = DEFAULT_MAX_RECORD_BYTES,
     ) -> JsonElements:
         """Iterate over the elements of a JSON array, in memory bounded by the largest of them.
 
         Args:
-            field: Where the document is an object: the member whose value is the array.
-            on_error: As in `stream_jsonl`, for an element that is no JSON.
-            max_element_bytes: A larger element is a bad one.
+            field: The member with the array, if the document is an object.
+            on_error: As in `stream_jsonl`, for an element that is not JSON.
+            max_element_bytes: A larger element is treated as an error.
 
         Raises:
-            JsonStructureError: while iterating, where the document is no such array, ends early, or goes on behind it.
+            JsonStructureError: while iterating, if the document is no such array, ends early, or continues after it.
         """
-        location = self.locate(name, category=category)
+        content = self._content(name, category, cache_local)
         return JsonElements(
-            self._text(location, cache_local),
-            uri=location.uri,
+            content.text(),
+            uri=content.location.uri,
             field=field,
             on_error=on_error,
             max_element_bytes=max_element_bytes,
@@ -278,24 +237,32 @@ class S3DatasetLoader:
         filter: ds.Expression | None = None,
         batch_size: int = BATCH_ROWS,
     ) -> Iterator[pa.RecordBatch]:
-        """Record batches of a Parquet object or a canonical table, in memory bounded by a row group.
+        """Iterate over record batches of a Parquet object or canonical table, in memory bounded by a row group.
 
         Args:
-            columns: Columns to read; the others are not fetched.
+            columns: Columns to fetch; all by default.
             filter: Rows to keep, e.g. `pyarrow.compute.field("language") == "en"`; row groups without any are not fetched.
-            batch_size: Most rows of a batch.
+            batch_size: Maximum rows of a batch.
 
         Raises:
-            DatasetFormatError: while iterating, where it is no Parquet or has no such column.
+            DatasetFormatError: while iterating, if it is not Parquet or lacks a column.
         """
+        content = self._content(name, category, cache_local)
+        return content.batches(columns=columns, filter=filter, batch_size=batch_size)
+
+    def _content(self, name: str | Path, category: str | None, cache_local: bool | Path) -> Content:
         location = self.locate(name, category=category)
-        return self._batches(location, cache_local, columns=columns, filter=filter, batch_size=batch_size)
+        is_remote = location.path is None and not self.offline
+        cache = self.cache if self.offline or cache_local is True else None
+        if cache is None and not isinstance(cache_local, bool):
+            cache = Cache(Path(cache_local), max_bytes=self.cache.max_bytes)
+        lake = self._lake_of(location.bucket) if is_remote else None
+        return Content(location, lake=lake, cache=cache, verify=self.verify)
 
     def _locate_uri(self, uri: str) -> Location:
-        bucket, _, key = checked_name(uri)[len(SCHEME) :].partition("/")
+        bucket, _, key = uri[len(SCHEME) :].partition("/")
         if not bucket or not key:
             raise DatasetNameError(f"{shown(uri)} names no object.", hint="Give it as s3://bucket/key.")
-        # A whole key below a root of the lake, or in a foreign bucket: nothing else is looked at.
         return resolve(key, self._catalogue(bucket), exact=True)
 
     def _catalogue(self, bucket: str) -> Catalogue:
@@ -304,176 +271,11 @@ class S3DatasetLoader:
         return BucketCatalogue(self._lake_of(bucket))
 
     def _lake_of(self, bucket: str) -> Lake:
-        """The lake, with another bucket as its data if that is what is read."""
-        _check_not_forked()
+        """Return the lake with the given bucket as its data bucket."""
+        check_not_forked()
         if bucket == self.lake.data.name:
             return self.lake
         return replace(self.lake, data=Bucket(name=bucket, target=self.lake.target))
-
-    def _json(self, location: Location, cache_local: bool | Path) -> Any:
-        data = self._bytes(location, cache_local).removeprefix(BYTE_ORDER_MARK)
-        try:
-            return orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            try:
-                return parse_again(data, error)
-            except BadJsonError as bad:
-                raise DatasetFormatError(
-                    f"{location.uri} is no JSON document: {bad}.",
-                    hint="JSON lines under another name than .jsonl are read by `stream_jsonl`.",
-                ) from None
-
-    def _bytes(self, location: Location, cache_local: bool | Path) -> bytes:
-        parts: list[bytes | memoryview] = []
-        size = 0
-        for part in self._text(location, cache_local, whole=True):
-            size += len(part)
-            if size > MAX_LOADED_BYTES:
-                raise DatasetTooLargeError(
-                    f"{location.uri} is larger than the {MAX_LOADED_BYTES:,} bytes that are loaded whole.",
-                    hint="Stream it: stream_jsonl, stream_json or stream_parquet.",
-                )
-            parts.append(part)
-        return b"".join(parts)
-
-    def _text(
-        self, location: Location, cache_local: bool | Path, *, start: int = 0, whole: bool = False
-    ) -> Iterator[bytes | memoryview]:
-        """The unpacked content from an offset on; with `whole`, of bytes that were compared with their MD5 before."""
-        if location.is_table:
-            raise DatasetFormatError(
-                f"{location.uri} is a table.", hint="Read it by load_dataset or stream_parquet."
-            )
-        read = self._source(location, cache_local, whole=whole)
-        if start and not is_compressed(b"".join(read(0, MAGIC_BYTES))):
-            return iter(read(start))
-        return _skipped(decompressed(read(0), uri=location.uri), start)
-
-    def _source(self, location: Location, cache_local: bool | Path, *, whole: bool) -> "_Read":
-        if (file := self._file(location, cache_local)) is not None:
-            return partial(_file_chunks, file)
-        bucket, info = self._object(location)
-
-        def read(start: int, end: int | None = None) -> Iterable[bytes | memoryview]:
-            part = info if end is None else replace(info, size=min(end, info.size))
-            return ObjectStream(bucket, part, start=start, verify=end is None and self.verify)
-
-        return (lambda start, end=None: _verified(bucket, info)) if whole else read
-
-    def _file(self, location: Location, cache_local: bool | Path) -> BinaryIO | None:
-        """The local file, or the local copy, of an object; None where it is to be read from S3."""
-        if location.path is not None:
-            return location.path.open("rb")
-        if self.offline:
-            if (copy := self.cache.open_newest(location.bucket, location.key)) is not None:
-                return copy
-            raise CacheError(
-                f"The copy of {location.uri} is damaged.", hint="Load it again without PIXEL_OFFLINE."
-            )
-        if cache_local is False:
-            return None
-        cache = (
-            self.cache if cache_local is True else Cache(Path(cache_local), max_bytes=self.cache.max_bytes)
-        )
-        bucket, info = self._object(location)
-        if info.size > cache.max_bytes or not info.etag:
-            logger.warning("%s is not kept in the cache: it is larger than that may be.", location.uri)
-            return None
-        fetch = partial(ObjectStream, bucket, info, verify=True)
-        try:
-            return _twice(lambda: cache.open(bucket.name, info.key, etag=info.etag, fetch=fetch))
-        except CacheFullError as error:
-            logger.warning("%s is loaded without a local copy. %s", location.uri, error.message)
-            return None
-
-    def _object(self, location: Location) -> tuple[Bucket, ObjectInfo]:
-        assert location.info is not None
-        return self._lake_of(location.bucket).data, location.info
-
-    def _batches(
-        self,
-        location: Location,
-        cache_local: bool | Path,
-        *,
-        columns: list[str] | None = None,
-        filter: ds.Expression | None = None,
-        batch_size: int = BATCH_ROWS,
-    ) -> Iterator[pa.RecordBatch]:
-        try:
-            if location.is_table:
-                data = Table(self._lake_of(location.bucket), location.key).dataset()
-                # One file and two batches ahead: Arrow's defaults hold many times as much.
-                scanner = data.scanner(
-                    columns, filter=filter, batch_size=batch_size, batch_readahead=2, fragment_readahead=1
-                )
-                yield from scanner.to_batches()
-                return
-            file: Any = self._file(location, cache_local)
-            if file is None:
-                bucket, info = self._object(location)
-                file = RangedReader(bucket, key=info.key, etag=info.etag)
-            with closing(file):
-                scan = ds.ParquetFragmentScanOptions(pre_buffer=True, page_checksum_verification=True)
-                whole = ds.ParquetFileFormat(default_fragment_scan_options=scan).make_fragment(file)
-                # Row group by row group: over a whole file Arrow keeps all that it fetched, and threads of its own read on.
-                for group in whole.split_by_row_group(filter):
-                    rows = group.to_table(columns=columns, filter=filter, batch_size=batch_size)
-                    yield from rows.to_batches(max_chunksize=batch_size)
-        except PixelError:
-            raise
-        except (pa.ArrowException, OSError, ValueError) as error:
-            # Arrow's own message may quote values.
-            raise DatasetFormatError(
-                f"{location.uri} cannot be read as Parquet ({type(error).__name__}).",
-                hint="Check the names of columns and filter, and that the file is whole.",
-            ) from None
-
-
-# Processes that read S3: a forked one finds its parent here and not itself.
-_readers: set[int] = set()
-
-
-def _check_not_forked() -> None:
-    if not _readers:
-        _readers.add(os.getpid())
-    if os.getpid() not in _readers:
-        raise ForkedProcessError(
-            "S3 was read before this process was forked, and its client would wait for threads that are not here.",
-            hint='Start worker processes by "spawn" (DataLoader: multiprocessing_context="spawn"), or read nothing before.',
-        )
-
-
-_Read = Callable[..., Iterable[bytes | memoryview]]
-
-
-def _verified(bucket: Bucket, info: ObjectInfo) -> list[bytes | memoryview]:
-    """All bytes of an object, read a second time where they are not what was stored."""
-    return _twice(lambda: [*ObjectStream(bucket, info, verify=True)])
-
-
-def _twice(attempt: Callable[[], _T]) -> _T:
-    try:
-        return attempt()
-    except ObjectCorruptError:
-        return attempt()
-
-
-def _file_chunks(file: BinaryIO, start: int, end: int | None = None) -> Iterator[bytes]:
-    file.seek(start)
-    if end is not None:
-        yield file.read(end - start)
-        return
-    with file:
-        while chunk := file.read(FILE_CHUNK_BYTES):
-            yield chunk
-
-
-def _skipped(chunks: Iterator[bytes | memoryview], size: int) -> Iterator[bytes | memoryview]:
-    """The chunks without their first bytes."""
-    for chunk in chunks:
-        if size < len(chunk):
-            yield memoryview(chunk)[size:] if size else chunk
-        size = max(0, size - len(chunk))
 
 
 def load_dataset_from_s3(
@@ -482,16 +284,16 @@ def load_dataset_from_s3(
     """Load a dataset by name: `S3DatasetLoader().load_dataset`.
 
     Args:
-        name: E.g. `dataset.json`; a whole key, `s3://bucket/key` or a local path as well.
-        category: Folder of `gdrive/processed` to look in first.
-        cache_local: Keep, and use, a local copy: True for the cache in PIXEL_HOME, or a folder.
+        name: E.g. `dataset.json`, a whole key, `s3://bucket/key` or a local path.
+        category: Folder of `gdrive/processed` to search first.
+        cache_local: Keep and use a local copy: True for the cache in PIXEL_HOME, or a folder.
 
     Returns:
-        The value of a JSON document; a list of records for JSON lines, Parquet and canonical tables.
+        The value of a JSON document; a list of records for JSON Lines, Parquet and canonical tables.
     """
     return S3DatasetLoader().load_dataset(name, category=category, cache_local=cache_local)
 
 
 def get_s3_dataset_path(name: str | Path, category: str | None = None) -> str:
-    """`s3://bucket/key` of a dataset, or the path of a local one: `S3DatasetLoader().get_path`."""
+    """Return `s3://bucket/key` of a dataset, or the path of a local one: `S3DatasetLoader().get_path`."""
     return S3DatasetLoader().get_path(name, category=category)

@@ -1,4 +1,4 @@
-"""How the S3 libraries are set up: patience, retries, trust."""
+"""Configuration of the S3 libraries: timeouts, retries, certificates."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,20 +7,20 @@ from obstore.store import S3Store
 
 from pixel_pipeline.lake.s3.target import Target
 
-# Enough for a burst of 503; the libraries' default of three minutes leaves a user with a wrong endpoint in the dark.
+# Enough for a burst of 503. The libraries' default of three minutes is too long to wait at a wrong endpoint.
 MAX_RETRIES = 8
 MAX_BACKOFF_SECONDS = 2
 RETRY_SECONDS = 30
 CONNECT_SECONDS = 5
-# Silence from a server that is to answer. Not while we send: the client would count a slow upload as silence.
+# Silence while we read. Not used for uploads: the client would count a slow one as silence.
 STALL_SECONDS = 20
 REQUEST_SECONDS = 120
-# No request for bytes takes longer; that they keep coming is seen by STALL_SECONDS.
+# Longest read; STALL_SECONDS detects one that stops.
 READ_SECONDS = 3600
 
 
 def object_store(name: str, *, target: Target, timeout: float, read_timeout: float | None = None) -> S3Store:
-    """Timeouts in seconds: of one request with its answer, and of silence within it."""
+    """Create the client of a bucket. Timeouts in seconds: of a whole request, and of silence within it."""
     client_options: dict[str, Any] = {
         "allow_http": target.allow_http,
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
@@ -40,7 +40,7 @@ def object_store(name: str, *, target: Target, timeout: float, read_timeout: flo
     if target.endpoint is not None:
         config["endpoint"] = target.endpoint
     if target.allow_http:
-        # TLS vouches for what is sent elsewhere, and some stores refuse the header.
+        # Elsewhere TLS protects uploads, and some stores refuse the header.
         config["checksum_algorithm"] = "SHA256"
     return S3Store(
         bucket=name,
@@ -59,7 +59,7 @@ def object_store(name: str, *, target: Target, timeout: float, read_timeout: flo
 
 
 def table_options(target: Target) -> dict[str, str]:
-    """Options for delta-rs; they hold secrets and are never logged."""
+    """Return the options for delta-rs. They contain secrets and are never logged."""
     options = {
         "AWS_ACCESS_KEY_ID": target.access_key,
         "AWS_SECRET_ACCESS_KEY": target.secret_key.get_secret_value(),

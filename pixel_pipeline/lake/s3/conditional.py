@@ -1,54 +1,45 @@
-"""Conditional writes: whether a store refuses to create an object twice, and what is done where it does not.
+"""Conditional writes: whether a store refuses to create an object that exists.
 
-Commits to tables and create-only puts rest on `If-None-Match: *`. Some S3-compatible stores ignore it, some refuse it. On
-those the lake is in single-writer mode: processes of one machine wait for each other's file lock, and two machines
-must not write at once.
+Commits to tables and create-only puts rely on `If-None-Match: *`. Some S3-compatible stores ignore it and others refuse it;
+there the lake can be read, but not written by these operations.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-import fcntl
 import hashlib
-import logging
-import os
 from pathlib import Path
 import threading
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 import uuid
 
 import orjson
 
-from pixel_pipeline.lake.s3.errors import LakeAccessError, LakeUnsupportedError, ObjectExistsError
+from pixel_pipeline.files import atomic_file
+from pixel_pipeline.lake import keys
+from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.errors import (
+    ConditionalWritesError,
+    LakeAccessError,
+    LakeUnsupportedError,
+    ObjectExistsError,
+)
 
-if TYPE_CHECKING:
-    from pixel_pipeline.lake.s3.bucket import Bucket
-
-PROBES = "_pixel/probe"
-# Servers are upgraded: what one does is asked again after this time.
+# Servers are upgraded, so a verdict expires.
 VERDICT_AGE = timedelta(days=7)
 
 Verdict = Literal["honoured", "ignored", "refused"]
 
-_logger = logging.getLogger("pixel_pipeline")
-_warned = threading.Event()
 
-
-def supports_conditional_create(bucket: "Bucket") -> bool:
-    """Whether an object cannot be created twice. Asks the store, with a probe object that it removes."""
-    return ask(bucket) == "honoured"
-
-
-def ask(bucket: "Bucket") -> Verdict:
-    """What the store does with a create of an object that is there: three requests below `_pixel/probe/`.
+def ask(bucket: Bucket) -> Verdict:
+    """Try to create an object twice: three requests below `_pixel/probe/`.
 
     Raises:
         LakeAccessError: the credentials may not write there.
         LakeUnreachableError: the endpoint does not answer.
     """
-    key = f"{PROBES}/{uuid.uuid4().hex}"
+    key = f"{keys.PROBES}/{uuid.uuid4().hex}"
     verdict: Verdict = "ignored"
     try:
         bucket.create(key, b"first")
@@ -57,18 +48,18 @@ def ask(bucket: "Bucket") -> Verdict:
         verdict = "honoured"
     except LakeUnsupportedError:
         verdict = "refused"
-    # Whoever may write but not delete leaves a probe of six bytes.
+    # Without the right to delete, a probe object of six bytes stays.
     with suppress(LakeAccessError):
         bucket.delete([key])
     return verdict
 
 
-def race_creates(bucket: "Bucket", *, writers: int = 16, key: str | None = None) -> int:
-    """How many of so many threads that create one key at the same moment are told that they did: one, on a sound store.
+def race_creates(bucket: Bucket, *, key: str, writers: int) -> int:
+    """Create one key from many threads at the same moment, and delete it.
 
-    0 where the store refuses conditional writes at all. The probe object is removed.
+    Returns:
+        How many succeeded: 1 on a sound store, 0 on one that refuses conditional writes.
     """
-    key = key or f"{PROBES}/{uuid.uuid4().hex}"
     barrier = threading.Barrier(writers)
 
     def create(number: int) -> bool:
@@ -80,90 +71,62 @@ def race_creates(bucket: "Bucket", *, writers: int = 16, key: str | None = None)
         return True
 
     with ThreadPoolExecutor(writers) as pool:
-        won = [*pool.map(create, range(writers))]
+        winners = sum(pool.map(create, range(writers)))
     bucket.delete([key])
-    return sum(won)
+    return winners
 
 
 @dataclass
 class ConditionalWrites:
-    """What is known of conditional writes at one endpoint. Asked once for a bucket, then remembered in PIXEL_HOME.
+    """Whether stores honour conditional writes. Each bucket is asked once; the verdict is kept in PIXEL_HOME for seven days.
 
     Attributes:
         home: PIXEL_HOME.
-        assumed: True or False where nothing is to be asked: a setting, or the embedded server.
+        setting: "on" and "off" replace the question by "honoured" and "refused".
     """
 
     home: Path
-    assumed: bool | None = None
+    setting: Literal["auto", "on", "off"] = "auto"
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
 
-    def verdict(self, bucket: "Bucket") -> Verdict:
-        """What the bucket's store does with conditional writes. Raises as `ask` does, where it has to ask."""
+    def require(self, bucket: Bucket) -> None:
+        """Raise ConditionalWritesError unless the bucket's store honours conditional writes. Raises as `ask` does."""
+        if self.setting == "on":
+            return
+        if self.setting == "off":
+            raise ConditionalWritesError(
+                f"Bucket {bucket.name} ({bucket.target.where}) is read-only: PIXEL_S3_CONDITIONAL_WRITES=off.",
+                hint="Unset it to write tables, claims and promotions.",
+            )
         if bucket.name not in self._verdicts:
-            if self.assumed is not None:
-                self._verdicts[bucket.name] = "honoured" if self.assumed else "ignored"
-            else:
-                self._verdicts[bucket.name] = self._recall(bucket) or self.remember(bucket, ask(bucket))
-        if self._verdicts[bucket.name] != "honoured":
-            _warn(bucket)
-        return self._verdicts[bucket.name]
+            self._verdicts[bucket.name] = self._recall(bucket) or self.remember(bucket, ask(bucket))
+        verdict = self._verdicts[bucket.name]
+        if verdict != "honoured":
+            raise ConditionalWritesError(
+                f"Bucket {bucket.name} ({bucket.target.where}) cannot be written safely: the store has {verdict} If-None-Match, so "
+                "concurrent commits could overwrite each other.",
+                hint="Use a store with conditional writes. After an upgrade of this one, `pixel doctor` tests it again.",
+            )
 
-    def remember(self, bucket: "Bucket", verdict: Verdict) -> Verdict:
-        """Take a verdict, e.g. of `race_creates`, as this machine's knowledge for the next seven days."""
+    def remember(self, bucket: Bucket, verdict: Verdict) -> Verdict:
+        """Keep a verdict for seven days."""
         path = self._path(bucket)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-        told = {"where": self._where(bucket), "verdict": verdict, "asked": datetime.now(UTC).isoformat()}
-        partial.write_bytes(orjson.dumps(told))
-        partial.replace(path)
+        with atomic_file(path) as file:
+            file.write(orjson.dumps({"verdict": verdict, "asked": datetime.now(UTC).isoformat()}))
         self._verdicts[bucket.name] = verdict
         return verdict
 
-    def _recall(self, bucket: "Bucket") -> Verdict | None:
+    def _recall(self, bucket: Bucket) -> Verdict | None:
         try:
-            told = orjson.loads(self._path(bucket).read_bytes())
-            fresh = datetime.now(UTC) - datetime.fromisoformat(told["asked"]) < VERDICT_AGE
-            verdict: Verdict = told["verdict"]
+            content = orjson.loads(self._path(bucket).read_bytes())
+            fresh = datetime.now(UTC) - datetime.fromisoformat(content["asked"]) < VERDICT_AGE
+            verdict: Verdict = content["verdict"]
         except (OSError, ValueError, KeyError, TypeError):
-            # None yet, or no file of ours: asking again costs three requests.
+            # Missing or damaged: asking again costs three requests.
             return None
         return verdict if fresh and verdict in ("honoured", "ignored", "refused") else None
 
-    def _path(self, bucket: "Bucket") -> Path:
-        return self.home / "conditional_writes" / f"{_digest(self._where(bucket))}.json"
-
-    @contextmanager
-    def alone(self, bucket: "Bucket", key: str) -> Iterator[None]:
-        """Hold this machine's lock on a key. Not reentrant: a thread that asks for it twice waits for itself."""
-        path = self.home / "locks" / f"{_digest(f'{self._where(bucket)}/{key}')}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The file stays: another process may wait on it already. The lock goes with its holder, however that dies.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-    @staticmethod
-    def _where(bucket: "Bucket") -> str:
-        return f"{bucket.target.endpoint or bucket.target.region} {bucket.name}"
-
-
-def _warn(bucket: "Bucket") -> None:
-    """Once a process, loudly."""
-    if _warned.is_set():
-        return
-    _warned.set()
-    _logger.warning(
-        "SINGLE-WRITER MODE: %s has no conditional writes for bucket %s. Writers on this machine wait for each other; two "
-        "machines that write at once can overwrite each other's commits without an error. Write from one machine "
-        "only. `pixel doctor` shows it; PIXEL_S3_CONDITIONAL_WRITES overrides it.",
-        bucket.target.endpoint or f"S3 in {bucket.target.region}",
-        bucket.name,
-    )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    def _path(self, bucket: Bucket) -> Path:
+        place = f"{bucket.target.endpoint or bucket.target.region} {bucket.name}"
+        return self.home / "conditional_writes" / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.json"

@@ -1,4 +1,4 @@
-"""The S3 control plane: what the data plane's client does not ask (versioning, multipart uploads, error codes)."""
+"""The S3 control plane, for what obstore lacks: versioning, multipart uploads, error codes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ class ControlError(PixelError):
 
     Attributes:
         code: S3's error code, or the HTTP status where there is none.
-        answer: Elements of the server's error document, e.g. the region it expected; no secret is among those read.
+        answer: boto3's response, e.g. with the region that the server expected.
     """
 
     def __init__(self, message: str, *, code: str, answer: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ class ControlError(PixelError):
 
 
 def control_client(target: Target) -> "S3Client":
-    """A boto3 client of the lake that gives up in seconds."""
+    """Create a boto3 client of the lake that gives up after seconds."""
     import boto3
     from botocore.config import Config
 
@@ -46,7 +46,7 @@ def control_client(target: Target) -> "S3Client":
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             retries={"mode": "standard", "max_attempts": 2},
-            # S3-compatible servers refuse the checksum headers that botocore sends by default.
+            # Some S3-compatible servers refuse the checksum headers that botocore sends by default.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"addressing_style": "path"},
@@ -56,15 +56,15 @@ def control_client(target: Target) -> "S3Client":
 
 @contextmanager
 def controlled(operation: str, *, target: Target) -> Iterator[None]:
-    """Errors of boto3 in our own words; its messages repeat key ids.
+    """Raise errors of boto3 as ours; its messages repeat key ids.
 
     Raises:
         ControlError: the server answered with an error.
-        LakeUnreachableError: no usable answer came.
+        LakeUnreachableError: there was no usable answer.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    where = f"S3 at {target.endpoint}" if target.endpoint else f"S3 in {target.region}"
+    where = target.where
     try:
         yield
     except ClientError as error:

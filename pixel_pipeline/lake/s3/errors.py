@@ -1,10 +1,10 @@
-"""What S3 can answer, in our own words."""
+"""Errors of S3 requests."""
 
 from pixel_pipeline.errors import PixelError
 
 
 class ObjectNotFoundError(PixelError):
-    """No object lies at the key."""
+    """There is no object at the key."""
 
 
 class ObjectChangedError(PixelError):
@@ -12,11 +12,11 @@ class ObjectChangedError(PixelError):
 
 
 class ObjectExistsError(PixelError):
-    """A create-only put found an object at its key."""
+    """A create-only put found an existing object."""
 
 
 class KeyNameError(PixelError, ValueError):
-    """A text that cannot be an object's key, or would be the key of another object."""
+    """A text that cannot be an object's key, or that a store would read as another key."""
 
 
 class LakeUnreachableError(PixelError):
@@ -26,15 +26,15 @@ class LakeUnreachableError(PixelError):
 
 
 class LakeInterruptedError(LakeUnreachableError):
-    """The connection broke in the middle of a request; whether it was carried out is not known."""
+    """The connection broke during a request, which may have been carried out."""
 
 
 class LakeBusyError(LakeUnreachableError):
-    """The endpoint asks to be left alone for a while, and went on doing so."""
+    """The endpoint stayed overloaded."""
 
 
 class LakeAccessError(PixelError):
-    """The endpoint answers, and refuses: wrong key, missing bucket, missing right."""
+    """The endpoint refuses: wrong key pair, missing bucket, missing permission."""
 
 
 class LakeWriteError(PixelError):
@@ -46,8 +46,12 @@ class LakeConflictError(LakeWriteError):
 
 
 class LakeUnsupportedError(LakeWriteError):
-    """The endpoint does not know what was asked of it, e.g. conditional writes."""
+    """The endpoint does not implement the request."""
+
+
+class ConditionalWritesError(LakeUnsupportedError):
+    """A write that needs conditional writes, on a store without them."""
 
 
 class ObjectCorruptError(PixelError):
-    """An object's bytes are not those that were stored."""
+    """An object's bytes differ from those that were stored."""

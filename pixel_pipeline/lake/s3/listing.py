@@ -1,23 +1,22 @@
-"""The raw tiers, listed: many folders at once, as Arrow, without a Python object a key."""
+"""Listings of many folders at once, as Arrow tables, without a Python object per key."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import obstore
 from obstore import exceptions as s3_errors
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.lake import keys
-from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.control import control_client, controlled
 from pixel_pipeline.lake.s3.errors import KeyNameError
 from pixel_pipeline.lake.s3.object_keys import checked_key
-from pixel_pipeline.lake.s3.ranged import bare_etag
+from pixel_pipeline.lake.s3.objects import bare_etag
 
 INVENTORY_SCHEMA = pa.schema(
     [
@@ -27,13 +26,13 @@ INVENTORY_SCHEMA = pa.schema(
         pa.field("last_modified", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-"""One row an object: full key, size in bytes, ETag without quotes, time of the last write. Sorted by key."""
+"""One row per object: full key, size in bytes, ETag without quotes, time of the last write. Sorted by key."""
 
-# S3 answers a listing page by page, each after the last: only several listings at once are faster.
+# S3 returns the pages of a listing one after another; only several listings at once are faster.
 THREADS = 16
-# Folders are opened until there are this many to share out …
+# Folders are opened until there are this many to distribute …
 ENOUGH_FOLDERS = 32
-# … unless there are so many that asking each would cost more than the pages of them all.
+# … unless there are so many that one request each would cost more than the pages of all.
 TOO_MANY_FOLDERS = 1000
 DEEPEST = 4
 CHUNK_ROWS = 5_000
@@ -44,12 +43,12 @@ _DOUBTFUL = (_REPLACEMENT, "\\")
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below some prefixes.
+    """The objects below some prefixes.
 
     Attributes:
         objects: Table of INVENTORY_SCHEMA, sorted by key.
-        unreadable: Keys that exist and that no reader of ours can address, sorted.
-        markers: Directory markers (empty objects `folder/`), which are no data and not among the objects.
+        unreadable: Keys of objects that our client cannot address, sorted.
+        markers: Number of directory markers (empty objects `folder/`), which are not among the objects.
     """
 
     objects: pa.Table
@@ -57,80 +56,46 @@ class Listing:
     markers: int = 0
 
 
-def list_raw(lake: Lake) -> Listing:
-    """List `gdrive/raw` and `acquired`.
-
-    Keys that the client cannot spell make it refuse the whole listing; such folders are listed again by a slower one.
-
-    Warning:
-        An object with content whose key ends in a slash is listed without the slash. Reading it then fails with
-        ObjectNotFoundError. rclone and the S3 consoles write no such key.
-    """
-    return list_prefixes(lake.data, keys.RAW_TIERS)
-
-
-def is_empty(lake: Lake) -> bool:
-    """True while no object lies in the raw tiers. Asks for one key of each, whatever its characters."""
-    client = control_client(lake.target)
-    with controlled(f"list {lake.data.uri()}", target=lake.target):
-        return not any(
-            client.list_objects_v2(Bucket=lake.data.name, Prefix=f"{tier}/", MaxKeys=1).get("Contents")
-            for tier in keys.RAW_TIERS
-        )
-
-
 def list_prefixes(bucket: Bucket, prefixes: Iterable[str]) -> Listing:
-    """List everything below some folders, none of which lies in another."""
+    """List everything below some folders, none inside another.
+
+    Our client refuses a whole listing for one key that it cannot represent; such folders are listed again by a slower one.
+    """
     prefixes = [*prefixes]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="listing") as pool:
-        found: list[_Part] = []
+        found: list[Listing] = []
         folders = prefixes
         for _ in range(DEEPEST):
             if not 0 < len(folders) < ENOUGH_FOLDERS:
                 break
             opened = [*pool.map(partial(_open, bucket), folders)]
-            found += chain.from_iterable(level.parts for level in opened)
-            folders = [*chain.from_iterable(level.folders for level in opened)]
+            found += chain.from_iterable(objects for objects, _ in opened)
+            folders = [*chain.from_iterable(inner for _, inner in opened)]
         found += pool.map(partial(_list, bucket), folders)
-        listing = _settled(bucket, found, pool)
+        listing = _combined(bucket, found, pool)
         if _has_duplicates(listing.objects):
-            listing = _settled(bucket, [*pool.map(partial(_list_exactly, bucket), prefixes)], pool)
+            listing = _combined(bucket, [*pool.map(partial(_list_exactly, bucket), prefixes)], pool)
     return listing
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Rows of INVENTORY_SCHEMA in the server's order; unreadable keys; directory markers known as such."""
-
-    objects: pa.Table
-    unreadable: tuple[str, ...] = ()
-    markers: int = 0
-
-
-@dataclass(frozen=True)
-class _Level:
-    parts: list[_Part]
-    folders: list[str]
-
-
-def _open(bucket: Bucket, folder: str) -> _Level:
-    """The objects directly in a folder, and its sub-folders."""
+def _open(bucket: Bucket, folder: str) -> tuple[list[Listing], list[str]]:
+    """List the objects directly in a folder, and its sub-folders."""
     with bucket.translated("list", folder):
         try:
             level = obstore.list_with_delimiter(bucket.store, folder, return_arrow=True)
         except s3_errors.InvalidPathError:
-            return _Level([_list_exactly(bucket, folder)], [])
+            return [_list_exactly(bucket, folder)], []
     if len(level["common_prefixes"]) > TOO_MANY_FOLDERS:
-        return _Level([_list(bucket, folder)], [])
+        return [_list(bucket, folder)], []
     objects = _columns(pa.table(level["objects"]))
     folders = [*level["common_prefixes"]]
     if _is_mangled(objects["key"]) or any(odd in name for odd in _DOUBTFUL for name in folders):
-        return _Level([_list_exactly(bucket, folder)], [])
-    return _Level([_Part(objects)], folders)
+        return [_list_exactly(bucket, folder)], []
+    return [Listing(objects)], folders
 
 
-def _list(bucket: Bucket, folder: str) -> _Part:
-    """Everything below a folder."""
+def _list(bucket: Bucket, folder: str) -> Listing:
+    """List everything below a folder."""
     with bucket.translated("list", folder):
         try:
             tables = [
@@ -140,7 +105,7 @@ def _list(bucket: Bucket, folder: str) -> _Part:
         except s3_errors.InvalidPathError:
             return _list_exactly(bucket, folder)
     objects = pa.concat_tables([INVENTORY_SCHEMA.empty_table(), *tables])
-    return _list_exactly(bucket, folder) if _is_mangled(objects["key"]) else _Part(objects)
+    return _list_exactly(bucket, folder) if _is_mangled(objects["key"]) else Listing(objects)
 
 
 def _is_mangled(names: pa.ChunkedArray) -> bool:
@@ -160,8 +125,8 @@ def _columns(objects: pa.Table) -> pa.Table:
     ).cast(INVENTORY_SCHEMA)
 
 
-def _list_exactly(bucket: Bucket, folder: str) -> _Part:
-    """Everything below a folder, each key exactly as it is, at ten times the cost."""
+def _list_exactly(bucket: Bucket, folder: str) -> Listing:
+    """List everything below a folder with exact keys, at ten times the cost."""
     rows: list[tuple[object, ...]] = []
     unreadable: list[str] = []
     markers = 0
@@ -178,7 +143,7 @@ def _list_exactly(bucket: Bucket, folder: str) -> _Part:
                     rows.append((key, size, bare_etag(item["ETag"]), item["LastModified"]))
     columns = zip(*rows, strict=True) if rows else ([] for _ in INVENTORY_SCHEMA)
     objects = pa.table([pa.array(column) for column in columns], names=INVENTORY_SCHEMA.names)
-    return _Part(objects.cast(INVENTORY_SCHEMA), tuple(unreadable), markers)
+    return Listing(objects.cast(INVENTORY_SCHEMA), unreadable, markers)
 
 
 def _is_readable(key: str) -> bool:
@@ -189,8 +154,8 @@ def _is_readable(key: str) -> bool:
     return True
 
 
-def _settled(bucket: Bucket, parts: list[_Part], pool: ThreadPoolExecutor) -> Listing:
-    """Put the parts together, sorted, and look up each object that may not be what its key says.
+def _combined(bucket: Bucket, parts: list[Listing], pool: ThreadPoolExecutor) -> Listing:
+    """Combine the parts, sorted, and look up each object whose key may be wrong.
 
     The client lists a directory marker `folder/` as the empty object `folder`, and undecodable keys look like others.
     """
@@ -210,14 +175,10 @@ def _settled(bucket: Bucket, parts: list[_Part], pool: ThreadPoolExecutor) -> Li
     return Listing(objects, sorted(unreadable), markers)
 
 
-def _is_there(bucket: Bucket, row: dict[str, object]) -> bool:
-    """True if the listed object lies at exactly the listed key."""
-    with bucket.translated("look up", str(row["key"])):
-        try:
-            found = obstore.head(bucket.store, str(row["key"]))
-        except FileNotFoundError:
-            return False
-    return found["size"] == row["size"]
+def _is_there(bucket: Bucket, row: dict[str, Any]) -> bool:
+    """True if the listed object exists at exactly the listed key."""
+    found = bucket.find(row["key"])
+    return found is not None and found.size == row["size"]
 
 
 def _has_duplicates(objects: pa.Table) -> bool:

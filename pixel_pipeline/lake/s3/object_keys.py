@@ -1,4 +1,4 @@
-"""What may be the key of an object."""
+"""Which texts can be keys of objects."""
 
 import re
 
@@ -18,7 +18,7 @@ def checked_key(key: str) -> str:
         (not key, "it is empty"),
         (size < 0, "it is not Unicode text"),
         (size > KEY_BYTES, f"it has {size:,} bytes, and {KEY_BYTES:,} are the limit"),
-        # Neither can be told by a listing, which is XML.
+        # A listing, which is XML, cannot contain them.
         (re.search(r"[\x00-\x1f\x7f\ufffe\uffff]", key), "it has control characters or noncharacters"),
         ("" in parts, "it has an empty part (`//`, or a slash at an end)"),
         ("\\" in key, "it has a backslash, which some stores read as a slash; separate folders with `/`"),

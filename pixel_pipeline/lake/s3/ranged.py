@@ -1,28 +1,43 @@
 """Objects as seekable streams."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import obstore
+from obstore.store import S3Store
 
-if TYPE_CHECKING:
-    from pixel_pipeline.lake.s3.bucket import Bucket
+from pixel_pipeline.lake.s3.objects import bare_etag, pinned
 
 CHUNK_BYTES = 8 * 1024**2
 
 
 class RangedReader(io.RawIOBase):
-    """One version of an object as a raw stream. The first request tells its size."""
+    """One version of an object as a seekable raw stream of ranged GETs. The first request returns its size.
 
-    def __init__(self, bucket: "Bucket", *, key: str, etag: str | None) -> None:
-        self._bucket = bucket
+    Args:
+        etag: Version to read; the current one by default.
+        translated: Context in which errors of the S3 client become errors of ours.
+    """
+
+    def __init__(
+        self,
+        store: S3Store,
+        *,
+        key: str,
+        etag: str | None,
+        translated: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._store = store
         self._key = key
+        self._translated = translated
         self._position = 0
-        with bucket.translated("read", key):
-            result = obstore.get(bucket.store, key, options=pinned(etag))
+        with translated():
+            result = obstore.get(store, key, options=pinned(etag))
             self._size: int = result.meta["size"]
             self._etag = bare_etag(result.meta["e_tag"])
-            # Small objects, most of a Drive, cost one request; of a large one the body of this request is left unread.
+            # A small object, as most of a Drive are, costs one request; the body of a large one's first request is not read.
             self._whole = bytes(result.bytes()) if self._size <= CHUNK_BYTES else None
 
     def readable(self) -> bool:
@@ -47,10 +62,10 @@ class RangedReader(io.RawIOBase):
         if self._whole is not None:
             chunk = self._whole[start:end]
         else:
-            with self._bucket.translated("read", self._key):
-                # Pinned: a version that changes under us fails the read, for half of each would be neither.
+            with self._translated():
+                # Pinned, so that a read never mixes two versions.
                 options = pinned(self._etag) | {"range": (start, end)}
-                chunk = bytes(obstore.get(self._bucket.store, self._key, options=options).bytes())
+                chunk = bytes(obstore.get(self._store, self._key, options=options).bytes())
         self._position += len(chunk)
         return chunk
 
@@ -61,13 +76,3 @@ class RangedReader(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
-
-
-def pinned(etag: str | None) -> Any:
-    """Options of a GET that fails where another version lies."""
-    return {} if etag is None else {"if_match": f'"{etag}"'}
-
-
-def bare_etag(etag: str | None) -> str:
-    """An ETag without its quotes."""
-    return (etag or "").strip('"')

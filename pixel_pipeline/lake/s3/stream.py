@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import hashlib
 import io
 from itertools import islice
-import re
 from threading import Event
 from typing import Any, Literal
 
@@ -14,10 +13,11 @@ import obstore
 
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.errors import LakeBusyError, LakeInterruptedError, ObjectCorruptError
-from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES, pinned
+from pixel_pipeline.lake.s3.objects import is_md5, pinned
+from pixel_pipeline.lake.s3.ranged import CHUNK_BYTES
 
 CHUNKS_AHEAD = 3
-# On top of the client's own retries, which go on at the byte reached.
+# In addition to the client's own retries, which resume at the byte reached.
 MAX_ATTEMPTS = 3
 BACKOFF_SECONDS = 0.5
 
@@ -25,23 +25,22 @@ Verify = Literal["auto"] | bool
 
 
 class ObjectStream:
-    """Iterates over the bytes of an object, in chunks of one ranged GET each; memory does not depend on its size.
+    """Iterates over the bytes of an object in chunks of one ranged GET each, in bounded memory.
 
-    Every GET is pinned to the ETag of `info`. A dropped connection goes on at the byte reached.
+    Every GET is pinned to the ETag of `info`. After a dropped connection it resumes at the byte reached.
 
     Args:
-        info: What to read; its size and ETag as a listing or HEAD told them.
+        info: The object, from a listing or `Bucket.find`.
         start: Offset of the first byte to read.
-        end: Offset behind the last one; by default the object's size.
-        verify: Compare the bytes with their MD5, which the ETag of an object that was put in one part is. A mismatch is told at
-            the end, before the iteration stops. "auto" is True where the endpoint speaks plain http, for TLS has seen to
-            it elsewhere.
+        end: Offset after the last one; by default the object's size.
+        verify: Compare the whole object with its ETag where that is an MD5 (objects uploaded in one part). "auto": on plain
+            http, because TLS protects other connections.
         chunk_bytes: Size of one GET.
-        ahead: GETs under way or waiting to be consumed; a stream holds at most `(ahead + 1) * chunk_bytes`.
+        ahead: GETs in progress or waiting to be consumed; a stream holds at most `(ahead + 1) * chunk_bytes`.
 
     Raises:
-        ObjectChangedError: another version lies at the key now.
-        ObjectCorruptError: the bytes do not have the MD5 that the ETag promises.
+        ObjectChangedError: the object is another version by now.
+        ObjectCorruptError: the MD5 differs; raised after the last chunk.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class ObjectStream:
     def _chunks(self) -> Iterator[memoryview]:
         starts = iter(range(self._start, self._end, self._chunk_bytes))
         if self._end - self._start <= self._chunk_bytes:
-            # Most objects of a Drive are small: no thread for those.
+            # Most objects of a Drive are small, and need no thread.
             yield from map(self._fetch, starts)
             return
         pool = ThreadPoolExecutor(self._ahead, thread_name_prefix="pixel-stream")
@@ -101,7 +100,7 @@ class ObjectStream:
                 if len(chunk) == end - start:
                     break
                 raise LakeInterruptedError(
-                    f"{self.bucket.uri(key)} came short: {len(chunk)} of {end - start} bytes from {start}."
+                    f"{self.bucket.uri(key)}: only {len(chunk)} of {end - start} bytes from {start} arrived."
                 )
             except (LakeBusyError, LakeInterruptedError):
                 if attempt == MAX_ATTEMPTS or self._closed.wait(BACKOFF_SECONDS * 2**attempt):
@@ -109,19 +108,19 @@ class ObjectStream:
         return chunk
 
     def _read_again(self, found: str) -> None:
-        """Where two readings agree and the ETag does not, it may be none: stores that encrypt give others."""
+        """Read again after a mismatch: where two readings agree, the ETag may not be an MD5, as on stores that encrypt."""
         digest = hashlib.md5(usedforsecurity=False)
         for chunk in self._chunks():
             digest.update(chunk)
         if digest.hexdigest() != found or self.bucket.has_md5_etags():
             raise ObjectCorruptError(
-                f"{self.bucket.uri(self.info.key)} arrived with other bytes than it was stored with.",
+                f"The bytes of {self.bucket.uri(self.info.key)} differ from those that were stored.",
                 hint="Read it again; if it persists, run `pixel doctor` and copy the object into the lake again.",
             )
 
 
 class StreamReader(io.RawIOBase):
-    """An ObjectStream as a file that is read from its first byte to its last."""
+    """An ObjectStream as a file without seeking."""
 
     def __init__(self, stream: ObjectStream) -> None:
         self._chunks = iter(stream)
@@ -137,8 +136,3 @@ class StreamReader(io.RawIOBase):
         buffer[: len(part)] = part
         self._chunk = self._chunk[len(part) :]
         return len(part)
-
-
-def is_md5(etag: str) -> bool:
-    """True for an ETag that may be the MD5 of the object; that of a multipart upload is not."""
-    return re.fullmatch(r"[0-9a-f]{32}", etag) is not None

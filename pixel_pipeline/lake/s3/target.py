@@ -1,4 +1,4 @@
-"""Where the lake is, and who we are there."""
+"""The lake's endpoint and credentials."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,12 +7,12 @@ import http.client
 from pathlib import Path
 import ssl
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
 from pixel_pipeline.errors import SettingsError
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
 
 CLOCK_SECONDS = 5.0
@@ -20,7 +20,7 @@ CLOCK_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Target:
-    """Where the lake is and who we are there. Clients unwrap the secrets; no repr and no debugger shows them."""
+    """The lake's endpoint and credentials. Clients unwrap the secrets; no repr and no debugger shows them."""
 
     endpoint: str | None
     region: str
@@ -34,13 +34,23 @@ class Target:
         return f"Target(endpoint={self.endpoint!r}, region={self.region!r}, credentials from {self.source})"
 
     @property
+    def where(self) -> str:
+        """The place, for messages."""
+        return f"S3 at {self.endpoint}" if self.endpoint else f"S3 in {self.region}"
+
+    @property
+    def url(self) -> SplitResult:
+        """The endpoint, by default AWS's for the region."""
+        return urlsplit(self.endpoint or f"https://s3.{self.region}.amazonaws.com")
+
+    @property
     def allow_http(self) -> bool:
-        # Settings admit http for loopback alone.
+        # Settings allow http only for loopback.
         return bool(self.endpoint and self.endpoint.startswith("http://"))
 
     def clock_skew(self) -> timedelta | None:
-        """How far this machine's clock is ahead of the server's; None where that does not tell its time."""
-        url = urlsplit(self.endpoint or f"https://s3.{self.region}.amazonaws.com")
+        """Return how far this machine's clock is ahead of the server's; None if the server sends no date."""
+        url = self.url
         connection: http.client.HTTPConnection
         if url.scheme == "http":
             connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=CLOCK_SECONDS)
@@ -50,7 +60,7 @@ class Target:
                 url.hostname or "", url.port, timeout=CLOCK_SECONDS, context=context
             )
         try:
-            # Unsigned: any answer, also a refusal, carries a date.
+            # Unsigned: every answer, even a refusal, has a date.
             connection.request("HEAD", "/")
             date = connection.getresponse().headers["Date"]
             return datetime.now(UTC) - parsedate_to_datetime(date)
@@ -61,7 +71,7 @@ class Target:
 
     @classmethod
     def resolve(cls, settings: Settings) -> Self:
-        """Find the endpoint and key pair, starting the embedded server when nothing is configured.
+        """Find the endpoint and key pair, starting the embedded server if nothing is configured.
 
         Raises:
             SettingsError: an endpoint without credentials, or OVH credentials without an endpoint.

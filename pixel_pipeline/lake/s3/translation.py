@@ -1,4 +1,4 @@
-"""Errors of the S3 client, told in our own words."""
+"""Errors of the S3 client as errors of ours."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,33 +23,39 @@ from pixel_pipeline.lake.s3.errors import (
 )
 from pixel_pipeline.lake.s3.target import Target
 
-REFUSED = {"AccessDenied", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "AccountProblem"}
 EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
 SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
-ELSEWHERE = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "BareRedirect"}
-BUSY = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"}
 CONFLICT = {"OperationAborted", "ConditionalRequestConflict"}
 DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest"}
+BUSY = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"}
+OTHER_REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "BareRedirect"}
+REFUSED = {"AccessDenied", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "AccountProblem"}
 UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "InvalidArgument", "InvalidRequest"}
 
 
 @contextmanager
 def translated(operation: str, *, key: str, bucket: str, target: Target) -> Iterator[None]:
-    """Raise every error of the S3 client as one of `lake.errors`, naming operation, object and what to do."""
-    # `from None`: the library's messages repeat request URLs and response bodies, with key ids in them.
+    """Raise every error of the S3 client as one of `s3/errors.py` that names the operation, the object and a remedy."""
+    # `from None`: the library's messages repeat request URLs and response bodies, which contain key ids.
     try:
         yield
     except (s3_errors.BaseError, OSError) as error:
-        raise _meaning(error, operation=operation, key=key, bucket=bucket, target=target) from None
+        code = _s3_code(error)
+        by_code = (
+            None
+            if code is None
+            else _by_code(code, error, operation=operation, key=key, bucket=bucket, target=target)
+        )
+        raise by_code or _by_type(
+            error, code, operation=operation, uri=f"s3://{bucket}/{key}", target=target
+        ) from None
 
 
-def _meaning(error: Exception, *, operation: str, key: str, bucket: str, target: Target) -> PixelError:
-    uri = f"s3://{bucket}/{key}"
-    where = f"S3 at {target.endpoint}" if target.endpoint else f"S3 in {target.region}"
-    code = _s3_code(error)
-    refused = f"{where} refused to {operation} {uri}"
-    failed = f"{where} failed to {operation} {uri}"
-
+def _by_code(
+    code: str, error: Exception, *, operation: str, key: str, bucket: str, target: Target
+) -> PixelError | None:
+    uri, where = f"s3://{bucket}/{key}", target.where
+    refused, failed = f"{where} refused to {operation} {uri}", f"{where} failed to {operation} {uri}"
     if code == "NoSuchBucket":
         return LakeAccessError(
             f"Bucket {bucket} does not exist at {where}.",
@@ -65,12 +71,12 @@ def _meaning(error: Exception, *, operation: str, key: str, bucket: str, target:
             f"{refused}: {_clocks(target)} ({code}).",
             hint="Set this machine's clock, e.g. `timedatectl set-ntp true`, and run again.",
         )
-    if code in ELSEWHERE:
-        region = re.search(r"<Region>([\w-]+)</Region>", str(error))
+    if code in OTHER_REGION:
+        found = re.search(r"<Region>([\w-]+)</Region>", str(error))
+        region = found[1] if found else None
         return LakeAccessError(
-            f"{refused}: the bucket is not in region {target.region}"
-            f"{f', but in {region[1]}' if region else ''} ({code}).",
-            hint=f"Set PIXEL_S3_REGION{f'={region[1]}' if region else ' to its region'}, and PIXEL_S3_ENDPOINT to that region's.",
+            f"{refused}: the bucket is not in region {target.region}{f', but in {region}' if region else ''} ({code}).",
+            hint=f"Set PIXEL_S3_REGION{f'={region}' if region else ' to its region'}, and PIXEL_S3_ENDPOINT to that region's.",
         )
     if code in CONFLICT:
         return LakeConflictError(
@@ -78,40 +84,45 @@ def _meaning(error: Exception, *, operation: str, key: str, bucket: str, target:
         )
     if code in DAMAGED:
         return ObjectCorruptError(
-            f"{failed}: other bytes arrived than were sent ({code}).",
+            f"{failed}: the bytes that arrived differ from those sent ({code}).",
             hint="Check the network, and run again.",
         )
     if code in BUSY:
         return LakeBusyError(
-            f"{failed}: it is overloaded ({code}) and stayed so.",
+            f"{failed}: it stayed overloaded ({code}).",
             hint="Wait a while; if it happens again, lower PIXEL_WORKERS.",
         )
     if code == "KeyTooLongError":
-        return KeyNameError(f"{where} takes no key, or no part of a key, as long as that of {uri}.")
+        return KeyNameError(f"The key of {uri}, or a part of it, is too long for {where}.")
+    return None
+
+
+def _by_type(error: Exception, code: str | None, *, operation: str, uri: str, target: Target) -> PixelError:
+    failed = f"{target.where} failed to {operation} {uri}"
     if isinstance(error, s3_errors.InvalidPathError):
         return KeyNameError(
-            f"{where} failed to {operation} {uri}: a key there has control characters or empty parts.",
+            f"{failed}: a key there has control characters or empty parts.",
             hint="Rename the object at its source, or delete it.",
         )
     if isinstance(error, (s3_errors.NotFoundError, FileNotFoundError)):
         return ObjectNotFoundError(f"There is no object {uri}.")
     if isinstance(error, s3_errors.PreconditionError):
         return ObjectChangedError(
-            f"{uri} is no longer the version that was listed.", hint="Run again to take up the new version."
+            f"{uri} is no longer the version that was listed.", hint="Run again to read the new version."
         )
     if isinstance(error, s3_errors.AlreadyExistsError):
         return ObjectExistsError(f"{uri} exists already.")
-    if code in REFUSED or isinstance(
-        error, (s3_errors.UnauthenticatedError, s3_errors.PermissionDeniedError)
-    ):
+    denied = isinstance(error, (s3_errors.UnauthenticatedError, s3_errors.PermissionDeniedError))
+    if denied or code in REFUSED:
         return LakeAccessError(
-            f"{refused}: {code or 'access denied'}.",
+            f"{target.where} refused to {operation} {uri}: {code or 'access denied'}.",
             hint=f"Check the credentials (from {target.source}) and their rights on the bucket.",
         )
-    status = _status(error)
+    match = re.search(r"status(?: code)?:? ?\(?([45]\d\d)", str(error), re.IGNORECASE)
+    status = match[1] if match else None
     if code is None and status is None:
-        return _silence(error, f"{where} does not answer ({operation} {uri})")
-    if code in UNSUPPORTED or status == 501:
+        return _no_response(error, f"{target.where} does not answer ({operation} {uri})")
+    if code in UNSUPPORTED or status == "501":
         return LakeUnsupportedError(f"{failed}: {code or 'not implemented'}.")
     return LakeWriteError(
         f"{failed}: {code or f'server error {status}'}.",
@@ -126,11 +137,6 @@ def _s3_code(error: Exception) -> str | None:
     return match[1] if match else None
 
 
-def _status(error: Exception) -> int | None:
-    match = re.search(r"status(?: code)?:? ?\(?([45]\d\d)", str(error), re.IGNORECASE)
-    return int(match[1]) if match else None
-
-
 def _clocks(target: Target) -> str:
     skew = target.clock_skew()
     if skew is None:
@@ -139,10 +145,10 @@ def _clocks(target: Target) -> str:
     return f"this machine's clock is {abs(round(skew.total_seconds()))} s {direction} the server's"
 
 
-def _silence(error: Exception, what: str) -> LakeUnreachableError:
+def _no_response(error: Exception, message: str) -> LakeUnreachableError:
     text = str(error).lower()
     hint = "Check PIXEL_S3_ENDPOINT, the network and PIXEL_S3_CA_BUNDLE; for the embedded server: `pixel s3 status`."
-    for sign, meaning in (
+    for sign, reason in (
         ("refused", "connection refused"),
         ("certificate", "its TLS certificate is not trusted"),
         ("dns", "the host name does not resolve"),
@@ -152,7 +158,7 @@ def _silence(error: Exception, what: str) -> LakeUnreachableError:
         ("kind: timeout", "timed out"),
     ):
         if sign in text:
-            return LakeUnreachableError(f"{what}: {meaning}.", hint=hint)
+            return LakeUnreachableError(f"{message}: {reason}.", hint=hint)
     if "kind: interrupted" in text or "connection" in text:
-        return LakeInterruptedError(f"{what}: the connection broke.", hint=hint)
-    return LakeUnreachableError(f"{what}: no usable answer.", hint=hint)
+        return LakeInterruptedError(f"{message}: the connection broke.", hint=hint)
+    return LakeUnreachableError(f"{message}: no usable answer.", hint=hint)

@@ -1,13 +1,12 @@
-"""Rows to the Parquet files of a table: equal rows in equal order become equal bytes, however they are batched.
+"""Writes the Parquet files of a table. Equal rows in equal order become equal bytes, however they are batched.
 
-Files carry page checksums, so that a byte that changes later is found by whoever reads it, and their names carry the
-digest of their bytes. Nothing is visible of a file until a commit names it.
+Each page has a checksum, which readers verify, and a file's name contains a digest of its bytes. A file is invisible until
+a commit adds it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 import io
 import re
@@ -16,7 +15,6 @@ from typing import Any
 
 from deltalake.transaction import AddAction
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -26,26 +24,26 @@ import xxhash
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.tables.schema import SchemaMismatchError
+from pixel_pipeline.lake.tables.statistics import file_statistics
 
-# A file is closed once it holds so many bytes, a row group once its values have so many uncompressed.
+# A file is closed above this size, a row group above this size of uncompressed values.
 FILE_BYTES = 64 * 1024**2
 ROW_GROUP_BYTES = 32 * 1024**2
-# Where open files of many partitions hold more than this together, the fullest is closed early.
+# If the open files of many partitions hold more than this together, the largest is closed early.
 OPEN_BYTES = 512 * 1024**2
-# Rows are taken in portions of so many, counted from the first row: batches as they come have no say.
+# Rows are cut into portions of this size, counted from the first row, whatever the batches.
 PORTION_ROWS = 1024
-# Level 3 makes files 7 % smaller, and costs as much more time as reading JSON does.
+# Level 3 makes files 7 % smaller, for as much extra time as reading JSON takes.
 ZSTD_LEVEL = 1
-STATISTICS_CHARACTERS = 64
 
 
 class PartitionMismatchError(PixelError):
-    """Rows lie outside of the partitions that are written."""
+    """A row does not belong to the partitions that are written."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table lies on its files: by a column's values, and which of these may come. None: any."""
+    """A table's partition column, and the values that may occur; None for any."""
 
     column: str
     values: frozenset[str] | None = None
@@ -53,7 +51,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Part:
-    """Files whose rows all have one value in the column that the table is laid out by; the rows come without it."""
+    """One partition: its column and value. The rows come without the column."""
 
     column: str
     value: str
@@ -68,19 +66,15 @@ def write_files(
     suffix: str,
     layout: Layout | Part | None,
 ) -> list[AddAction]:
-    """Store rows as Parquet files below a key; at most a file is uploaded while the next one is made.
+    """Store rows as Parquet files below a key and return the files to commit. One file is uploaded while the next is written.
 
     Args:
         batches: Rows of `schema`.
         suffix: Part of every file's name, so that two writers never write the same object.
-        layout: Files of their own for each value of a column. The column itself is not in the files. With a Part all rows
-            are of one value.
-
-    Returns:
-        The files, to be committed.
+        layout: Partitions, which have separate files without the partition column.
 
     Raises:
-        PartitionMismatchError: a row's partition is null, or none of those allowed.
+        PartitionMismatchError: a row's partition is null, or not among those allowed.
     """
     with ThreadPoolExecutor(1) as uploads:
         writer = _Writer(schema, bucket=bucket, key=key, suffix=suffix, layout=layout, uploads=uploads)
@@ -121,7 +115,7 @@ class _Writer:
         table = pa.concat_tables(self._waiting)
         whole = table.num_rows - table.num_rows % PORTION_ROWS
         for start in range(0, whole, PORTION_ROWS):
-            # One chunk, for the writer cuts pages by chunks; but no more at once, for fresh memory costs more than to copy.
+            # One chunk, because the writer cuts pages by chunks. Copying small portions costs less than allocating large ones.
             self._take(table.slice(start, PORTION_ROWS).combine_chunks())
         self._waiting = [table.slice(whole)]
         self._waiting_rows = table.num_rows - whole
@@ -157,7 +151,7 @@ class _Writer:
                 partition_values={} if column is None else {column: value},
                 modification_time=int(time.time() * 1000),
                 data_change=True,
-                stats=_statistics(part.metadata),
+                stats=file_statistics(part.metadata),
             )
         )
         if self._pending is not None:
@@ -169,7 +163,7 @@ class _Writer:
 
 
 class _Part:
-    """The files of one partition, one after the other."""
+    """The files of one partition, one after another."""
 
     def __init__(self, schema: pa.Schema, store: Callable[["_Part"], None]) -> None:
         self._schema = schema
@@ -183,7 +177,7 @@ class _Part:
 
     @property
     def size(self) -> int:
-        """Bytes held."""
+        """Bytes held in memory."""
         return self._group_bytes + self.sink.size
 
     def add(self, rows: pa.Table) -> None:
@@ -204,7 +198,7 @@ class _Part:
                 compression="zstd",
                 compression_level=ZSTD_LEVEL,
                 write_page_checksum=True,
-                # A dictionary of texts gains nothing: soon given up, it costs nothing either.
+                # Dictionaries of texts gain nothing; a low limit stops them early.
                 dictionary_pagesize_limit=64 * 1024,
                 store_schema=False,
             )
@@ -213,12 +207,12 @@ class _Part:
             self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
         except pa.ArrowInvalid:
             raise SchemaMismatchError(
-                "A null lies within a list or struct where this table has none."
+                "A list or struct contains a null where this table allows none."
             ) from None
         self._group, self._group_bytes = [], 0
 
     def close_file(self) -> None:
-        """Finish the present file, if one was begun."""
+        """Finish the current file, if there is one."""
         self._write_group()
         if self._writer is not None:
             self._writer.close()
@@ -229,7 +223,7 @@ class _Part:
 
 
 class _Sink(io.RawIOBase):
-    """Takes what the Parquet writer writes, without ever growing a buffer by copying it."""
+    """Collects the bytes of a file without growing one buffer."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -245,7 +239,7 @@ class _Sink(io.RawIOBase):
         return len(chunk)
 
     def close(self) -> None:
-        """The writer closes what it wrote to; the bytes are taken afterwards, and the next file begins."""
+        """Stay open: Arrow closes its sink, but the bytes are taken afterwards."""
 
     def take(self) -> bytes:
         data = b"".join(self._chunks)
@@ -254,36 +248,34 @@ class _Sink(io.RawIOBase):
 
 
 def _split(table: pa.Table, layout: Layout | Part | None) -> Iterator[tuple[str | None, pa.Table]]:
-    """Rows by partition, in the order in which partitions first occur."""
+    """Split rows by partition, in order of first occurrence."""
     if not isinstance(layout, Layout):
         yield None, table
         return
     column = table[layout.column]
     values = pc.unique(column).to_pylist()
     if layout.values is not None:
-        strange = [value for value in values if value not in layout.values]
-        if strange:
+        wrong = [value for value in values if value not in layout.values]
+        if wrong:
             raise PartitionMismatchError(
-                f"Rows of {layout.column} {_named(strange)} came with the partitions {_named(sorted(layout.values))}.",
-                hint="Return only rows of the partitions that the run is for.",
+                f"Expected rows of the partitions {_named(sorted(layout.values))}; got {layout.column} {_named(wrong)}.",
+                hint="Return only rows of the partitions of the run.",
             )
     if None in values:
-        raise PartitionMismatchError(
-            f"Column {layout.column}, which files are laid out by, is null in some rows."
-        )
+        raise PartitionMismatchError(f"Partition column {layout.column} is null in some rows.")
     rest = table.drop_columns([layout.column])
     for value in values:
         yield value, rest if len(values) == 1 else rest.filter(pc.equal(column, value))
 
 
 def _named(values: list[Any]) -> str:
-    # Names of partitions are public, they are folders; a wrong column may hold anything.
+    # Partition names are folders and public, but a wrong column may contain anything: cut long values.
     shown = ", ".join(repr(value)[:40] for value in values[:3])
     return shown + (f" and {len(values) - 3} more" if len(values) > 3 else "")
 
 
 def _folder(value: str) -> str:
-    """The value where it is a plain name, else its digest: the log holds the value itself."""
+    """Return a plain name as it is, and the digest of any other value: the log holds the value itself."""
     return (
         value
         if re.fullmatch(r"[\w-][\w.-]{0,79}", value, re.ASCII)
@@ -292,7 +284,7 @@ def _folder(value: str) -> str:
 
 
 def _value_bytes(array: pa.Array) -> int:
-    """Bytes of the values themselves: the same however they are sliced and whether or not a null mask is there."""
+    """Return the size of the values, independent of slicing and of null masks."""
     kind = array.type
     if t.is_list(kind):
         return 4 * len(array) + _value_bytes(array.flatten())
@@ -305,47 +297,3 @@ def _value_bytes(array: pa.Array) -> int:
         return 4 * len(array) + int(offsets[array.offset + len(array)] - offsets[array.offset])
     width: int = kind.bit_width
     return len(array) * max(width // 8, 1)
-
-
-def _statistics(metadata: Any) -> str:
-    """A file's row count, and smallest, largest and missing values of its plain columns, as Delta Lake wants them.
-
-    Texts are left out: only short strings without blanks, such as names, keys and digests, are kept.
-    """
-    smallest: dict[str, Any] = {}
-    largest: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    for index, column in enumerate(metadata.schema):
-        if column.path != column.name:
-            continue
-        groups = [
-            metadata.row_group(group).column(index).statistics for group in range(metadata.num_row_groups)
-        ]
-        if any(group is None or not group.has_null_count for group in groups):
-            continue
-        nulls[column.name] = sum(group.null_count for group in groups)
-        bounds = [group for group in groups if group.has_min_max]
-        # A row group of nulls alone has no bounds, and needs none.
-        if not bounds or any(not group.has_min_max and group.num_values for group in groups):
-            continue
-        low, high = min(group.min for group in bounds), max(group.max for group in bounds)
-        if all(_is_plain(value) for value in (low, high)):
-            smallest[column.name], largest[column.name] = _plain(low), _plain(high)
-    content = {
-        "numRecords": metadata.num_rows,
-        "minValues": smallest,
-        "maxValues": largest,
-        "nullCount": nulls,
-    }
-    return orjson.dumps(content).decode()
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, str):
-        return len(value) <= STATISTICS_CHARACTERS and not re.search(r"\s", value)
-    # A float's bounds say nothing of NaN; Delta Lake has none for bool.
-    return isinstance(value, int | datetime) and not isinstance(value, bool)
-
-
-def _plain(value: Any) -> Any:
-    return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if isinstance(value, datetime) else value

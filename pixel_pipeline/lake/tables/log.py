@@ -1,4 +1,4 @@
-"""The log of a Delta table: which files make up a version, and commits that count once or not at all."""
+"""The log of a Delta table: the files of each version, and commits that count exactly once or not at all."""
 
 import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,36 +16,36 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import LakeWriteError, ObjectNotFoundError
-from pixel_pipeline.lake.tables.mirror import mirrored_log
 
 MAX_CONFLICTS = 50
 MAX_FAILURES = 3
-# Whoever opens a table reads the log entries since the last checkpoint one by one.
+# Opening a table reads the log entries since the last checkpoint one by one.
 CONFIGURATION = {"delta.checkpointInterval": "10"}
-# Commits that come with rows; others only tidy up.
+# Commits that bring rows; others only clean up.
 ROW_OPERATIONS = {"CREATE TABLE", "WRITE"}
 
 
 class TableMissingError(PixelError):
-    """No table lies at the key yet."""
+    """There is no table at the key yet."""
 
 
 class VersionGoneError(PixelError):
-    """A version of a table that never was, or that was vacuumed."""
+    """A version of a table that never existed, or that was vacuumed."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a commit does beside adding files.
+    """What a commit changes, in addition to the files it adds.
 
     Attributes:
-        schema: Columns from then on.
-        mode: "overwrite" takes rows away: all, or those that `filters` names as `(column, "in", values)`. "renew" takes all
-            away and lays the table out anew, by the partitions of the commit.
+        schema: Columns after the commit.
+        mode: "overwrite" removes rows: all, or those selected by `filters` as `(column, "in", values)`. "renew" removes all and
+            changes the table's partition column to that of the commit.
     """
 
     schema: pa.Schema
@@ -62,37 +62,22 @@ class TableLog:
         self._uri = lake.data.uri(key)
 
     def open(self, *, version: int | None = None) -> DeltaTable:
-        """The table at its newest or a given version. Raises TableMissingError, VersionGoneError."""
-        table = self._open_at(self._uri, self._lake.storage_options())
+        """Open the table at its newest or a given version. Raises TableMissingError, VersionGoneError."""
+        with self.translated("open"):
+            table = DeltaTable(self._uri, storage_options=self._lake.storage_options())
         if version is not None and version != table.version():
             self._go_back(table, version)
         return table
 
     def newest(self) -> DeltaTable | None:
-        """The table at its newest version, or None where there is none."""
-        return self._newest_at(self._uri, self._lake.storage_options())
-
-    def _newest_at(self, uri: str, options: dict[str, str]) -> DeltaTable | None:
+        """Open the table at its newest version, or return None if there is none."""
         try:
-            return self._open_at(uri, options)
+            return self.open()
         except TableMissingError:
             return None
 
-    def _open_at(self, uri: str, options: dict[str, str]) -> DeltaTable:
-        with self.translated("open"):
-            return DeltaTable(uri, storage_options=options)
-
-    @contextmanager
-    def _log(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Where commits are made: URI and storage options."""
-        if not self._lake.single_writer:
-            yield self._uri, self._lake.storage_options()
-            return
-        with mirrored_log(self._lake.data, self._key) as folder:
-            yield str(folder), {}
-
     def entry(self, version: int) -> list[dict[str, Any]] | None:
-        """The actions of one commit; None where the log does not hold it."""
+        """Return the actions of one commit, or None if the log does not contain it."""
         try:
             lines = self._lake.data.get(f"{self._key}/_delta_log/{version:020}.json").splitlines()
             return [orjson.loads(line) for line in lines if line]
@@ -102,7 +87,7 @@ class TableLog:
             raise self.failure("read", error) from None
 
     def note(self) -> dict[str, str]:
-        """What the newest commit that brought rows says of itself; empty where there is none."""
+        """Return the note of the newest commit that brought rows; empty without one."""
         table = self.newest()
         if table is None:
             return {}
@@ -120,61 +105,60 @@ class TableLog:
         change: Callable[[DeltaTable], Change],
         note: Mapping[str, str],
     ) -> int:
-        """Make files part of the table, on top of whatever others committed meanwhile; returns the version.
+        """Add stored files to the table, on top of everything committed meanwhile, and return the version.
 
-        delta-rs tries one version at a time and resolves nothing by itself. What became of a try that failed is read in the
-        log: its answer may have been lost on the way, and then the commit is there.
+        After a failed attempt the log shows whether the commit exists: its response may have been lost.
 
         Args:
-            files: Files that lie below the key already.
-            schema: Their columns, with those of `partition_by`. A table that is not there yet begins with them.
-            change: What else to do to the newest version. Asked anew for each try.
-            note: Goes into the log entry.
+            files: Files below the key.
+            schema: Their columns, with those of `partition_by`; also the columns of a new table.
+            change: Returns the other changes to the newest version. Called again for each attempt.
+            note: Metadata of the log entry.
         """
         transaction = uuid.uuid4().hex
-        # Our own loop tries again: theirs takes a commit whose answer was lost for another writer's.
+        # Without retries of delta-rs, which mistakes its own commit, if the response was lost, for another writer's.
         once = CommitProperties(custom_metadata={"txnId": transaction, **note}, max_commit_retries=0)
         failures = conflicts = 0
+        self._lake.data.require_conditional_writes()
         while True:
-            with self._lake.writing(self._key), self._log() as (uri, options):
-                table = self._newest_at(uri, options)
-                base = -1 if table is None else int(table.version())
-                try:
-                    made = None if table is None else change(table)
-                    if table is None or made is None or made.mode == "renew":
-                        create_table_with_add_actions(
-                            uri,
-                            DeltaSchema.from_arrow(schema),
-                            list(files),
-                            mode="error" if table is None else "overwrite",
-                            partition_by=partition_by,
-                            configuration=CONFIGURATION,
-                            storage_options=options,
-                            commit_properties=once,
-                        )
-                        return base + 1
-                    if made.mode == "append" and _add_columns(table, made.schema):
-                        continue
-                    table.create_write_transaction(
+            table = self.newest()
+            base = -1 if table is None else int(table.version())
+            try:
+                made = None if table is None else change(table)
+                if table is None or made is None or made.mode == "renew":
+                    create_table_with_add_actions(
+                        self._uri,
+                        DeltaSchema.from_arrow(schema),
                         list(files),
-                        made.mode,
-                        made.schema,
-                        partition_by,
-                        made.filters,
+                        mode="error" if table is None else "overwrite",
+                        partition_by=partition_by,
+                        configuration=CONFIGURATION,
+                        storage_options=self._lake.storage_options(),
                         commit_properties=once,
                     )
                     return base + 1
-                except (DeltaError, OSError) as error:
-                    found, newest = self._find(transaction, after=base)
-                    if found is not None:
-                        return found
-                    conflicts, failures = conflicts + (newest > base), failures + (newest == base)
-                    if conflicts > MAX_CONFLICTS or failures == MAX_FAILURES:
-                        raise self.failure("write", error) from None
+                if made.mode == "append" and _add_columns(table, made.schema):
+                    continue
+                table.create_write_transaction(
+                    list(files),
+                    made.mode,
+                    made.schema,
+                    partition_by,
+                    made.filters,
+                    commit_properties=once,
+                )
+                return base + 1
+            except (DeltaError, OSError) as error:
+                found, newest = self._find(transaction, after=base)
+                if found is not None:
+                    return found
+                conflicts, failures = conflicts + (newest > base), failures + (newest == base)
+                if conflicts > MAX_CONFLICTS or failures == MAX_FAILURES:
+                    raise self.failure("write", error) from None
             time.sleep(0.2 * 2**failures * random.random())
 
     def _find(self, transaction: str, *, after: int) -> tuple[int | None, int]:
-        """The version that a transaction made, if it did, and the newest one."""
+        """Return the version that a transaction committed, if it did, and the newest version."""
         version = after
         while (entry := self.entry(version + 1)) is not None:
             version += 1
@@ -196,13 +180,13 @@ class TableLog:
         if not 0 <= version <= newest or not readable(version):
             oldest = bisect.bisect_left(range(newest), True, key=readable)
             raise VersionGoneError(
-                f"Version {version} of {self._uri} is not there.",
-                hint=f"Versions {oldest} to {newest} can be read. Older ones go by vacuum.",
+                f"There is no version {version} of {self._uri}.",
+                hint=f"Versions {oldest} to {newest} can be read. Vacuum deletes older ones.",
             )
 
     @contextmanager
     def translated(self, operation: str) -> Iterator[None]:
-        """Errors of delta-rs inside the block, in our own words."""
+        """Raise errors of delta-rs inside the block as ours."""
         try:
             yield
         except TableNotFoundError:
@@ -211,7 +195,7 @@ class TableLog:
             raise self.failure(operation, error) from None
 
     def failure(self, operation: str, error: Exception) -> LakeWriteError:
-        # A listing through our own client finds out whether it is the endpoint, the key or the bucket, and says so.
+        # A listing through our own client raises the precise error if endpoint, credentials or bucket are wrong.
         self._lake.data.check()
         return LakeWriteError(
             f"Could not {operation} table {self._uri} ({type(error).__name__}).",
@@ -220,16 +204,32 @@ class TableLog:
 
 
 def files_of(table: DeltaTable) -> list[tuple[str, int]]:
-    """Path below the table's key and size in bytes of every file of a version."""
+    """Return path below the table's key and size in bytes of every file of a version."""
     added = pa.table(table.get_add_actions())
     paths, sizes = added["path"].to_pylist(), added["size_bytes"].to_pylist()
     return [(unquote(path), size) for path, size in zip(paths, sizes, strict=True)]
 
 
-def _add_columns(table: DeltaTable, schema: pa.Schema) -> bool:
-    """Bring a table's columns up to a schema that ends in new ones; True if there were any.
+def schema_of(table: DeltaTable) -> pa.Schema:
+    return pa.schema(table.schema().to_arrow())
 
-    A commit of its own, for only an overwrite can bring columns along. It changes no row: they read null.
+
+def partition_column(table: DeltaTable) -> str | None:
+    """Column that the table is partitioned by."""
+    columns = table.metadata().partition_columns
+    return str(columns[0]) if columns else None
+
+
+def partitions_of(table: DeltaTable, column: str) -> set[str]:
+    """Values of the partition column at a version."""
+    added = pa.table(table.get_add_actions())
+    return set(pc.unique(pc.struct_field(added["partition"], column)).to_pylist()) if len(added) else set()
+
+
+def _add_columns(table: DeltaTable, schema: pa.Schema) -> bool:
+    """Add a schema's new columns to a table; True if there were any. Existing rows read null.
+
+    A separate commit, because delta-rs changes the schema only in an overwrite.
     """
     new = list(schema)[len(table.schema().fields) :]
     if new:

@@ -1,16 +1,17 @@
-"""Which columns a table can have, and how they may change.
+"""The columns a table can have, and how they may change.
 
-Delta Lake knows fewer types than Arrow. What can be kept without loss is kept as its nearest relative: large, view and
-dictionary types as the plain type, seconds and milliseconds as microseconds, other time zones as UTC. Anything else is
-refused, for what comes out would not be what went in.
+Delta Lake has fewer types than Arrow. Types that convert without loss are stored as their nearest equivalent: large, view
+and dictionary types as the plain type, seconds and milliseconds as microseconds, other time zones as UTC. Others are refused.
 """
+
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.types as t
 
 from pixel_pipeline.errors import PixelError
 
-# Types that every value of the key fits into without loss.
+# For each type, those that represent all of its values.
 _WIDER = {
     pa.int8(): (pa.int16(), pa.int32(), pa.int64()),
     pa.int16(): (pa.int32(), pa.int64()),
@@ -21,19 +22,19 @@ _PLAIN = {pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(
 
 
 class SchemaMismatchError(PixelError):
-    """The columns offered are not those that the table has, or none that it can have."""
+    """The offered columns do not fit the table, or cannot be stored."""
 
 
 def storable(schema: pa.Schema) -> pa.Schema:
-    """The schema as a table keeps it. Raises SchemaMismatchError, naming column and type, where it cannot."""
+    """Return the schema as a table stores it. Raises SchemaMismatchError, with column and type, if it cannot."""
     fields = []
     for field in schema:
         kind = _storable(field.type)
         if kind is None:
             raise SchemaMismatchError(
-                f"Column {field.name} has type {field.type}, which a Delta table cannot keep.",
+                f"Column {field.name} has type {field.type}, which a Delta table cannot store.",
                 hint="Cast it first: unsigned integers to int64, float16 to float32, times and durations to an integer of "
-                "their unit, nanoseconds to timestamp[us], null to the type that is meant.",
+                "their unit, nanoseconds to timestamp[us], null to the intended type.",
             )
         fields.append(pa.field(field.name, kind, nullable=field.nullable))
     names = [field.name for field in fields]
@@ -44,15 +45,15 @@ def storable(schema: pa.Schema) -> pa.Schema:
 
 
 def evolved(stored: pa.Schema, offered: pa.Schema) -> pa.Schema:
-    """The table's schema after rows of another schema came in.
+    """Return the table's schema after a write with another schema.
 
-    Columns are matched by name, in any order. New nullable columns are added at the end; rows that lie there already read
-    null. A nullable column that is not offered is null in the new rows. Integers and floats narrower than the stored ones
-    are widened. A column that may be null is taken for one that may not; a null in it fails the write.
+    Columns are matched by name, in any order. New nullable columns are added at the end; existing rows read null. A nullable
+    column that is not offered is null in the new rows. Narrower integers and floats are widened. A nullable column may be
+    offered for one that is not; a null in it fails the write.
 
     Args:
-        stored: What the table has.
-        offered: What comes, as `storable` returns it.
+        stored: The table's schema.
+        offered: Schema of the new rows, as `storable` returns it.
 
     Raises:
         SchemaMismatchError: another type, a new column that is not nullable, or a missing one that is not.
@@ -74,10 +75,24 @@ def evolved(stored: pa.Schema, offered: pa.Schema) -> pa.Schema:
     for field in new:
         if not field.nullable:
             raise SchemaMismatchError(
-                f"New column {field.name} ({field.type}) is not nullable, but the rows that are there already have none.",
+                f"New column {field.name} ({field.type}) is not nullable, but existing rows have no value for it.",
                 hint="Declare it nullable. " + _HINT,
             )
     return pa.schema([*stored, *new])
+
+
+def cast_batches(data: pa.Table | pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Cast rows to a schema, batch by batch. Raises SchemaMismatchError for values that do not fit."""
+    for batch in data.to_batches() if isinstance(data, pa.Table) else data:
+        try:
+            yield batch.select(schema.names).cast(schema)
+        except (pa.ArrowInvalid, ValueError) as error:
+            broken = [field.name for field in schema if not field.nullable and batch[field.name].null_count]
+            raise SchemaMismatchError(
+                f"Column {broken[0]} has nulls, and is never null in this table."
+                if broken
+                else f"Values do not fit the table's columns ({type(error).__name__})."
+            ) from None
 
 
 _HINT = (
@@ -114,11 +129,11 @@ def _storable(kind: pa.DataType) -> pa.DataType | None:
 
 
 def _same(offered: pa.DataType, stored: pa.DataType) -> bool:
-    """Equal types, but that less may be promised of the offered one than of the stored one: nulls are found later."""
+    """True for equal types; the offered one may be nullable where the stored one is not. Nulls are found when rows are cast."""
     if t.is_list(stored) and t.is_list(offered):
         return _same(offered.value_type, stored.value_type)
     if t.is_struct(stored) and t.is_struct(offered):
         return [child.name for child in offered] == [child.name for child in stored] and all(
-            _same(ours.type, theirs.type) for ours, theirs in zip(offered, stored, strict=True)
+            _same(new.type, old.type) for new, old in zip(offered, stored, strict=True)
         )
     return bool(offered == stored)

@@ -1,4 +1,4 @@
-"""Removal of files that no version of the last days needs, and of what killed writers left behind."""
+"""Deletion of files that no recent version needs, and of files left by killed writers."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,14 +10,14 @@ from pixel_pipeline.lake.tables.log import files_of
 from pixel_pipeline.lake.tables.table import Table
 
 VACUUM_AGE = timedelta(days=7)
-# Readers and writers that take longer than this would lose files under their hands.
+# Readers and writers that run longer than this would lose files they need.
 VACUUM_FLOOR = timedelta(hours=24)
 PREFIXES = (keys.PROCESSED, keys.CURATED, keys.INTERNAL)
 
 
 @dataclass(frozen=True)
 class Vacuumed:
-    """What a vacuum deleted of one table, or would have: how many files, of how many bytes."""
+    """Files and bytes that a vacuum deleted, or would delete, from one table."""
 
     table: str
     files: int
@@ -27,15 +27,15 @@ class Vacuumed:
 def vacuum(
     table: Table, *, older_than: timedelta = VACUUM_AGE, dry_run: bool = True, floor: timedelta = VACUUM_FLOOR
 ) -> Vacuumed:
-    """Delete files that only versions superseded for longer than an age need, and uncommitted ones of that age.
+    """Delete files that only versions superseded for longer than an age need, and uncommitted files of that age.
 
-    Versions that need such a file can no longer be read. The log is checkpointed, and its entries are dropped once they
-    are 30 days old. No commit is made.
+    Versions that need such a file can no longer be read. The log is checkpointed, and entries older than 30 days are
+    deleted. Makes no commit.
 
     Args:
-        older_than: A file is kept for at least so long after it was written, and after it was superseded.
-        dry_run: Count, and delete nothing.
-        floor: Least age that is accepted. Lower it only where nobody else uses the table.
+        older_than: Minimum age of deleted files, since they were written and since they were superseded.
+        dry_run: Count without deleting.
+        floor: Lowest age accepted. Lower it only if no other process uses the table.
 
     Raises:
         PixelError: an age below the floor.
@@ -43,23 +43,23 @@ def vacuum(
     """
     if older_than < floor:
         raise PixelError(
-            f"A vacuum of files no older than {older_than} is refused; {floor} is the least.",
+            f"A vacuum of files older than {older_than} is refused; the minimum is {floor}.",
             hint="Readers of older versions and running writers would lose their files.",
         )
-    # Listed first: what a writer commits meanwhile is then known to the log.
+    # Listed before the log is read, which then knows every listed file that was committed meanwhile.
     listed = list(table.lake.data.list(table.key))
     delta = table.open()
     with table.log.translated("vacuum"):
         unneeded = delta.vacuum(
-            # Whole hours, rounded up. Ours is the deleting: theirs would commit, and hide the last writer's note.
+            # Whole hours, rounded up. We delete files ourselves because delta-rs's vacuum also writes a commit.
             retention_hours=-int(-older_than.total_seconds() // 3600),
             dry_run=True,
             enforce_retention_duration=False,
             full=True,
         )
-    # Belt and braces: whatever is made of odd characters in a path, no file in use is ever among them.
+    # In case delta-rs decodes a path with odd characters differently, files in use are excluded once more.
     paths = {f"{table.key}/{path}" for path in {*unneeded} - {path for path, _ in files_of(delta)}}
-    # A table in a folder of this one is none of its files.
+    # Files of a table in a sub-folder do not belong to this one.
     inner = {item.key.split("_delta_log/")[0] for item in listed if "/_delta_log/" in item.key} - {
         f"{table.key}/"
     }

@@ -34,8 +34,8 @@ from pixel_pipeline.conversations.work.family import TABLE_SCHEMA
 from pixel_pipeline.conversations.work.results import TaskResult
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.s3.errors import ObjectChangedError, ObjectNotFoundError
-from pixel_pipeline.lake.s3.listing import list_raw
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from botocore.stub import Stubber
 import pytest
 
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.doctor import access as access_module
 from pixel_pipeline.lake.doctor import access_probes, bucket_probes
 from pixel_pipeline.lake.doctor.access import Access
 from pixel_pipeline.lake.doctor.doctor import lake_probes
 from pixel_pipeline.lake.doctor.probing import Finding, examine
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake.keys import PROBES
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.s3.conditional import PROBES
+from pixel_pipeline.lake.s3.errors import ConditionalWritesError
 from pixel_pipeline.settings import Settings, get_settings
 from pixel_pipeline_tests.faults import Fault, FaultProxy, make_authority, without_conditions
 
@@ -227,25 +228,23 @@ def test_a_server_that_ignores_conditions(
     proxy.rewrite = without_conditions(server)
     access = elsewhere(proxy.endpoint)
     found = ask(access)
-    # The profile can still work.
-    assert verdicts(found, "fail") == set()
-    assert found["conditional create"].verdict == "warn"
-    assert "SINGLE-WRITER MODE" in found["conditional create"].found
-    assert "one machine" in str(found["conditional create"].fix)
+    assert verdicts(found, "fail") == {"conditional create"}
+    assert "If-None-Match" in found["conditional create"].found
     assert left_in(lake) == []
-    assert access.lake.single_writer
-    # The lake knows it from now on, and so does the doctor when the server is mended.
-    assert Lake.open(access.settings).single_writer
+    # The lake keeps the verdict, and the doctor replaces it once the server is repaired.
+    reopened = Lake.open(access.settings)
+    with pytest.raises(ConditionalWritesError):
+        reopened.data.require_conditional_writes()
     proxy.rewrite = None
     assert bucket_probes.conditional_create(access).verdict == "ok"
-    assert not Lake.open(access.settings).single_writer
+    Lake.open(access.settings).data.require_conditional_writes()
 
 
 def test_a_server_that_refuses_conditions(elsewhere: Callable[..., Access], proxy: FaultProxy) -> None:
     proxy.always = Fault("status", status=501, code="NotImplemented", on=rf"^PUT .*{PROBES}/")
     finding = bucket_probes.conditional_create(elsewhere(proxy.endpoint))
-    assert finding.verdict == "warn"
-    assert "SINGLE-WRITER MODE" in finding.found
+    assert finding.verdict == "fail"
+    assert "If-None-Match" in finding.found
 
 
 @pytest.mark.parametrize(
@@ -334,7 +333,7 @@ def test_leftovers_go_once_they_are_old(
     monkeypatch.setattr(bucket_probes, "STRAY_UPLOAD_AGE", timedelta(seconds=-60))
     finding = bucket_probes.leftovers(access)
     assert finding.verdict == "warn"
-    assert "2 of a killed doctor" in finding.found
+    assert "2 objects of a killed doctor" in finding.found
     assert "1 unfinished upload" in finding.found
     assert left_in(lake) == ["somebody/large"]
     assert lake.data.exists(f"{PROBES}-not-ours")

@@ -14,8 +14,10 @@ import time
 
 import pytest
 
-from pixel_pipeline.lake.embedded import server as embedded
-from pixel_pipeline.lake.embedded.server import DiskFullError, EmbeddedServer, EmbeddedServerError
+from pixel_pipeline.lake import embedded
+from pixel_pipeline.lake.embedded import DiskFullError, EmbeddedServer, EmbeddedServerError, process
+from pixel_pipeline.lake.embedded.ports import HOST
+from pixel_pipeline.lake.embedded.records import write_private
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import Settings, get_settings
 
@@ -66,7 +68,7 @@ def servers_on(home: Path) -> list[int]:
 def killed(pid: int) -> None:
     """kill -9, and wait for the end."""
     os.kill(pid, signal.SIGKILL)
-    while embedded._exists(pid):
+    while process.exists(pid):
         time.sleep(0.02)
 
 
@@ -115,7 +117,7 @@ def test_life_of_a_server(home: Path) -> None:
     Lake.open(get_settings()).data.put("kept", b"after")
     killed(second.pid)
     assert embedded.status(home) is None
-    with socket.create_server((embedded.HOST, second.ports["s3.port"])):
+    with socket.create_server((HOST, second.ports["s3.port"])):
         third = embedded.ensure_running(home)
         assert third.ports["s3.port"] != second.ports["s3.port"]
         assert Lake.open(get_settings()).data.get("kept") == b"after"
@@ -168,7 +170,7 @@ def test_a_server_that_is_still_starting_is_not_handed_out(
         record.write_text(json.dumps({**content, "ready": False}))
         assert embedded.status(session_home) is None
     finally:
-        embedded._write_private(record, content)
+        write_private(record, content)
     assert embedded.status(session_home) == running
 
 
@@ -232,7 +234,7 @@ def test_nothing_listens_beyond_loopback(running: EmbeddedServer) -> None:
 
 
 def test_telemetry_is_off(running: EmbeddedServer) -> None:
-    assert "-master.telemetry=false" in embedded._command_line(running.pid)
+    assert "-master.telemetry=false" in process.command_line(running.pid)
 
 
 def test_nothing_is_started_where_a_lake_is_configured(

@@ -14,7 +14,8 @@ import time
 import pytest
 
 from pixel_pipeline.lake.loader import cache as module
-from pixel_pipeline.lake.loader.cache import Cache, CachedCatalogue, CacheError, CacheFullError
+from pixel_pipeline.lake.loader.cache import Cache, CacheError, CacheFullError
+from pixel_pipeline.lake.loader.catalogue import CachedCatalogue
 from pixel_pipeline.lake.loader.resolution import DatasetNotFoundError, resolve
 from pixel_pipeline.lake.s3.errors import LakeUnreachableError
 

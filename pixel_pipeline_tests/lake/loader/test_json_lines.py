@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 import pytest
 
 from pixel_pipeline.errors import SettingsError
-from pixel_pipeline.lake.loader.json_lines import JsonLines
-from pixel_pipeline.lake.loader.json_records import BadRecord, JsonRecordError
+from pixel_pipeline.lake.loader.json_records import BadRecord, JsonLines, JsonRecordError
 
 SECRET = b"planted words"
 MARK = b"\xef\xbb\xbf"
@@ -70,12 +69,12 @@ def test_every_line_is_a_record_a_blank_or_an_error(
     data = MARK * mark + end.join(texts) + end * closed
     found = lines(data, size=size, on_error="collect", max_line_bytes=limit)
     assert [*found] == values
-    assert (found.read, found.skipped) == (len(values), len(bad))
+    assert found.skipped == len(bad)
     assert [error.number for error in found.errors] == [index + 1 for index in bad]
     for error, index in zip(found.errors, bad, strict=True):
         line = data[error.offset : error.offset + error.size]
         assert line.removeprefix(MARK).removesuffix(b"\r") == texts[index]
-    assert found.bytes_read == found.next_offset == len(data)
+    assert found.next_offset == len(data)
 
 
 @given(st.lists(VALUES, min_size=1, max_size=8), st.data())
@@ -85,7 +84,6 @@ def test_reading_goes_on_where_it_stopped(values: list[Any], data: st.DataObject
     stop = data.draw(st.integers(1, len(values)))
     first = lines(text, size=data.draw(st.integers(1, 30)))
     head = [next(first) for _ in range(stop)]
-    assert first.read == stop
     start = first.next_offset
     rest = lines(text[start:], size=5, start_offset=start)
     assert [*head, *rest] == values
@@ -158,7 +156,7 @@ def test_skip_counts_and_a_function_is_called() -> None:
     assert [bad.number for bad in met] == [2, 4]
     skipping = lines(b"1\nx\n2\n", on_error="skip")
     assert [*skipping] == [1, 2]
-    assert (skipping.skipped, skipping.errors, skipping.read) == (1, [], 2)
+    assert (skipping.skipped, skipping.errors) == (1, [])
 
 
 def test_an_error_of_the_function_ends_the_reading() -> None:

@@ -1,5 +1,6 @@
 """The public loader: the same records from wherever they come, in whatever they are packed."""
 
+import bz2
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,17 +24,14 @@ import pytest
 
 import pixel_pipeline
 from pixel_pipeline import S3DatasetLoader, get_s3_dataset_path, load_dataset_from_s3
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.loader import loader as module
+from pixel_pipeline.lake.loader import content
 from pixel_pipeline.lake.loader.cache import Cache
+from pixel_pipeline.lake.loader.content import DatasetFormatError, DatasetTooLargeError
+from pixel_pipeline.lake.loader.forking import ForkedProcessError
 from pixel_pipeline.lake.loader.json_elements import JsonStructureError
 from pixel_pipeline.lake.loader.json_records import JsonRecordError
-from pixel_pipeline.lake.loader.loader import (
-    DatasetFormatError,
-    DatasetTooLargeError,
-    ForkedProcessError,
-)
 from pixel_pipeline.lake.loader.resolution import DatasetNameError, DatasetNotFoundError
 from pixel_pipeline.lake.s3 import stream
 from pixel_pipeline.lake.s3.bucket import Bucket
@@ -72,7 +70,7 @@ def proxy(lake: Lake, settings: Settings) -> Iterator[FaultProxy]:
 def faulty(lake: Lake, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3DatasetLoader:
     """A loader that reads through the proxy, in small chunks."""
     monkeypatch.setattr(stream, "BACKOFF_SECONDS", 0.01)
-    monkeypatch.setattr(module, "ObjectStream", partial(stream.ObjectStream, chunk_bytes=CHUNK))
+    monkeypatch.setattr(content, "ObjectStream", partial(stream.ObjectStream, chunk_bytes=CHUNK))
     target = replace(lake.data.target, endpoint=proxy.endpoint)
     seen = replace(lake, data=Bucket(name=lake.data.name, target=target), target=target)
     return S3DatasetLoader(lake=seen, cache=Cache(tmp_path / "faulty", max_bytes=10**9))
@@ -103,7 +101,12 @@ def test_importing_the_package_is_light() -> None:
         pixel_pipeline.nothing  # noqa: B018
 
 
-PACKERS: dict[str, Callable[[bytes], bytes]] = {"plain": bytes, "gz": gzip.compress, "zst": zstd}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes,
+    "gz": gzip.compress,
+    "zst": zstd,
+    "bz2": bz2.compress,
+}
 
 
 @pytest.mark.parametrize("packed", PACKERS)
@@ -111,8 +114,8 @@ def test_the_same_results_from_everywhere(loader: S3DatasetLoader, tmp_path: Pat
     suffix = "" if packed == "plain" else f".{packed}"
     files = {f"d.json{suffix}": ARRAY, f"d.jsonl{suffix}": LINES}
     offline = S3DatasetLoader(lake=loader.lake, cache=loader.cache, offline=True)
-    for name, content in files.items():
-        key, data = f"gdrive/processed/cot/{name}", PACKERS[packed](content)
+    for name, text in files.items():
+        key, data = f"gdrive/processed/cot/{name}", PACKERS[packed](text)
         loader.lake.data.put(key, data)
         (tmp_path / name).write_bytes(data)
         for use, at, options in (
@@ -129,8 +132,8 @@ def test_the_same_results_from_everywhere(loader: S3DatasetLoader, tmp_path: Pat
             (offline, name, {"category": "cot", "cache_local": True}),
         ):
             assert use.load_dataset(at, **options) == ROWS
-            assert use.load_bytes(at, **options) == content
-            assert use.load_text(at, **options) == content.decode()
+            assert use.load_bytes(at, **options) == text
+            assert use.load_text(at, **options) == text.decode()
             if name.startswith("d.jsonl"):
                 assert [*use.stream_jsonl(at, **options)] == ROWS
             else:
@@ -256,7 +259,7 @@ def test_json_that_is_none_is_told_without_its_content(loader: S3DatasetLoader) 
 
 
 def test_what_is_too_large_to_load_is_told(loader: S3DatasetLoader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LOADED_BYTES", 1_000_000)
+    monkeypatch.setattr(content, "MAX_LOADED_BYTES", 1_000_000)
     loader.lake.data.put("gdrive/raw/bomb.json", gzip.compress(bytes(50_000_000)))
     with pytest.raises(DatasetTooLargeError, match="1,000,000 bytes"):
         loader.load_bytes("bomb.json")
@@ -366,7 +369,7 @@ def test_a_full_disk_costs_the_copy_and_not_the_load(
         loader.cache.max_bytes = 10
         assert loader.load_dataset("d.jsonl", cache_local=True) == ROWS
     assert ["has no room" in record.getMessage() for record in caplog.records] == [True, False]
-    assert "larger than that may be" in caplog.records[1].getMessage()
+    assert "larger than the cache may be" in caplog.records[1].getMessage()
 
 
 def read_in_child(loader: S3DatasetLoader, results: Any) -> None:

@@ -128,7 +128,7 @@ def test_keys_that_would_be_another_objects_are_refused(
 
 
 def test_keys_that_a_store_cannot_hold_are_refused(lake: Lake) -> None:
-    with pytest.raises(KeyNameError, match="no part of a key, as long as"):
+    with pytest.raises(KeyNameError, match="is too long for"):
         lake.data.put("k" * 256, b"x")
     assert [*lake.data.list("")] == []
 

@@ -10,9 +10,10 @@ import pytest
 
 from benchmarks.listing_server import Listed, Pages, serving, synthetic
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.raw import is_empty, list_raw
 from pixel_pipeline.lake.s3 import listing
 from pixel_pipeline.lake.s3.control import control_client
-from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, Listing, is_empty, list_raw
+from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA, Listing
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline_tests.examples import examples
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.lake.loader.resolution import BucketCatalogue
+from pixel_pipeline.lake.loader.catalogue import BucketCatalogue
 from pixel_pipeline.lake.s3 import client, stream
 from pixel_pipeline.lake.s3.bucket import Bucket, ObjectInfo
 from pixel_pipeline.lake.s3.errors import (
@@ -22,7 +22,8 @@ from pixel_pipeline.lake.s3.errors import (
     ObjectCorruptError,
     ObjectNotFoundError,
 )
-from pixel_pipeline.lake.s3.stream import ObjectStream, is_md5
+from pixel_pipeline.lake.s3.objects import is_md5
+from pixel_pipeline.lake.s3.stream import ObjectStream
 from pixel_pipeline.settings import Settings
 from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.faults import Fault, FaultProxy

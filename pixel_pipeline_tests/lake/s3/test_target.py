@@ -9,7 +9,7 @@ from hypothesis.vendor.pretty import pretty
 from pydantic import BaseModel
 import pytest
 
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.control import control_client
 from pixel_pipeline.lake.s3.target import Target
@@ -52,7 +52,7 @@ def test_nothing_that_holds_a_secret_prints_it(configured: Settings) -> None:
             lake,
             lake.data,
             lake.data.store,
-            lake.data.conditional,
+            lake.conditional,
             Table(lake, "table"),
             control_client(lake.target),
             rclone,

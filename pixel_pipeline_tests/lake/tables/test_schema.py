@@ -64,7 +64,7 @@ def test_every_type_that_is_kept_comes_out_as_it_went_in(lake: Lake) -> None:
 
 @pytest.mark.parametrize("kind", REFUSED, ids=str)
 def test_a_type_that_cannot_be_kept_is_refused_by_name(kind: pa.DataType) -> None:
-    with pytest.raises(SchemaMismatchError, match=r"Column odd has type .* cannot keep\.\n") as caught:
+    with pytest.raises(SchemaMismatchError, match=r"Column odd has type .* cannot store\.\n") as caught:
         storable(pa.schema([("n", pa.int64()), ("odd", kind)]))
     assert str(kind) in caught.value.message
 

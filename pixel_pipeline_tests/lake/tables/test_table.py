@@ -37,7 +37,7 @@ def test_a_table_that_is_not_there(lake: Lake) -> None:
     table = Table(lake, "nothing")
     assert not table.exists()
     assert table.note() == {}
-    for read in (table.open, table.version, table.dataset, table.read, table.row_count, table.totals):
+    for read in (table.open, table.version, table.dataset, table.read, table.row_count):
         with pytest.raises(TableMissingError, match=f"s3://{lake.data.name}/nothing"):
             read()
 
@@ -74,7 +74,7 @@ def test_rows_of_another_partition_are_refused(lake: Lake) -> None:
     table = Table(lake, "table")
     write_part(table, "a", 1)
     write_part(table, "b", 2)
-    with pytest.raises(PartitionMismatchError, match=r"Rows of part .b. came with the partitions .a."):
+    with pytest.raises(PartitionMismatchError, match=r"Expected rows of the partitions .a.; got part .b."):
         table.overwrite(rows("b", 9), partition_by="part", partition={"part": "a"})
     assert content(table) == [("a", 1), ("b", 2)]
 
@@ -184,9 +184,9 @@ def test_a_table_keeps_its_layout(lake: Lake) -> None:
     table.overwrite(pa.concat_tables([rows("b", 2), rows("a", 3)]))
     write_part(table, "a", 5)
     assert content(table) == [("a", 5), ("b", 2)]
-    with pytest.raises(SchemaMismatchError, match=r"laid out by part, not by n\."):
+    with pytest.raises(SchemaMismatchError, match=r"partitioned by part, not by n\."):
         table.overwrite(pa.table({"n": ["x"]}), partition_by="n")
-    with pytest.raises(SchemaMismatchError, match=r"n, which has to be a column of strings"):
+    with pytest.raises(SchemaMismatchError, match=r"n, which is not a column of strings"):
         Table(lake, "other").overwrite(rows("a", 5), partition_by="n")
 
 
@@ -198,7 +198,7 @@ def test_added_since_reads_what_came_later_and_nothing_else(lake: Lake) -> None:
     before = {path for path, _ in files_of(log.open(version=9))}
     lake.data.delete(f"log/{path}" for path in before)
     assert log.added_since(9, columns=["n"]).to_pydict() == {"n": [10, 110, 11, 111]}
-    with pytest.raises(VersionGoneError, match=r"since version 8 is no longer all there"):
+    with pytest.raises(VersionGoneError, match=r"since version 8 are already deleted"):
         log.added_since(8)
     lake.data.delete([f"log/_delta_log/{3:020}.json"])
     with pytest.raises(VersionGoneError, match=r"Read the whole table"):
@@ -252,7 +252,7 @@ def test_a_partition_may_bring_columns_and_lack_some(lake: Lake) -> None:
         (pa.table({"part": ["b"], "n": pa.array([None], pa.int64())}), "Column n has nulls"),
         (
             pa.table({"part": ["b"], "n": pa.array([2], pa.uint64())}),
-            "Column n has type uint64, which a Delta table cannot keep",
+            "Column n has type uint64, which a Delta table cannot store",
         ),
         (
             pa.table(
@@ -276,7 +276,7 @@ def test_what_a_nested_null_breaks_is_refused(lake: Lake) -> None:
     table = Table(lake, "table")
     field = pa.field("element", pa.string(), nullable=False)
     table.overwrite(pa.table({"words": pa.array([["a"]], pa.list_(field))}))
-    with pytest.raises(SchemaMismatchError, match="A null lies within"):
+    with pytest.raises(SchemaMismatchError, match="contains a null where this table"):
         table.append(pa.table({"words": [["a", None]]}))
     assert table.append(pa.table({"words": [["b"], None]})).rows == 2
 
@@ -346,7 +346,7 @@ def test_a_version_that_is_gone_is_told_with_those_that_are_not(lake: Lake) -> N
             table.dataset(version=version)
     lake.data.delete(f"table/{path}" for path, _ in files_of(table.open(version=1)))
     lake.data.delete(f"table/{path}" for path, _ in files_of(table.open(version=0)))
-    with pytest.raises(VersionGoneError, match=r"Version 1 of s3://.*/table is not there\.\nVersions 2 to 3"):
+    with pytest.raises(VersionGoneError, match=r"There is no version 1 of s3://.*/table\.\nVersions 2 to 3"):
         table.dataset(version=1)
     assert content(table, version=2) == [("a", 2)]
 

@@ -11,7 +11,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 import pytest
 
-from pixel_pipeline.lake.embedded.server import EmbeddedServer
+from pixel_pipeline.lake.embedded import EmbeddedServer
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectCorruptError
 from pixel_pipeline.training.checkpoints.files import (

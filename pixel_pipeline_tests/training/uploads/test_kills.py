@@ -11,7 +11,7 @@ from time import sleep
 
 import pytest
 
-from pixel_pipeline.lake.embedded.server import EmbeddedServer
+from pixel_pipeline.lake.embedded import EmbeddedServer
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline.training.checkpoints.store import (

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3 import client
 from pixel_pipeline.lake.s3.errors import ObjectCorruptError
@@ -215,17 +215,17 @@ def test_a_commit_between_our_look_and_our_commit(
         for part in PARTS:
             table.overwrite(rows(part, 0), partition={"part": part})
     base = -1 if first else 1
-    looks, newest = [0], TableLog._newest_at
+    looks, newest = [0], TableLog.newest
 
-    def look(log: TableLog, *where: Any) -> Any:
-        found = newest(log, *where)
+    def look(log: TableLog) -> Any:
+        found = newest(log)
         looks[0] += 1
         # The second look is the one that the commit builds on.
         if looks[0] == 2:
             Table(lake, "table").overwrite(rows(other, 7), partition={"part": other})
         return found
 
-    monkeypatch.setattr(TableLog, "_newest_at", look)
+    monkeypatch.setattr(TableLog, "newest", look)
     assert table.overwrite(rows("a", 1), partition={"part": "a"}).version == base + 2
     expected = {"a": [1] * 3, "b": [7] * 3 if other == "b" else [] if first else [0] * 3}
     assert content(table) == expected

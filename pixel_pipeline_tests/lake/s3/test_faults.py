@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from pixel_pipeline.errors import PixelError
-from pixel_pipeline.lake.embedded import server as embedded
+from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3 import client as client_settings
 from pixel_pipeline.lake.s3 import ranged
