@@ -44,9 +44,9 @@ def tick(commits: int) -> Work:
     """Evaluate the sensor `raw_changes`, `commits` commits behind the log of changes. Counts requested runs."""
     import dagster as dg
 
+    from pixel_pipeline.defs.conversations.sensors import raw_changes
     from pixel_pipeline.defs.partitions import FAMILIES
     from pixel_pipeline.defs.resources import LakeResource
-    from pixel_pipeline.defs.sensors import raw_changes
     from pixel_pipeline.lake.inventory import Position, newest_position, touched_since
 
     lake = Lake.open(get_settings())

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -161,6 +161,32 @@ class Settings(BaseSettings):
         default_factory=lambda: project_root() / "families.yaml",
         description="Rules that map raw keys to category, family and dataset.",
     )
+    ui_url: str = Field(
+        "http://127.0.0.1:3000", description="Address of the Dagster UI, for links in alerts."
+    )
+    alerts_slack: SecretStr | None = Field(
+        None, description="Incoming-webhook URL of the Slack channel that is notified of failed runs."
+    )
+    alerts_webhook: SecretStr | None = Field(
+        None, description="URL that receives a JSON document about every failed run, by POST."
+    )
+    alerts_email_to: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses that receive an e-mail about every failed run, separated by commas."
+    )
+    alerts_email_from: str | None = Field(None, description="Sender of these e-mails.")
+    alerts_email_password: SecretStr | None = Field(
+        None, description="Password of the sender on the mail server."
+    )
+    alerts_smtp_host: str | None = Field(None, description="Mail server of these e-mails.")
+    alerts_smtp_port: int | None = Field(
+        None, ge=1, le=65_535, description="Port of the mail server. Default: 465 for SSL, 587 for STARTTLS."
+    )
+    alerts_smtp_user: str | None = Field(
+        None, description="User name on the mail server. Default: the sender."
+    )
+    alerts_smtp_type: Literal["SSL", "STARTTLS"] = Field(
+        "SSL", description="Encryption of the connection to the mail server."
+    )
     seed: int = Field(7, description="Seed of the sample Drive and of training.")
     min_free_bytes: int = Field(
         512 * 1024**2, ge=0, description="Free disk space that the embedded server needs to start, in bytes."
@@ -196,6 +222,36 @@ class Settings(BaseSettings):
             return patterns
         return tuple(pattern.strip() for pattern in patterns.split(";") if pattern.strip())
 
+    @field_validator("alerts_email_to", mode="before")
+    @classmethod
+    def _addresses(cls, addresses: object) -> object:
+        if not isinstance(addresses, str):
+            return addresses
+        return tuple(address.strip() for address in addresses.split(",") if address.strip())
+
+    @field_validator("alerts_slack", "alerts_webhook")
+    @classmethod
+    def _encrypted(cls, address: SecretStr | None) -> SecretStr | None:
+        url = None if address is None else _parsed_url(address.get_secret_value())
+        if address is not None and (
+            url is None
+            or not url.hostname
+            or (url.scheme != "https" and (url.scheme != "http" or url.hostname not in LOOPBACK_HOSTS))
+        ):
+            raise ValueError("not an https:// URL")
+        return address
+
+    @model_validator(mode="after")
+    def _check_email(self) -> Self:
+        if self.alerts_email_to and not (
+            self.alerts_email_from and self.alerts_email_password and self.alerts_smtp_host
+        ):
+            raise SettingsError(
+                "PIXEL_ALERTS_EMAIL_TO is set without a sender, its password or its mail server.",
+                hint="Set PIXEL_ALERTS_EMAIL_FROM, PIXEL_ALERTS_EMAIL_PASSWORD and PIXEL_ALERTS_SMTP_HOST.",
+            )
+        return self
+
     @field_validator("loggers", mode="before")
     @classmethod
     def _names(cls, names: object) -> object:
@@ -207,11 +263,7 @@ class Settings(BaseSettings):
     def _check_endpoint(self) -> Self:
         if self.endpoint is None:
             return self
-        try:
-            url = urlsplit(self.endpoint)
-            url.port  # noqa: B018  the property validates the port
-        except ValueError:
-            url = None
+        url = _parsed_url(self.endpoint)
         if url is None or url.scheme not in ("http", "https") or not url.hostname or url.query:
             raise SettingsError("PIXEL_S3_ENDPOINT is not a URL.", hint="Set it to https://host[:port].")
         if url.username or url.password:
@@ -309,3 +361,13 @@ def _variable(location: tuple[int | str, ...]) -> str:
     if isinstance(field.validation_alias, AliasChoices):
         return str(field.validation_alias.choices[0])
     return field.validation_alias if isinstance(field.validation_alias, str) else f"PIXEL_{name.upper()}"
+
+
+def _parsed_url(text: str) -> SplitResult | None:
+    """Split a URL; None if its host or port is invalid."""
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018  the property validates the port
+    except ValueError:
+        return None
+    return url

@@ -36,6 +36,7 @@ def find_shards(
     base: str | None,
     dataset_path: Path | None = None,
     s3_path: str | None = None,
+    sequence_length: int | None = None,
     report: Report,
 ) -> str:
     """Return the manifest key of the shards to train on; build them if necessary.
@@ -45,6 +46,7 @@ def find_shards(
         dataset_path: A local file or folder in any supported format. It is converted and curated like the lake's data; only the
             shards are stored in the lake.
         s3_path: URI, or key in the data bucket, of a shard manifest or a table of conversations.
+        sequence_length: Tokens per row, if the current shards must have this length; new shards take it from the settings.
 
     Raises:
         TrainingSourceError: the dataset does not exist or contains no conversations.
@@ -61,11 +63,20 @@ def find_shards(
             return key
         return _shards(lake, settings, _lake_table(lake, key, report=report), base=base, report=report)
     key = current_manifest_key(lake.data)
-    current_base = ShardManifest.load(lake.data, key).base
-    if base is None or is_path(base) or current_base == base or not Table(lake, keys.CURATED).exists():
+    current = ShardManifest.load(lake.data, key)
+    differences = []
+    if base is not None and not is_path(base) and base != current.base:
+        differences.append(f"the base model {base}")
+    if sequence_length is not None and sequence_length != current.sequence_length:
+        differences.append(f"{sequence_length:,} tokens per row")
+    if not differences or not Table(lake, keys.CURATED).exists():
         return key
-    report(f"the current token shards are not for {base}: building them from {lake.data.uri(keys.CURATED)}")
-    return _shards(lake, settings, Table(lake, keys.CURATED).dataset(), base=base, report=report)
+    report(
+        f"the current token shards are not for {' and '.join(differences)}: building them from {lake.data.uri(keys.CURATED)}"
+    )
+    return _shards(
+        lake, settings, Table(lake, keys.CURATED).dataset(), base=base or current.base, report=report
+    )
 
 
 def _key(lake: Lake, path: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import sys
-from typing import Any
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
@@ -63,29 +62,6 @@ class TrainingResult:
     def validation_ratio(self) -> float:
         """Validation loss at the end over that at the start."""
         return self.history.validations[-1].loss / self.history.validations[0].loss
-
-    def metadata(self) -> dict[str, Any]:
-        """Figures for Dagster, without the picture."""
-        history = self.history
-        return {
-            "checkpoint": {"raw_value": self.uri, "type": "path"},
-            "model_sha256": self.model_sha256,
-            "dataset_version": self.dataset_version,
-            "git_revision": self.git_revision,
-            "status": "reused" if self.reused else "trained" if self.finished else "window over",
-            "steps": self.checkpoint.step,
-            "tokens_seen": history.tokens,
-            "tokens_per_second": round(history.tokens_per_second),
-            "loss_first": history.losses[0],
-            "loss_last": history.losses[-1],
-            "validation_loss_first": history.validations[0].loss,
-            "validation_loss_last": history.validations[-1].loss,
-            "validation_loss_ratio": self.validation_ratio,
-            "skipped_steps": len(history.skipped),
-            "rewinds": len(history.rewinds),
-            "parameters_total": self.parameters[0],
-            "parameters_active": self.parameters[1],
-        }
 
 
 def train(

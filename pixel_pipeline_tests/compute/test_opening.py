@@ -15,6 +15,7 @@ import sys
 import pixel_pipeline.definitions
 from pixel_pipeline.defs.resources import LakeResource
 
+pixel_pipeline.definitions.defs()
 with LakeResource().executor() as executor:
     assert [*executor.map(abs, [-1])] == [1]
 print(type(executor).__name__, "ray" in sys.modules)

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pixel_pipeline.conversations.containers.opening import CONTAINERS
+from pixel_pipeline.conversations.containers.known import CONTAINERS
 from pixel_pipeline.conversations.formats.known import FORMATS
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.errors import PixelError

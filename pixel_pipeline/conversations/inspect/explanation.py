@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.containers.opened import Evidence, Opened
+from pixel_pipeline.conversations.containers.container import Evidence, Opened
 from pixel_pipeline.conversations.convert.conversion import convert_object
 from pixel_pipeline.conversations.convert.detection import (
     SAMPLE_RECORDS,

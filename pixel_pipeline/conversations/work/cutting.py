@@ -12,9 +12,9 @@ import re
 
 import orjson
 
-from pixel_pipeline.conversations.containers.csv import table as csv_table
-from pixel_pipeline.conversations.containers.json import array as json_array
-from pixel_pipeline.conversations.containers.opened import Opening
+from pixel_pipeline.conversations.containers.container import Opening
+from pixel_pipeline.conversations.containers.csv import csv_table
+from pixel_pipeline.conversations.containers.json import json_array
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.work import plan
 from pixel_pipeline.conversations.work.plan import Piece

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import xxhash
 
-from pixel_pipeline.conversations.containers.opened import Opening
+from pixel_pipeline.conversations.containers.container import Opening
 from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.lake.memo import fingerprint

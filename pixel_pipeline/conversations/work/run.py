@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pixel_pipeline.conversations.convert.batch import repeated
 from pixel_pipeline.conversations.convert.conversion import UnalignedRange, convert_object
+from pixel_pipeline.conversations.convert.rows import repeated
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.work.plan import Earlier, Piece, Task

@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.checkpoints.run_state import ADAPTER_FILE, STATE_FILE, RunState
 from pixel_pipeline.training.checkpoints.store import (
     POINTER,
@@ -22,6 +23,20 @@ def read_state(lake: Lake, ref: CheckpointRef) -> RunState | None:
     with TemporaryDirectory(prefix="pixel-state-") as name:
         download(lake, ref, folder=Path(name), names=[STATE_FILE])
         return RunState.read(Path(name))
+
+
+def evaluation_shards(lake: Lake, ref: CheckpointRef) -> str:
+    """Key of the shard manifest to evaluate a checkpoint on: the current one, or that of its training if the tokenizers differ.
+
+    Raises:
+        TokenShardsNotFoundError: There are no current shards.
+    """
+    key = current_manifest_key(lake.data)
+    tokenizer = CheckpointManifest.load(lake, ref).files.get("tokenizer.json")
+    if tokenizer is None or tokenizer.sha256 == ShardManifest.load(lake.data, key).tokenizer.sha256:
+        return key
+    state = read_state(lake, ref)
+    return key if state is None else state.manifest_key
 
 
 def find_dense_baseline(lake: Lake, state: RunState | None) -> CheckpointRef | None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 import sys
-from typing import Any
 
 import orjson
 
@@ -22,20 +21,12 @@ from pixel_pipeline.training.checkpoints.store import CheckpointManifest, Checkp
 from pixel_pipeline.training.config.curriculum import Curriculum
 from pixel_pipeline.training.evaluation.model_card import ModelCard
 from pixel_pipeline.training.evaluation.report import MOST_ROWS, TEST, EvaluationReport
-from pixel_pipeline.training.evaluation.safety.probes import NOTE, load_probes
 from pixel_pipeline.training.evaluation.safety.smoke_test import SmokeTest
 from pixel_pipeline.training.evaluation.samples import Samples
 from pixel_pipeline.training.evaluation.store import (
     evaluation_prefix,
     store_evaluation,
     stored_evaluation,
-)
-from pixel_pipeline.training.evaluation.tables import (
-    category_table,
-    family_table,
-    layer_table,
-    routing_table,
-    stage_table,
 )
 from pixel_pipeline.training.runtime.hosting import Host, run_hosted
 
@@ -81,6 +72,7 @@ def evaluate(
     import torch
 
     from pixel_pipeline.training.evaluation.measuring import measure
+    from pixel_pipeline.training.evaluation.overview import pictures
     from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
     from pixel_pipeline.training.runtime.environment import silence_libraries
 
@@ -143,17 +135,6 @@ def stages_of(state: RunState | None, shards: ShardManifest) -> dict[str, list[s
     return {name: sorted({*chain(*families.values())}) for name, families in matched.items()}
 
 
-def pictures(result: EvaluationReport) -> dict[str, bytes]:
-    """PNG files by name; those of the routing where there is some."""
-    from pixel_pipeline.training.evaluation.plots import expert_load_map, perplexity_bars, routing_map
-
-    drawn = {"perplexity.png": perplexity_bars(result.test.families)}
-    if result.layers:
-        drawn["expert-load.png"] = expert_load_map(result.expert_load, layers=result.layers)
-        drawn["routing.png"] = routing_map(result)
-    return drawn
-
-
 def _verdict(result: EvaluationReport) -> str:
     total = result.test.total
     rows = f"{total.rows}/{result.test.rows_there} rows"
@@ -176,62 +157,16 @@ def _run_task(host: Host) -> None:
     task = host.task(verb="pixel evaluate")
     lake = Lake.open(get_settings())
     ref = CheckpointRef.resolve(lake, task["checkpoint"])
+    before = stored_evaluation(lake, ref)
     result = evaluate(lake, ref, task["manifest_key"], host.report)
+    from pixel_pipeline.training.evaluation.overview import evaluation_metadata
+
     host.materialize(
-        metadata=_metadata(result, uri=lake.checkpoints.uri(evaluation_prefix(ref))),
+        metadata=evaluation_metadata(
+            result, uri=lake.checkpoints.uri(evaluation_prefix(ref)), reused=result == before
+        ),
         data_version=f"{result.model_sha256[:16]}-{result.dataset_version}",
     )
-
-
-def _metadata(result: EvaluationReport, *, uri: str) -> dict[str, Any]:
-    """Figures, tables and pictures. Of the answers to the probes, counts and a link alone."""
-    from pixel_pipeline.training.evaluation.plots import markdown_image
-
-    def text(content: str) -> dict[str, str]:
-        return {"raw_value": content, "type": "md"}
-
-    total = result.test.total
-    titles = {
-        "perplexity.png": ("perplexity_by_family", "Perplexity by family"),
-        "expert-load.png": ("expert_load", "Expert load"),
-        "routing.png": ("routing", "Routing"),
-    }
-    optional = {
-        "base_loss": total.base,
-        "dense_loss": total.dense,
-        "stages": stage_table(result),
-        "routing_by_family": routing_table(result),
-        "layers": layer_table(result),
-    }
-    return {
-        "checkpoint": {"raw_value": result.checkpoint, "type": "path"},
-        "evaluation": {"raw_value": uri, "type": "path"},
-        "model_card": {"raw_value": f"{uri}/README.md", "type": "path"},
-        "samples": {"raw_value": f"{uri}/samples.md", "type": "path"},
-        "model_sha256": result.model_sha256,
-        "dataset_version": result.dataset_version,
-        "loss": result.loss,
-        "perplexity": result.perplexity,
-        "dead_experts": len(result.dead_experts),
-        "largest_expert_load_over_even": result.load_ratio,
-        **{
-            f"{split.split}_{what}": text(table(split))
-            for split in result.splits
-            for what, table in (("families", family_table), ("categories", category_table))
-            if what == "families" or split.categorised
-        },
-        **{
-            name: text(value) if isinstance(value, str) else value
-            for name, value in optional.items()
-            if value is not None
-        },
-        "safety_smoke_test": text(f"{result.safety.rule_table(base=result.base_safety)}\n\n{NOTE}"),
-        "safety_smoke_test_probes": text(result.safety.probe_table(load_probes())),
-        **{
-            titles[name][0]: text(markdown_image(png, title=titles[name][1]))
-            for name, png in pictures(result).items()
-        },
-    }
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pixel_pipeline.training.evaluation.tables import (
     family_table,
     layer_table,
     markdown,
+    routing_table,
     stage_table,
 )
 
@@ -171,6 +172,8 @@ class ModelCard:
                 f"{len(report.dead_experts)}. The last columns say how much a token's expert tells of its category and family: "
                 "0 where routing ignores them.",
                 layers,
+                "Share of each expert, over all layers:",
+                routing_table(report) or "",
             ]
         return parts
 

@@ -90,16 +90,12 @@ def train_session(host: Host, lake: Lake, session: Session, *, began: float) -> 
         git_revision=session.git_revision,
         deadline=deadline,
     )
-    from pixel_pipeline.training.evaluation.plots import loss_curve, markdown_image
+    from pixel_pipeline.training.evaluation.overview import run_metadata
 
     host.materialize(
         metadata={
-            **result.metadata(),
-            **_compared(planned, result, seconds=monotonic() - began),
-            "loss_curve": {
-                "raw_value": markdown_image(loss_curve(result.history), title="Loss"),
-                "type": "md",
-            },
+            **run_metadata(result),
+            **_compared(planned, seconds=monotonic() - began),
         },
         data_version=result.model_sha256,
     )
@@ -115,19 +111,18 @@ def train_session(host: Host, lake: Lake, session: Session, *, began: float) -> 
     return result
 
 
-def _compared(planned: PlannedRun | None, result: TrainingResult, *, seconds: float) -> dict[str, Any]:
-    """What was planned beside what it came to; nothing where nothing was planned."""
+def _compared(planned: PlannedRun | None, *, seconds: float) -> dict[str, Any]:
+    """Metadata that compares the plan with the run; empty without a plan."""
     if planned is None or planned.plan is None:
         return {}
     plan = planned.plan
     return {
-        "planned_steps": plan.expected.reached,
-        "planned_steps_range": f"{plan.slowest.reached} to {plan.fastest.reached}",
-        "planned_tokens_per_second": round(plan.tokens_per_second),
-        "planned_seconds": round(plan.expected.seconds),
-        "planned_by": plan.step.source,
-        "planned_windows": plan.expected.windows or 0,
-        "seconds": round(seconds),
+        "planned steps": f"{plan.expected.reached:,} ({plan.slowest.reached:,} to {plan.fastest.reached:,})",
+        "planned tokens per second": f"{plan.tokens_per_second:,.0f}",
+        "planned duration": f"{plan.expected.seconds / 60:,.1f} min",
+        "duration": f"{seconds / 60:,.1f} min",
+        "planned by": plan.step.source,
+        "planned windows": plan.expected.windows or 0,
     }
 
 

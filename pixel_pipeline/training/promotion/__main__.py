@@ -9,6 +9,9 @@ from pixel_pipeline.training.promotion.export_gate import export_folder
 from pixel_pipeline.training.promotion.promote import promote
 from pixel_pipeline.training.runtime.hosting import Host, run_hosted
 
+# Enough to compare by eye; the record of the promotion has all 64.
+DIGEST_CHARACTERS = 12
+
 
 def main() -> int:
     """The promotion process; returns its exit status."""
@@ -37,13 +40,13 @@ def _run_task(host: Host) -> None:
         return
     host.materialize(
         metadata={
+            "status": "unchanged" if outcome.reused else "promoted",
             "checkpoint": {"raw_value": promotion.checkpoint, "type": "path"},
-            "model_card": {"raw_value": f"{promotion.evaluation}/README.md", "type": "path"},
+            "model card": {"raw_value": f"{promotion.evaluation}/README.md", "type": "path"},
             "export": {"raw_value": str(export_folder(promotion.ref, home=settings.home)), "type": "path"},
-            "status": "promoted already" if outcome.reused else "promoted",
             "promotion": promotion.number,
-            "promoted_at": promotion.when,
-            "weights_sha256": promotion.weights_sha256,
+            "promoted at": promotion.when,
+            "weights SHA-256": promotion.weights_sha256[:DIGEST_CHARACTERS],
         },
         data_version=promotion.weights_sha256,
     )
