@@ -72,7 +72,7 @@ class BucketCatalogue:
     """The present content of a lake's data bucket."""
 
     kind = "dataset"
-    advice = "List what there is by S3DatasetLoader().list_datasets()."
+    advice = "List the existing ones by S3DatasetLoader().list_datasets()."
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake

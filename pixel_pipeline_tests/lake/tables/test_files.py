@@ -152,7 +152,9 @@ def test_open_files_are_bounded_together(small: None, monkeypatch: pytest.Monkey
 
 
 def test_rows_outside_of_the_partitions_are_refused() -> None:
-    with pytest.raises(PartitionMismatchError, match=r"Expected rows of the partitions 'a', 'b'; got part 'c'\."):
+    with pytest.raises(
+        PartitionMismatchError, match=r"Expected rows of the partitions 'a', 'b'; got part 'c'\."
+    ):
         written(rows(10), layout=Layout("part", frozenset("ab")))
     nobody = pa.table({"part": pa.array([None], pa.string()), "n": [1]})
     with pytest.raises(PartitionMismatchError, match="column part is null"):

@@ -31,7 +31,9 @@ def files(lake: Lake, key: str) -> set[str]:
 def test_an_age_below_the_floor_is_refused(lake: Lake) -> None:
     table = Table(lake, "table")
     versions(table, 2)
-    with pytest.raises(PixelError, match=r"files older than 1:00:00 is refused; the minimum is 1 day, 0:00:00"):
+    with pytest.raises(
+        PixelError, match=r"files older than 1:00:00 is refused; the minimum is 1 day, 0:00:00"
+    ):
         vacuum(table, older_than=timedelta(hours=1), dry_run=False)
     assert len(files(lake, "table")) == 2
 
