@@ -21,7 +21,7 @@ setup: $(STAMP) ## Create .venv and install the project with all its tools.
 $(STAMP): pyproject.toml constraints.txt scripts/setup.sh scripts/environment.sh
 	@PYTHON="$(PYTHON)" bash scripts/setup.sh
 
-demo: $(STAMP) ## Run the whole pipeline: sample files to a trained checkpoint on S3 (3 minutes).
+demo: $(STAMP) ## Run the whole pipeline: sample files to a trained checkpoint on S3 (3 to 6 minutes).
 	@$(RUN) pixel demo
 
 demo-chat: $(STAMP) ## Train LoRA experts on SmolLM2-135M, export them as a Mixtral, and chat with it (10 minutes).

@@ -1,1 +1,1 @@
-"""What the project measures, beside its peers. `make bench [AREA=lake]`; how and what is in docs/benchmarks.md."""
+"""Benchmarks of this project against its peers. Run `make bench [AREA=lake]`; see docs/benchmarks.md."""

@@ -1,4 +1,4 @@
-"""What the areas share: the lake that they measure on, their workers, and measures of a run."""
+"""Shared by the areas: the lake that they measure on, their workers, and measures of a run."""
 
 import asyncio
 from collections.abc import Iterator
@@ -29,12 +29,12 @@ SMALL_CONVERSATION = (
     b'[{"messages": [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "So."}]}]'
 )
 MATERIAL = xxhash.xxh3_64_hexdigest(Path(data.__file__).read_bytes())
-"""In the names of generated objects, which are kept from run to run: other code, other objects."""
+"""Part of the names of generated objects, which are kept between runs: changed code generates new objects."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all sections work with: the options, a bucket of their own, and how workers find it."""
+    """Shared by all sections: the options, the benchmarks' bucket, and the workers' environment."""
 
     area: str
     options: Options
@@ -51,13 +51,13 @@ class Bench:
         return Worker(self.options.peers_python, f"benchmarks.{self.area}_peers", job, arguments, self.env)
 
     def elsewhere(self, endpoint: str) -> "Bench":
-        """The same, with workers that find a server of generated objects in place of the lake."""
+        """The same, with workers that use a server of generated objects instead of the lake."""
         return replace(self, env=self.env | _endpoint(endpoint))
 
 
 @contextmanager
 def prepare(options: Options, *, area: str) -> Iterator[Bench]:
-    """The bucket `pixel-bench`: on an embedded server of its own, or, where an endpoint is configured, there."""
+    """Open the bucket `pixel-bench` at the configured endpoint, or on a separate embedded server."""
     settings = get_settings()
     settings = settings.model_copy(update={"bucket": BUCKET, "home": settings.home / "bench"})
     lake = Lake.open(settings)
@@ -79,7 +79,7 @@ def _environment(lake: Lake, settings: Settings) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": target.secret_key.get_secret_value(),
         "AWS_REGION": target.region,
         "AWS_DEFAULT_REGION": target.region,
-        # Servers other than AWS may not know newer checksums.
+        # Servers other than AWS may not support newer checksums.
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
     }
@@ -112,27 +112,27 @@ def memory(run: Run) -> float:
 
 
 def check_count(run: Run, expected: int) -> None:
-    """Raises BenchmarkError where something else was done than asked."""
+    """Raise BenchmarkError if the run has another count."""
     if run.count != expected:
-        raise BenchmarkError(f"Expected a count of {expected:,}; it was {run.count:,}.")
+        raise BenchmarkError(f"Expected a count of {expected:,}, got {run.count:,}.")
 
 
 def put_raw(lake: Lake, count: int) -> None:
-    """Make the raw tier so many small objects, each of one conversation."""
-    wanted = {
+    """Fill the raw tier with exactly `count` small objects of one conversation each."""
+    expected = {
         f"{keys.RAW}/{FOLDERS[number % len(FOLDERS)]}/part {number // 500:03}/sessions_{number:06}.json"
         for number in range(count)
     }
-    there = {item.key for item in lake.data.list(keys.RAW)}
-    lake.data.delete(sorted(there - wanted))
+    existing = {item.key for item in lake.data.list(keys.RAW)}
+    lake.data.delete(sorted(existing - expected))
 
     async def put_missing() -> None:
-        at_once = asyncio.Semaphore(32)
+        limit = asyncio.Semaphore(32)
 
         async def put(key: str) -> None:
-            async with at_once:
+            async with limit:
                 await obstore.put_async(lake.data.store, key, SMALL_CONVERSATION)
 
-        await asyncio.gather(*(put(key) for key in sorted(wanted - there)))
+        await asyncio.gather(*(put(key) for key in sorted(expected - existing)))
 
     asyncio.run(put_missing())

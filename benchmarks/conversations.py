@@ -1,5 +1,4 @@
-"""Conversation files to Parquet beside peers that do the bare conversion. `make bench AREA=conversations`; docs/benchmarks.md tells
-what is measured."""
+"""Convert conversation files to Parquet, against peers that only convert. `make bench AREA=conversations`; see docs/benchmarks.md."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ TIMES_THE_BYTES = 16
 TIMES_THE_CPU = 17.0
 SMALL_OBJECTS = 20_000
 RERUN_SECONDS = 10.0
-# pyarrow reads JSON lines only.
+# pyarrow reads JSON lines, but no JSON arrays.
 PEERS = {
     "sharegpt.jsonl": ("duckdb", "polars", "daft", "pyarrow"),
     "sharegpt.json": ("duckdb", "polars", "daft"),
@@ -46,9 +45,9 @@ PEERS = {
 
 @contextmanager
 def on_two_cores(options: Options) -> Iterator[Bench]:
-    """What `prepare` gives, with workers that see two cores, however many there are."""
+    """Like `prepare`, with workers limited to two cores."""
     with prepare(options, area="conversations") as bench:
-        # Where a process cannot be kept to some cores, the machine has to have two.
+        # Without CPU affinity, the machine itself must have two cores.
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
         yield bench
@@ -89,29 +88,29 @@ def _beside_peers(
     goal: float = 1.0,
     goals: Mapping[str, float] | None = None,
 ) -> Iterator[Figure]:
-    """Beside each peer; `goal` is for the fastest of them, `goals` for some whether they are or not."""
+    """Compare with each peer; `goal` applies to the fastest peer, `goals` to named ones."""
     path = _file(bench, kind, size=size)
-    for told in (False, True):
+    for tuned in (False, True):
         figures: dict[str, Figure] = {}
         for library in PEERS[kind]:
-            peer = partial(bench.peer, f"convert_{library}", path=str(path), kind=kind, told=told)
+            peer = partial(bench.peer, f"convert_{library}", path=str(path), kind=kind, tuned=tuned)
             pairs = alternate(
                 _into_folder(bench, partial(bench.ours, "convert", paths=[str(path)])),
                 _into_folder(bench, peer),
                 repeats=bench.options.repeats,
             )
-            how = f"{library} told" if told else library
-            figures[library] = _speed(name, path.stat().st_size / MB, pairs, library=how)
+            label = f"{library} tuned" if tuned else library
+            figures[library] = _speed(name, path.stat().st_size / MB, pairs, library=label)
         best = max(figures, key=lambda library: figures[library].peer_value)
         for library, figure in figures.items():
-            wanted = max((goals or {}).get(library, 0.0), goal if library == best else 0.0)
+            required = max((goals or {}).get(library, 0.0), goal if library == best else 0.0)
             peer_name = f"{figure.peer}, the best" if library == best else figure.peer
-            yield replace(figure, peer=peer_name, goal=wanted or None)
+            yield replace(figure, peer=peer_name, goal=required or None)
 
 
 def mapping(bench: Bench) -> Iterator[Figure]:
-    """The same mapping to roles and content, written by hand for those who have workers in Python."""
-    # They share out files, not parts of them.
+    """The same mapping to roles and content, handwritten for peers with Python workers."""
+    # They distribute whole files, not parts of them.
     paths = [
         _file(bench, "sharegpt.jsonl", size=bench.options.scaled(MAPPED_BYTES) // CORES, seed=seed)
         for seed in range(CORES)
@@ -137,13 +136,13 @@ def _speed(name: str, megabytes: float, pairs: list[tuple[Run, Run]], *, library
 
 
 def _file(bench: Bench, kind: str, *, size: int, seed: int = 7) -> Path:
-    """A local file, made once; in the page cache afterwards."""
+    """Generate a local file once, and load it into the page cache."""
     path = bench.home / "files" / MATERIAL / f"{size}-{seed}-{kind}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partly = path.with_name(f"{path.name}.part")
-        data.write_file(partly, data.KINDS[kind], size=size, seed=seed)
-        partly.rename(path)
+        draft = path.with_name(f"{path.name}.part")
+        data.write_file(draft, data.KINDS[kind], size=size, seed=seed)
+        draft.rename(path)
     with path.open("rb") as file:
         while file.read(data.CHUNK_BYTES):
             pass
@@ -151,7 +150,7 @@ def _file(bench: Bench, kind: str, *, size: int, seed: int = 7) -> Path:
 
 
 def _into_folder(bench: Bench, worker: Callable[..., Worker]) -> Callable[[], Run]:
-    """Runs a worker that writes into a folder `out` of its own, which is deleted afterwards."""
+    """Return a function that runs a worker with a temporary output folder."""
 
     def run() -> Run:
         with TemporaryDirectory(dir=bench.home) as out:
@@ -161,26 +160,26 @@ def _into_folder(bench: Bench, worker: Callable[..., Worker]) -> Callable[[], Ru
 
 
 def large(bench: Bench) -> Iterator[Figure]:
-    """Memory while objects of growing size are converted; they are generated, for no disk has to hold them."""
+    """Memory to convert objects of growing size, which are generated on the fly."""
     sizes = [bench.options.scaled(size) for size in LARGE_BYTES]
-    wanted = {
+    objects = {
         f"{size}{suffix}": (maker, size)
         for size in sizes
         for suffix, maker in ((".jsonl", "sharegpt_lines"), (".json", "sharegpt_array"))
     }
     long_line = bench.options.scaled(LINE_BYTES)
-    wanted["long_line.jsonl"] = ("sharegpt_long_line", long_line)
-    with object_server.serving(wanted) as server:
-        for key, told in server["objects"].items():
+    objects["long_line.jsonl"] = ("sharegpt_long_line", long_line)
+    with object_server.serving(objects) as server:
+        for key, item in server["objects"].items():
             run = bench.ours(
-                "convert_stored", read_at=f"http://127.0.0.1:{server['port']}", bucket=BUCKET, key=key
+                "convert_stored", endpoint=f"http://127.0.0.1:{server['port']}", bucket=BUCKET, key=key
             ).run()
-            check_count(run, told["count"])
-            what, limit = ("JSONL" if key.endswith(".jsonl") else "a JSON array"), LARGE_LIMIT
+            check_count(run, item["count"])
+            name, limit = ("JSONL" if key.endswith(".jsonl") else "a JSON array"), LARGE_LIMIT
             if key == "long_line.jsonl":
-                what, limit = "one line", LINE_LIMIT
+                name, limit = "one line", LINE_LIMIT
             yield against_limit(
-                f"memory to convert {what}, {told['size'] / MB:,.0f} MB",
+                f"memory to convert {name}, {item['size'] / MB:,.0f} MB",
                 [run],
                 unit="MB",
                 measure=memory,
@@ -189,7 +188,7 @@ def large(bench: Bench) -> Iterator[Figure]:
 
 
 def linear(bench: Bench) -> Iterator[Figure]:
-    """CPU time of a file against that of a sixteenth of it, in one process."""
+    """CPU time for a file relative to a sixteenth of its size, in one process."""
     for kind, name, size in (
         ("sharegpt.jsonl", "ShareGPT JSONL", SHAREGPT_BYTES),
         ("sharegpt.json", "ShareGPT JSON array", OTHER_BYTES),
@@ -212,7 +211,7 @@ def linear(bench: Bench) -> Iterator[Figure]:
 
 
 def rerun(bench: Bench) -> Iterator[Figure]:
-    """A run over small objects of which none has changed since the last."""
+    """A rerun over unchanged small objects."""
     count = bench.options.scaled(SMALL_OBJECTS)
     put_raw(bench.lake, count)
     check_count(bench.ours("convert_lake", unchanged=False).run(), count)
@@ -226,7 +225,7 @@ def rerun(bench: Bench) -> Iterator[Figure]:
 
 if __name__ == "__main__":
     run_area(
-        "Conversation files to Parquet beside peers.",
+        "Convert conversation files to Parquet, against peers.",
         on_two_cores,
         {
             "sharegpt": sharegpt,

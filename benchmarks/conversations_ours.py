@@ -1,4 +1,4 @@
-"""What this project does, for each job of `conversations_peers.py`: detection, roles, repair, hashes and ledger besides."""
+"""This project's side of `conversations.py`, with detection, roles, repair, hashes and ledger. Runs in `.venv`."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ Work = Callable[[], int]
 
 
 def convert(paths: list[str], out: str, workers: int = 2) -> Work:
-    """Local files to Parquet files in a folder, on worker processes that have started before. Counts conversations."""
+    """Convert local files to Parquet files in a folder, on warm worker processes. Counts conversations."""
     executor = LocalExecutor(workers=workers)
     if workers > 1:
         with TemporaryDirectory() as meeting:
@@ -37,22 +37,22 @@ def convert(paths: list[str], out: str, workers: int = 2) -> Work:
 
 
 def _meet(meeting: str, workers: int, _: int) -> None:
-    """Waits until as many processes are here, so that each has its imports behind it."""
+    """Wait for all workers, so that each has finished its imports."""
     if parent_process() is None:
-        raise BenchmarkError("A worker process should have come here.")
+        raise BenchmarkError("Expected to run in a worker process.")
     (Path(meeting) / str(os.getpid())).touch()
     while len(os.listdir(meeting)) < workers:
         time.sleep(0.01)
 
 
 def convert_pieces(paths: Sequence[str], out: Path, executor: LocalExecutor) -> int:
-    """Converts files on the workers of an executor, cut as objects of a lake are. Returns the number of conversations."""
+    """Convert files on an executor, in the same pieces as objects of a lake. Returns the number of conversations."""
     pieces = [(path, piece) for path in paths for piece in pieces_of(path)]
     return sum(executor.map(partial(_convert_piece, out), list(enumerate(pieces))))
 
 
 def pieces_of(path: str) -> list[Piece]:
-    """Finds out what a file is, and cuts it between records."""
+    """Detect a file's container and cut it between records."""
     source = _source(f"gdrive/raw/bench/{Path(path).name}", size=os.path.getsize(path))
     with open(path, "rb") as file:
         opening = open_container(source, file, repaired=Counter()).opening
@@ -69,7 +69,7 @@ def _convert_piece(out: Path, numbered: tuple[int, tuple[str, Piece]]) -> int:
 
 
 class _Part(io.RawIOBase):
-    """The next bytes of a file, so many of them; read as they are asked for, as those of an object are."""
+    """The next `size` bytes of a file, read on demand like those of an object."""
 
     def __init__(self, file: io.FileIO, size: int) -> None:
         self._file = file
@@ -116,7 +116,7 @@ def _convert(piece: Piece, stream: BinaryIO, *, bucket: Any, number: int = 0) ->
 
 
 class _Folder:
-    """Takes a table's files into a local folder."""
+    """Writes a table's files into a local folder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -126,7 +126,7 @@ class _Folder:
 
 
 class _Passing:
-    """Stores a table's files in a bucket for real, and deletes them at once: all together they are large."""
+    """Stores each of a table's files in a bucket and deletes it immediately, to save disk space."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -136,32 +136,32 @@ class _Passing:
         self._bucket.delete([key])
 
 
-def convert_stored(read_at: str, bucket: str, key: str) -> Work:
-    """An object to Parquet files in the lake, by this process alone. Counts records that came in.
+def convert_stored(endpoint: str, bucket: str, key: str) -> Work:
+    """Convert an object to Parquet files in the lake, in this process. Counts input records.
 
     Args:
-        read_at: Endpoint of the object.
+        endpoint: Endpoint of the object.
     """
     settings = get_settings()
     lake = Lake.open(settings)
-    there = Lake.open(settings.model_copy(update={"endpoint": read_at, "bucket": bucket}))
+    source = Lake.open(settings.model_copy(update={"endpoint": endpoint, "bucket": bucket}))
 
     def work() -> int:
-        with there.data.open(key) as stream:
+        with source.data.open(key) as stream:
             piece = Piece.whole(_source(key, size=0))
             entry = _convert(piece, stream, bucket=_Passing(lake.data))
         if entry.quarantined > 1:
-            raise BenchmarkError(f"{entry.quarantined:,} records were quarantined; one may be too long.")
+            raise BenchmarkError(f"{entry.quarantined:,} records were quarantined; at most one may be.")
         return entry.records_in
 
     return work
 
 
 def convert_lake(unchanged: bool) -> Work:
-    """All that lies in the raw tier, as the assets do it: list, inventory, each family. Counts objects.
+    """Convert the raw tier like the assets: listing, inventory, each family. Counts objects.
 
     Args:
-        unchanged: Nothing should have changed since the last run: it is an error to convert anything.
+        unchanged: Whether nothing has changed since the last run, so that any conversion is an error.
     """
     from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.conversations.work.build import convert_family, families_of
@@ -182,7 +182,7 @@ def convert_lake(unchanged: bool) -> Work:
                 for rule, members in families.values()
             ]
         if unchanged and not all(report.reused for report in reports):
-            raise BenchmarkError("Some families were converted, though nothing had changed.")
+            raise BenchmarkError("Some families were converted although nothing had changed.")
         return sum(report.objects for report in reports)
 
     return work

@@ -1,9 +1,9 @@
-"""What others do, columns as they are: no detection, roles or hashes.
+"""The peers' side of `conversations.py`: columns as they are, without detection, roles or hashes.
 
-Each in two ways: as its documentation shows for a file of which nothing is known, as nothing is to us; and `told` what the
-columns are and how large row groups are to be, the fastest way we know.
+Each peer runs in two ways: as its documentation shows for an unknown file, which is also this project's situation; and `tuned`
+with a known schema and the best size of row groups, the fastest way known to us.
 
-Runs in `.venv-peers`; imports nothing of ours but the harness.
+Runs in `.venv-peers`; imports only the harness from this project.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ os.environ |= {
 }
 
 
-def convert_duckdb(path: str, out: str, kind: str, told: bool) -> Work:
-    """Counts rows, as all here do."""
+def convert_duckdb(path: str, out: str, kind: str, tuned: bool) -> Work:
+    """Count rows, like all jobs here."""
     import duckdb
 
     columns = dict.fromkeys(TEXT_COLUMNS.get(kind, ()), "VARCHAR") or {
@@ -41,10 +41,10 @@ def convert_duckdb(path: str, out: str, kind: str, told: bool) -> Work:
     }
     lines = "newline_delimited" if kind.endswith(".jsonl") else "array"
     read, known = ("csv", "header = true") if kind.endswith(".csv") else ("json", f"format = '{lines}'")
-    source = f"read_{read}('{path}'{f', {known}, columns = {columns}' if told else ''})"
-    # With row groups of their usual 122,880 rows, one thread writes most of the file.
-    groups = ", ROW_GROUP_SIZE 16384" if told else ""
-    # Its own default is the cores of the machine, even where this process is kept to fewer.
+    source = f"read_{read}('{path}'{f', {known}, columns = {columns}' if tuned else ''})"
+    # With the default row groups of 122,880 rows, one thread writes most of the file.
+    groups = ", ROW_GROUP_SIZE 16384" if tuned else ""
+    # Its default is all cores of the machine, even if this process is limited to fewer.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     database = duckdb.connect(config={"threads": cores})
 
@@ -57,7 +57,7 @@ def convert_duckdb(path: str, out: str, kind: str, told: bool) -> Work:
     return work
 
 
-def convert_polars(path: str, out: str, kind: str, told: bool) -> Work:
+def convert_polars(path: str, out: str, kind: str, tuned: bool) -> Work:
     import polars as pl
 
     turns = pl.List(pl.Struct({"from": pl.String, "value": pl.String}))
@@ -66,8 +66,8 @@ def convert_polars(path: str, out: str, kind: str, told: bool) -> Work:
         "conversations": turns,
     }
     target = f"{out}/rows.parquet"
-    known: dict[str, Any] = {"schema": schema} if told else {}
-    written: dict[str, Any] = {"compression": "zstd"} | ({"row_group_size": 16_384} if told else {})
+    known: dict[str, Any] = {"schema": schema} if tuned else {}
+    written: dict[str, Any] = {"compression": "zstd"} | ({"row_group_size": 16_384} if tuned else {})
 
     def work() -> int:
         if kind.endswith(".json"):
@@ -80,14 +80,14 @@ def convert_polars(path: str, out: str, kind: str, told: bool) -> Work:
     return work
 
 
-def convert_daft(path: str, out: str, kind: str, told: bool) -> Work:
+def convert_daft(path: str, out: str, kind: str, tuned: bool) -> Work:
     import daft
 
     text = daft.DataType.string()
     turns = daft.DataType.list(daft.DataType.struct({"from": text, "value": text}))
     schema = dict.fromkeys(TEXT_COLUMNS.get(kind, ()), text) or {"id": text, "conversations": turns}
     read: Any = daft.read_csv if kind.endswith(".csv") else daft.read_json
-    known = {"infer_schema": False, "schema": schema} if told else {}
+    known = {"infer_schema": False, "schema": schema} if tuned else {}
 
     def work() -> int:
         read(path, **known).write_parquet(out, compression="zstd")
@@ -96,8 +96,8 @@ def convert_daft(path: str, out: str, kind: str, told: bool) -> Work:
     return work
 
 
-def convert_pyarrow(path: str, out: str, kind: str, told: bool) -> Work:
-    """Told, blocks are parsed by a thread of its own while those before them are written."""
+def convert_pyarrow(path: str, out: str, kind: str, tuned: bool) -> Work:
+    """When tuned, a separate thread parses blocks while earlier ones are written."""
     import pyarrow as pa
     from pyarrow import csv, json
     import pyarrow.parquet as pq
@@ -108,7 +108,7 @@ def convert_pyarrow(path: str, out: str, kind: str, told: bool) -> Work:
         "conversations": turns,
     }
 
-    # Without it, a cell may hold no line end.
+    # By default, a cell must not contain line breaks.
     cells = csv.ParseOptions(newlines_in_values=True)
 
     def opened() -> Any:
@@ -121,7 +121,7 @@ def convert_pyarrow(path: str, out: str, kind: str, told: bool) -> Work:
         return json.open_json(path, parse_options=json.ParseOptions(explicit_schema=pa.schema(columns)))
 
     def work() -> int:
-        if not told:
+        if not tuned:
             is_table = kind.endswith(".csv")
             rows = csv.read_csv(path, parse_options=cells) if is_table else json.read_json(path)
             pq.write_table(rows, f"{out}/rows.parquet", compression="zstd")
@@ -149,7 +149,7 @@ def map_datatrove(paths: list[str], out: str) -> Work:
 
     def read(self: Any, data: dict[str, Any], path: str, id_in_file: int | str) -> dict[str, Any]:
         messages = [{"role": roles[turn["from"]], "content": turn["value"]} for turn in data["conversations"]]
-        # It drops documents without a text.
+        # datatrove drops documents without text.
         return {"text": messages[0]["content"], "id": data["id"], "metadata": {"messages": messages}}
 
     def written(self: Any, document: Any) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def map_datasets(paths: list[str], out: str) -> Work:
             "json", data_files=paths, split="train", num_proc=len(paths), cache_dir=f"{out}/cache"
         )
         rows = read.map(mapped, batched=True, num_proc=len(paths), remove_columns=["conversations"])
-        # It chooses the compression of each column itself, which is snappy here, and takes no other.
+        # datasets always chooses the compression itself, here snappy.
         rows.to_parquet(f"{out}/rows.parquet", use_content_defined_chunking=False)
         return int(rows.num_rows)
 

@@ -1,8 +1,8 @@
-"""Invented material to measure with: same seed, same bytes. Words are made of syllables, so nothing in it was ever said."""
+"""Generated test material: the same seed gives the same bytes. Words are random syllables, so no text is real."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import io
 from itertools import accumulate, islice
 import json
@@ -21,10 +21,10 @@ CHUNK_BYTES = 8 * 1024**2
 
 
 def texts(rng: Random) -> Callable[[], str]:
-    """A source of texts of 10 to 90 words, about 300 bytes each.
+    """Return a generator function of texts of 10 to 90 words, about 300 bytes each.
 
-    Words are drawn with the frequencies of a language (1/rank), so that they compress as text does; some hold accents,
-    typographic quotes and line breaks, which parsers pay for.
+    Words have the frequencies of a natural language (1/rank), so that they compress like text; some contain accents, typographic
+    quotes and line breaks, which cost parsers time.
     """
     words = ["".join(rng.choices(SYLLABLES, k=rng.choice((1, 2, 2, 3, 3, 4)))) for _ in range(VOCABULARY)]
     for number in range(0, VOCABULARY, 50):
@@ -38,7 +38,7 @@ def texts(rng: Random) -> Callable[[], str]:
 
 
 def records(count: int = DISTINCT_RECORDS, *, seed: int = 7) -> list[dict[str, Any]]:
-    """Conversations of the length and shape of counselling data, about 2.5 kB each."""
+    """Conversations with the length and shape of counselling data, about 2.5 kB each."""
     rng = Random(seed)
     text = texts(rng)
     return [
@@ -58,10 +58,7 @@ def records(count: int = DISTINCT_RECORDS, *, seed: int = 7) -> list[dict[str, A
 
 @dataclass(frozen=True)
 class Repeated:
-    """A large file that need not exist: `head`, then `block` `times` over, then `tail`.
-
-    `count` is how many records lie in it.
-    """
+    """A large virtual file: `head`, then `block` repeated `times` times, then `tail`; `count` is its number of records."""
 
     head: bytes
     block: bytes
@@ -71,11 +68,11 @@ class Repeated:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return len(self.head) + len(self.block) * self.times + len(self.tail)
 
     def read(self, start: int, end: int) -> Iterator[memoryview]:
-        """The bytes from `start` to before `end`, in pieces."""
+        """Yield the bytes [start, end) in pieces."""
         body_end = len(self.head) + len(self.block) * self.times
         while start < end:
             if start < len(self.head):
@@ -89,38 +86,34 @@ class Repeated:
             start += len(piece)
 
     def chunks(self) -> Iterator[bytes]:
-        """All of it, in pieces of CHUNK_BYTES."""
+        """Yield all bytes in pieces of CHUNK_BYTES."""
         for start in range(0, self.size, CHUNK_BYTES):
             yield b"".join(self.read(start, min(start + CHUNK_BYTES, self.size)))
 
 
 def json_lines(size: int) -> Repeated:
     """A JSON Lines file of about `size` bytes."""
-    return _repeated(size, _many(size), head=b"", separator=b"\n", tail=b"")
+    return _repeated(size, records(_distinct(size)), separator=b"\n")
 
 
 def json_array(size: int) -> Repeated:
     """One JSON array of about `size` bytes."""
-    tail = b'{"id": "last", "messages": []}\n]\n'
-    return _repeated(size, _many(size), head=b"[\n", separator=b",\n", tail=tail)
+    return _array(size, records(_distinct(size)), last={"id": "last", "messages": []})
 
 
 def sharegpt_lines(size: int) -> Repeated:
     """ShareGPT conversations as a JSON Lines file of about `size` bytes."""
-    return _repeated(size, _many_sharegpt(size), head=b"", separator=b"\n", tail=b"")
+    return _repeated(size, islice(sharegpt(), _distinct(size)), separator=b"\n")
 
 
 def sharegpt_array(size: int) -> Repeated:
     """ShareGPT conversations as one JSON array of about `size` bytes."""
-    (last,) = islice(sharegpt(seed=8), 1)
-    return _repeated(
-        size, _many_sharegpt(size), head=b"[\n", separator=b",\n", tail=_encoded(last) + b"\n]\n"
-    )
+    return _array(size, islice(sharegpt(), _distinct(size)), last=next(sharegpt(seed=8)))
 
 
 def sharegpt_long_line(size: int) -> Repeated:
-    """A ShareGPT conversation of about `size` bytes on a line of its own; usual ones, two before it and one behind it."""
-    first, second, behind = (_encoded(record) + b"\n" for record in islice(sharegpt(), 3))
+    """A ShareGPT conversation of about `size` bytes on one line, between three of usual size."""
+    first, second, last = (_encoded(record) + b"\n" for record in islice(sharegpt(), 3))
     turns = [turn for record in islice(sharegpt(seed=8), _distinct(size)) for turn in record["conversations"]]
     block = _encoded(turns)[1:-1] + b","
     times = max(1, round(size / len(block)))
@@ -128,37 +121,30 @@ def sharegpt_long_line(size: int) -> Repeated:
         head=first + second + b'{"id": "long", "conversations": [',
         block=block,
         times=times,
-        tail=b'{"from": "gpt", "value": "goodbye"}]}\n' + behind,
+        tail=b'{"from": "gpt", "value": "goodbye"}]}\n' + last,
         count=4,
     )
 
 
-def _repeated(
-    size: int, values: list[dict[str, Any]], *, head: bytes, separator: bytes, tail: bytes
-) -> Repeated:
+def _repeated(size: int, values: Iterable[dict[str, Any]], *, separator: bytes) -> Repeated:
     lines = [_encoded(value) + separator for value in values]
     block = b"".join(lines)
     times = max(1, round(size / len(block)))
-    return Repeated(
-        head=head, block=block, times=times, tail=tail, count=times * len(lines) + (1 if tail else 0)
-    )
+    return Repeated(head=b"", block=block, times=times, tail=b"", count=times * len(lines))
+
+
+def _array(size: int, values: Iterable[dict[str, Any]], *, last: dict[str, Any]) -> Repeated:
+    elements = _repeated(size, values, separator=b",\n")
+    return replace(elements, head=b"[\n", tail=_encoded(last) + b"\n]\n", count=elements.count + 1)
 
 
 def _distinct(size: int) -> int:
-    # A file smaller than one block of distinct records holds fewer of them.
+    """Number of distinct records in a file: small files have fewer than a whole block."""
     return max(1, min(DISTINCT_RECORDS, size // 2_500))
 
 
-def _many(size: int) -> list[dict[str, Any]]:
-    return records(_distinct(size))
-
-
-def _many_sharegpt(size: int) -> list[dict[str, Any]]:
-    return [*islice(sharegpt(), _distinct(size))]
-
-
 def sharegpt(seed: int = 7) -> Iterator[dict[str, Any]]:
-    """ShareGPT conversations without end, about 2.5 kB each."""
+    """Endless ShareGPT conversations, about 2.5 kB each."""
     rng = Random(seed)
     text = texts(rng)
     number = 0
@@ -175,7 +161,7 @@ def sharegpt(seed: int = 7) -> Iterator[dict[str, Any]]:
 
 
 def thoughts(seed: int = 7) -> Iterator[dict[str, Any]]:
-    """Questions with a chain of thought and a response, without end, about 2.5 kB each."""
+    """Endless questions with a chain of thought and a response, about 2.5 kB each."""
     rng = Random(seed)
     text = texts(rng)
     while True:
@@ -187,7 +173,7 @@ def thoughts(seed: int = 7) -> Iterator[dict[str, Any]]:
 
 
 def rows(seed: int = 7) -> Iterator[bytes]:
-    """CSV rows of a question and an answer with line breaks in it, without end, about 2 kB each."""
+    """Endless CSV rows of a question and a multi-line answer, about 2 kB each."""
     rng = Random(seed)
     text = texts(rng)
     row = io.StringIO()
@@ -200,7 +186,7 @@ def rows(seed: int = 7) -> Iterator[bytes]:
 
 
 class Kind(NamedTuple):
-    """A kind of file: its records by seed, what stands before the first, between two, and behind the last."""
+    """A kind of file: its records by seed, and the bytes before, between and after them."""
 
     records: Callable[[int], Iterator[bytes]]
     head: bytes
@@ -217,7 +203,7 @@ KINDS = {
 
 
 def write_file(path: Path, kind: Kind, *, size: int, seed: int = 7) -> int:
-    """Write a file of about `size` bytes in which no record comes twice. Returns how many it holds."""
+    """Write a file of about `size` bytes without repeated records. Returns the number of records."""
     with path.open("wb") as file:
         file.write(kind.head)
         for number, record in enumerate(kind.records(seed)):

@@ -1,5 +1,5 @@
-"""A training step with LoRA experts beside other ways to train them, and beside plain LoRA. `make bench AREA=experts`;
-docs/benchmarks.md tells what is measured."""
+"""A training step with LoRA experts, against other ways to train them and plain LoRA. `make bench AREA=experts`; see
+docs/benchmarks.md."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ import sys
 from benchmarks.area import count_per_cpu_second, memory
 from benchmarks.harness import Figure, Options, Run, Worker, against_peer, alternate, run_area
 
-# OpenMP's threads sleep at barriers, as they do in our training: another busy process then costs little, on both sides.
+# OpenMP's threads sleep at barriers, as in this project's training, so that other busy processes cost both sides little.
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The same on both sides: layers as wide as those of SmolLM2-135M, fp32, batches of 1,024 tokens."""
+    """Sizes of both sides: layers as wide as SmolLM2-135M's, fp32, batches of 1,024 tokens."""
 
     steps: int
     hidden: int = 576
@@ -34,7 +34,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the two sides run, and at what sizes."""
+    """Workers and sizes of both sides."""
 
     options: Options
     sizes: Sizes
@@ -59,11 +59,11 @@ def tokens_per_second(run: Run) -> float:
     return run.count / run.wall
 
 
-def compare(bench: Bench, job: str, *, what: str, library: str, goal: float | None) -> Iterator[Figure]:
-    """Speed and memory of a step against one peer. CPU seconds tell the same with less noise, but not how well cores are used."""
+def compare(bench: Bench, job: str, *, name: str, library: str, goal: float | None) -> Iterator[Figure]:
+    """Speed and memory of a step against a peer. CPU time has less noise, but ignores how well cores are used."""
     pairs = alternate(bench.ours().run, bench.peer(job).run, repeats=bench.options.repeats)
     yield against_peer(
-        f"training step, {what}",
+        f"training step, {name}",
         pairs,
         unit="tokens/s",
         measure=tokens_per_second,
@@ -71,44 +71,42 @@ def compare(bench: Bench, job: str, *, what: str, library: str, goal: float | No
         goal=goal,
     )
     yield against_peer(
-        f"the same by CPU time, {what}",
+        f"the same by CPU time, {name}",
         pairs,
         unit="tokens/CPU-s",
         measure=count_per_cpu_second,
         library=library,
     )
-    yield against_peer(f"memory, {what}", pairs, unit="MB", measure=memory, library=library)
+    yield against_peer(f"memory, {name}", pairs, unit="MB", measure=memory, library=library)
 
 
 def upcycled(bench: Bench) -> Iterator[Figure]:
-    """A Mixtral that holds a copy of the FFN for each expert, with LoRA on the stacks of experts."""
+    """A Mixtral with a copy of the FFN for each expert, and LoRA on the stacked experts."""
     yield from compare(
-        bench,
-        "upcycled_mixtral",
-        what="upcycled Mixtral",
-        library="peft target_parameters",
-        goal=1.6,
+        bench, "upcycled_mixtral", name="upcycled Mixtral", library="peft target_parameters", goal=1.6
     )
 
 
 def loop(bench: Bench) -> Iterator[Figure]:
-    """Experts one after the other."""
-    yield from compare(bench, "expert_loop", what="expert after expert", library="loop of MoE-PEFT", goal=3.0)
+    """A loop over the experts."""
+    yield from compare(bench, "expert_loop", name="expert after expert", library="loop of MoE-PEFT", goal=3.0)
     yield from compare(
         bench,
         "shared_expert_loop",
-        what="expert after expert, shared products",
+        name="expert after expert, shared products",
         library="loop of MoE-PEFT for Llama",
         goal=None,
     )
 
 
 def dense(bench: Bench) -> Iterator[Figure]:
-    """Plain LoRA of the same rank: no experts at all."""
-    yield from compare(bench, "dense_lora", what="dense LoRA", library="peft", goal=0.85)
+    """Plain LoRA of the same rank, without experts."""
+    yield from compare(bench, "dense_lora", name="dense LoRA", library="peft", goal=0.85)
 
 
 if __name__ == "__main__":
     run_area(
-        "LoRA experts beside their peers.", prepare, {"upcycled": upcycled, "loop": loop, "dense": dense}
+        "A training step with LoRA experts, against peers.",
+        prepare,
+        {"upcycled": upcycled, "loop": loop, "dense": dense},
     )

@@ -1,4 +1,4 @@
-"""How others train experts, for `experts.py`. Runs in `.venv-peers`; imports nothing of ours but the harness."""
+"""The peers' side of `experts.py`. Runs in `.venv-peers`; imports only the harness from this project."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def _shape(sizes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work(model: Any, steps: int, sizes: dict[str, Any], **call: Any) -> Work:
-    """Forward and backward; one step of warm-up is done when it returns."""
+    """Set up forward and backward steps; the first, for warm-up, is not part of the work."""
     import torch
 
     torch.manual_seed(0)
@@ -54,7 +54,7 @@ def _work(model: Any, steps: int, sizes: dict[str, Any], **call: Any) -> Work:
 
 
 def upcycled_mixtral(steps: int, **sizes: Any) -> Work:
-    """A Mixtral of the same sizes; PEFT changes the stacked parameters of its experts, transformers multiplies by grouped_mm."""
+    """A Mixtral of the same sizes: PEFT adapts the stacked expert parameters, transformers uses grouped_mm."""
     from peft import LoraConfig, get_peft_model
     import torch
     from transformers import MixtralConfig, MixtralForCausalLM
@@ -76,11 +76,11 @@ def upcycled_mixtral(steps: int, **sizes: Any) -> Work:
         target_modules=ATTENTION,
         target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
     )
-    changed = get_peft_model(model, lora)
-    for name, parameter in changed.named_parameters():
+    adapted = get_peft_model(model, lora)
+    for name, parameter in adapted.named_parameters():
         if name.endswith("mlp.gate.weight"):
             parameter.requires_grad_(True)
-    return _work(changed, steps, sizes)
+    return _work(adapted, steps, sizes)
 
 
 def dense_lora(steps: int, **sizes: Any) -> Work:
@@ -98,12 +98,12 @@ def dense_lora(steps: int, **sizes: Any) -> Work:
 
 
 def expert_loop(steps: int, **sizes: Any) -> Work:
-    """As MoE-PEFT's `_mixlora_compatible_forward`: each expert is a full FFN pass over its tokens, with its own LoRA."""
+    """Like MoE-PEFT's `_mixlora_compatible_forward`: each expert is a full FFN pass over its tokens, with its own LoRA."""
     return _loop(steps, sizes, shared=False)
 
 
 def shared_expert_loop(steps: int, **sizes: Any) -> Work:
-    """As its `LlamaMLP._mixlora_forward`, by default what trains a Llama: gate and up once for each token, then sliced by indexing."""
+    """Like its `LlamaMLP._mixlora_forward`, the default for a Llama: gate and up once per token, then sliced by indexing."""
     return _loop(steps, sizes, shared=True)
 
 
@@ -118,12 +118,12 @@ def _loop(steps: int, sizes: dict[str, Any], *, shared: bool) -> Work:
     def take(rows: Tensor, chosen: Tensor) -> Tensor:
         return rows[None, chosen].reshape(-1, rows.size(-1))
 
-    class Change(nn.Module):
+    class Lora(nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:
             super().__init__()
             self.a = nn.Linear(inputs, rank, bias=False)
             self.b = nn.Linear(rank, outputs, bias=False)
-            # It refuses a LoRA without dropout; 0.05 is what all its templates have.
+            # MoE-PEFT rejects a LoRA without dropout; all its templates use 0.05.
             self.dropout = nn.Dropout(0.05)
 
         def forward(self, result: Tensor, x: Tensor) -> Tensor:
@@ -135,8 +135,8 @@ def _loop(steps: int, sizes: dict[str, Any], *, shared: bool) -> Work:
             hidden, inner = sizes["hidden"], sizes["intermediate"]
             self.base = base
             self.router = nn.Linear(hidden, experts, bias=False)
-            self.changes = nn.ModuleList(
-                nn.ModuleList([Change(hidden, inner), Change(hidden, inner), Change(inner, hidden)])
+            self.adapters = nn.ModuleList(
+                nn.ModuleList([Lora(hidden, inner), Lora(hidden, inner), Lora(inner, hidden)])
                 for _ in range(experts)
             )
 
@@ -150,15 +150,15 @@ def _loop(steps: int, sizes: dict[str, Any], *, shared: bool) -> Work:
             self.balance = experts * (share * probabilities.mean(0)).sum()
             common = (base.gate_proj(x), base.up_proj(x)) if shared else None
             result = torch.zeros_like(x)
-            for expert, (gate, up, down) in enumerate(self.changes):
-                place, token = torch.where(mask[expert])
-                own = take(x, token)
+            for expert, (gate, up, down) in enumerate(self.adapters):
+                slot, token = torch.where(mask[expert])
+                inputs = take(x, token)
                 if common is None:
-                    gate_own, up_own = base.gate_proj(own), base.up_proj(own)
+                    gated, upped = base.gate_proj(inputs), base.up_proj(inputs)
                 else:
-                    gate_own, up_own = (take(value, token) for value in common)
-                weight = weights[token, place, None]
-                h = base.act_fn(gate(gate_own, own)) * up(up_own, own)
+                    gated, upped = (take(value, token) for value in common)
+                weight = weights[token, slot, None]
+                h = base.act_fn(gate(gated, inputs)) * up(upped, inputs)
                 result.index_add_(0, token, down(base.down_proj(h), h) * weight)
             return result.view(hidden_states.shape)
 
@@ -176,10 +176,10 @@ def _loop(steps: int, sizes: dict[str, Any], *, shared: bool) -> Work:
     torch.manual_seed(0)
     model = _dense(sizes)
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=ATTENTION)
-    changed = get_peft_model(model, lora)
+    adapted = get_peft_model(model, lora)
     for layer in model.model.layers:
         layer.mlp = Mixture(layer.mlp)
-    return _work(WithBalance(changed), steps, sizes)
+    return _work(WithBalance(adapted), steps, sizes)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Two programs side by side: fresh processes taken in turns, their ratio pair by pair, a table or JSON lines.
+"""Compare two programs: fresh processes in alternation, ratios of pairs, a table or JSON lines.
 
-Imports nothing but the standard library: the workers of both environments use it too.
+In one file, and only on the standard library, because the workers of both environments import it too.
 """
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 import json
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class BenchmarkError(Exception):
-    """A worker failed, or two programs that should do the same did not."""
+    """A worker failed, or the two programs did different work."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Run:
     """One measured process.
 
     Attributes:
-        wall: Seconds from the beginning of the work to its end; imports and opening a client are not in it.
-        cpu: User and system seconds of the same time, over all threads and child processes.
-        peak_rss: Most memory the process ever held, in bytes, imports included.
-        count: What was done: objects listed, records read, rows. Equal on both sides.
-        versions: Of the libraries that did it, by name.
+        wall: Seconds of the work itself, without imports and opening a client.
+        cpu: User and system seconds of the work, over all threads and child processes.
+        peak_rss: Peak memory of the process in bytes, imports included.
+        count: Amount of work: objects listed, records read, rows. Equal on both sides.
+        versions: Versions of the libraries by name.
     """
 
     wall: float
@@ -49,14 +49,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Worker:
-    """A job of a worker module, in the environment of one interpreter.
+    """A job of a worker module, run by one interpreter.
 
     Attributes:
         python: The interpreter.
-        module: Module with a call of `serve`.
+        module: Module that calls `serve`.
         job: One of its jobs.
         arguments: Keyword arguments of the job; JSON.
-        env: Added to this process's environment. Secrets go here: a command line is seen by everybody.
+        env: Additions to this process's environment, including secrets, because command lines are public.
     """
 
     python: Path
@@ -66,7 +66,7 @@ class Worker:
     env: Mapping[str, str]
 
     def run(self) -> Run:
-        """Run it in a process of its own. Raises BenchmarkError with the last line it wrote to stderr."""
+        """Run the job in a separate process. Raises BenchmarkError with the last line of its stderr."""
         done = subprocess.run(
             [self.python, "-m", self.module, self.job, json.dumps(dict(self.arguments))],
             cwd=ROOT,
@@ -77,7 +77,7 @@ class Worker:
         )
         if done.returncode:
             last = (done.stderr.strip() or "no message").splitlines()[-1]
-            raise BenchmarkError(f"{self.module} {self.job} ended with {done.returncode}: {last}")
+            raise BenchmarkError(f"{self.module} {self.job} exited with {done.returncode}: {last}")
         return Run(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -85,26 +85,26 @@ Pairs = Sequence[tuple[Run, Run]]
 
 
 def alternate(ours: Callable[[], Run], peer: Callable[[], Run], *, repeats: int) -> Pairs:
-    """Ours, peer, ours, peer …: whatever else slows the machine slows both. Raises BenchmarkError where counts differ."""
+    """Run both sides in alternation, so that other load affects both. Raises BenchmarkError if their counts differ."""
     pairs = [(ours(), peer()) for _ in range(repeats)]
     counts = {run.count for pair in pairs for run in pair}
     if len(counts) != 1:
-        raise BenchmarkError(f"The two sides did not do the same; they counted {sorted(counts)}.")
+        raise BenchmarkError(f"The two sides did different work; they counted {sorted(counts)}.")
     return pairs
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the result. `ratio` is above 1 where ours is the better, whatever the unit; it is to reach `goal`.
+    """One line of the result. In any unit, a `ratio` above 1 means that this project is better; it should reach `goal`.
 
     Attributes:
-        figure: What is measured.
-        value: Ours, the median, in `unit`.
-        peer: What it is held against: a library with its version, or "limit".
+        figure: Name of the figure.
+        value: This project's median in `unit`.
+        peer: The peer: a library with its version, or "limit".
         peer_value: The peer's median, or the limit.
         ratio: Median of the pairs' ratios.
-        goal: Least ratio wanted; None where the figure is for information.
-        spread: Least and largest ratio of a pair.
+        goal: Minimum ratio; None for a figure without a goal.
+        spread: Smallest and largest ratio of a pair.
     """
 
     figure: str
@@ -130,15 +130,15 @@ def against_peer(
     library: str,
     goal: float | None = None,
 ) -> Figure:
-    """A figure from pairs of runs. Units ending in "s" alone or in bytes are better when small, rates when large."""
+    """Make a figure from pairs of runs. Rates are better when large, times and memory when small."""
     values = [(measure(ours), measure(peer)) for ours, peer in pairs]
     ratios = [ours / peer if is_rate(unit) else peer / ours for ours, peer in values]
-    found = pairs[0][1].versions
+    versions = pairs[0][1].versions
     return Figure(
         figure=figure,
         value=median(ours for ours, _ in values),
         unit=unit,
-        peer=" ".join(f"{word} {found[word]}" if word in found else word for word in library.split()),
+        peer=" ".join(f"{word} {versions[word]}" if word in versions else word for word in library.split()),
         peer_value=median(peer for _, peer in values),
         ratio=median(ratios),
         goal=goal,
@@ -149,7 +149,7 @@ def against_peer(
 def against_limit(
     figure: str, runs: Sequence[T], *, unit: str, measure: Callable[[T], float], limit: float
 ) -> Figure:
-    """A figure that has to stay below a limit; of single runs, or of whatever `measure` takes."""
+    """Make a figure that must stay below a limit, from single runs or other inputs of `measure`."""
     values = [measure(run) for run in runs]
     ratios = [limit / value for value in values]
     return Figure(
@@ -165,17 +165,15 @@ def against_limit(
 
 
 def is_rate(unit: str) -> bool:
-    """True where more is better: `MB/s`, `records/CPU-s`; False for `s`, `CPU-s`, `MB`."""
+    """Whether more is better, as for `MB/s` and `records/CPU-s`, but not for `s`, `CPU-s`, `MB`."""
     return "/" in unit
 
 
 def report(figures: Sequence[Figure], *, as_json: bool) -> None:
-    """Print figures to stdout: JSON lines, or a table in which what misses its goal is marked."""
+    """Print figures to stdout as JSON lines, or as a table that marks figures below their goals."""
     if as_json:
         for figure in figures:
-            line = asdict(figure)
-            rounded = {name: _rounded(value) for name, value in line.items()}
-            print(json.dumps(rounded))
+            print(json.dumps({name: _rounded(value) for name, value in asdict(figure).items()}))
         return
     rows = [("figure", "ours", "peer", "", "ratio", "spread", "goal", "")]
     rows += [
@@ -215,10 +213,10 @@ Section = Callable[[T], Iterable[Figure]]
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says.
+    """Options of the command line.
 
     Attributes:
-        repeats: Pairs of runs of each figure.
+        repeats: Pairs of runs for each figure.
         scale: Factor on all sizes; goals hold at 1.
         peers_python: Interpreter of the peers' environment.
     """
@@ -228,7 +226,7 @@ class Options:
     peers_python: Path
 
     def scaled(self, size: int) -> int:
-        """A size at this scale, at least 1."""
+        """Scale a size, to at least 1."""
         return max(1, round(size * self.scale))
 
 
@@ -237,47 +235,50 @@ def run_area(
     prepare: Callable[[Options], AbstractContextManager[T]],
     sections: Mapping[str, Section[T]],
 ) -> None:
-    """Main function of `benchmarks/<area>.py`: measures its sections, prints their figures.
+    """Main function of `benchmarks/<area>.py`: measure its sections and print their figures.
 
     Args:
-        description: For `--help`.
-        prepare: Gives all sections what they share, and takes it away in the end.
-        sections: Figures by the name that `--only` takes.
+        description: Description for `--help`.
+        prepare: Context manager of the resources that all sections share.
+        sections: Functions that yield figures, by their names for `--only`.
     """
     parser = ArgumentParser(description=description)
-    parser.add_argument("--json", action="store_true", help="one JSON line a figure on stdout")
+    parser.add_argument("--json", action="store_true", help="print one JSON line per figure")
     parser.add_argument(
         "--only", nargs="+", choices=sections, default=[*sections], help="sections to measure"
     )
-    parser.add_argument("--repeats", type=int, default=3, help="pairs of runs of each figure (default: 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs of runs for each figure (default: 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on all sizes; goals hold at 1")
     parser.add_argument(
-        "--peers-python", type=Path, default=PEERS_PYTHON, help="default: that of .venv-peers"
+        "--peers-python",
+        type=Path,
+        default=PEERS_PYTHON,
+        help="interpreter of the peers (default: .venv-peers)",
     )
-    asked = parser.parse_args()
-    if not asked.peers_python.exists():
-        parser.exit(1, f"{asked.peers_python} is missing: run `make bench-peers`.\n")
+    options = parser.parse_args()
+    if not options.peers_python.exists():
+        parser.exit(1, f"{options.peers_python} is missing: run `make bench-peers`.\n")
     figures: list[Figure] = []
     failure = None
-    with prepare(Options(asked.repeats, asked.scale, asked.peers_python)) as shared:
+    with prepare(Options(options.repeats, options.scale, options.peers_python)) as shared:
         try:
-            for name in asked.only:
+            for name in options.only:
                 print(f"==> {name}", file=sys.stderr, flush=True)
                 for figure in sections[name](shared):
                     figures.append(figure)
         except BenchmarkError as error:
-            # What was measured until then took minutes: it is shown all the same.
+            # Figures measured so far took minutes, so they are printed too.
             failure = f"{error}\n"
-    report(figures, as_json=asked.json)
+    report(figures, as_json=options.json)
     parser.exit(1 if failure else 0, failure)
 
 
 def serve(jobs: Mapping[str, Callable[..., Callable[[], int]]], *, libraries: Sequence[str]) -> None:
-    """Main function of a worker module: `JOB ARGUMENTS`, prints its `Run` as the last line.
+    """Main function of a worker module: run `JOB ARGUMENTS` and print its `Run` as the last line.
 
     Args:
-        jobs: A job sets up (imports, clients) and returns the work itself, which returns its count.
-        libraries: Distributions whose versions are told, those that the job imports.
+        jobs: Functions that set up (imports, clients) and return the work itself, which returns its count.
+        libraries: Distributions whose versions are reported if the job imports them.
     """
     job, arguments = sys.argv[1:]
     work = jobs[job](**json.loads(arguments))
@@ -294,23 +295,35 @@ def serve(jobs: Mapping[str, Callable[..., Callable[[], int]]], *, libraries: Se
     print(json.dumps(asdict(run)), flush=True)
 
 
+@contextmanager
+def server_process(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Run a server module in a separate process; yield the JSON line that it prints when it is ready."""
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
 def _cpu_seconds() -> float:
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages) + _running_below(os.getpid())
 
 
 def _running_below(ancestor: int) -> float:
-    """CPU seconds of running descendants and of what they waited for; 0 where there is no /proc.
+    """CPU seconds of running descendants and of their finished children; 0 without /proc.
 
-    getrusage adds a child when it has ended, with all it did before the clock started; a pool of workers runs on.
+    getrusage counts a child only once it has ended, but a pool of workers keeps running.
     """
     fields: dict[int, list[str]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The name, in parentheses, may hold anything.
+            # The name in parentheses may contain any character.
             fields[int(stat.parent.name)] = stat.read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it has just ended
+            continue  # the process has just ended
     found, ticks = {ancestor}, 0
     while more := {pid for pid, values in fields.items() if int(values[1]) in found} - found:
         found |= more
@@ -319,7 +332,7 @@ def _running_below(ancestor: int) -> float:
 
 
 def _peak_rss() -> int:
-    # getrusage counts what the parent held when it forked; Linux's own figure begins with the program.
+    # getrusage includes the parent's memory at the fork; VmHWM starts with the program.
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

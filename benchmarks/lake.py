@@ -1,4 +1,4 @@
-"""The lake beside its peers: listing, streaming, tables. `make bench AREA=lake`; docs/benchmarks.md tells what is measured."""
+"""The lake against peers: listing, streaming, tables. `make bench AREA=lake`; see docs/benchmarks.md."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -51,7 +51,7 @@ TABLE_BYTES = 1_000 * MB
 
 
 def listing(bench: Bench) -> Iterator[Figure]:
-    """The raw tier of today's bucket."""
+    """List the raw tier of a bucket of today's size."""
     count = bench.options.scaled(LISTED_OBJECTS)
     put_raw(bench.lake, count)
     pairs = alternate(
@@ -65,14 +65,14 @@ def listing(bench: Bench) -> Iterator[Figure]:
 
 
 def million(bench: Bench) -> Iterator[Figure]:
-    """A bucket of a million objects, of which one in a hundred changes. The listing is generated; the tables are real."""
+    """A bucket of a million objects with 1 % of them changed. The listing is generated; the tables are real."""
     count = bench.options.scaled(MANY_OBJECTS)
     changed = max(1, count // 100)
     name = f"{count:,} objects, {changed:,} changed"
     with listing_server.spawned(count) as before, listing_server.spawned(count, changed=changed) as after:
         for tables in (keys.INVENTORY, keys.INVENTORY_CHANGES):
             bench.lake.data.delete([item.key for item in bench.lake.data.list(tables)])
-        # Taken from an empty table, so that the first commit of the log has all objects in it.
+        # The tables are empty, so the first commit contains all objects.
         check_count(bench.ours("refresh", listed_at=before).run(), count)
         runs = [
             bench.ours("refresh", listed_at=(after, before)[number % 2]).run()
@@ -81,13 +81,13 @@ def million(bench: Bench) -> Iterator[Figure]:
         for run in runs:
             check_count(run, changed)
         yield from _within_limits(f"refresh {name}", runs)
-        # One commit behind, as after a usual refresh, and behind by all since there was nothing.
+        # The sensor is one commit behind, as after a usual refresh, then behind by all commits.
         for commits, changes in ((1, changed), (len(runs) + 1, count + changed * len(runs))):
             tick = bench.ours("tick", commits=commits).run()
             if (tick.count == 1) is not (commits == 1):
-                raise BenchmarkError(f"The sensor asked for {tick.count} runs after {commits} commits.")
+                raise BenchmarkError(f"The sensor requested {tick.count} runs after {commits} commits.")
             yield from _within_limits(f"sensor tick, {changes:,} changes", [tick])
-        # The peer would need minutes for all; an eighth of the folders says how fast it goes.
+        # The peer would need minutes for all objects; one folder shows its speed.
         ours = bench.elsewhere(before).ours("list_inventory").run()
         peer = (
             bench.elsewhere(before)
@@ -109,7 +109,7 @@ def _within_limits(name: str, runs: Sequence[Run]) -> Iterator[Figure]:
 
 
 def json_lines(bench: Bench) -> Iterator[Figure]:
-    """Records of a JSON Lines object."""
+    """Stream the records of a JSON Lines object."""
     file = data.json_lines(bench.options.scaled(LINES_BYTES))
     key = _put_once(bench.lake, f"bench/{MATERIAL}-{file.size}.jsonl", file)
     for job, library, goal in (
@@ -134,7 +134,7 @@ def json_lines(bench: Bench) -> Iterator[Figure]:
 
 
 def elements(bench: Bench) -> Iterator[Figure]:
-    """Elements of one large JSON array."""
+    """Stream the elements of a large JSON array."""
     file = data.json_array(bench.options.scaled(ELEMENTS_BYTES))
     key = _put_once(bench.lake, f"bench/{MATERIAL}-{file.size}.json", file)
     pairs = alternate(
@@ -158,22 +158,22 @@ def _put_once(lake: Lake, key: str, file: data.Repeated) -> str:
 
 
 def large(bench: Bench) -> Iterator[Figure]:
-    """Memory while objects of growing size go by; they are generated, for no disk has to hold them."""
+    """Memory to stream objects of growing size, which are generated on the fly."""
     sizes = [bench.options.scaled(size) for size in LARGE_BYTES]
-    wanted = {
+    objects = {
         f"{size}{suffix}": (maker, size)
         for size in sizes
         for suffix, maker in ((".jsonl", "json_lines"), (".json", "json_array"))
     }
-    with object_server.serving(wanted) as server:
-        there = bench.elsewhere(f"http://127.0.0.1:{server['port']}")
-        for key, told in server["objects"].items():
+    with object_server.serving(objects) as server:
+        generated = bench.elsewhere(f"http://127.0.0.1:{server['port']}")
+        for key, item in server["objects"].items():
             job = "lines" if key.endswith(".jsonl") else "elements"
-            run = there.ours(job, uri=f"s3://{BUCKET}/{key}").run()
-            check_count(run, told["count"])
-            what = "JSONL" if job == "lines" else "a JSON array"
+            run = generated.ours(job, uri=f"s3://{BUCKET}/{key}").run()
+            check_count(run, item["count"])
+            name = "JSONL" if job == "lines" else "a JSON array"
             yield against_limit(
-                f"memory to stream {what}, {told['size'] / MB:,.0f} MB",
+                f"memory to stream {name}, {item['size'] / MB:,.0f} MB",
                 [run],
                 unit="MB",
                 measure=memory,
@@ -182,7 +182,7 @@ def large(bench: Bench) -> Iterator[Figure]:
 
 
 def table(bench: Bench) -> Iterator[Figure]:
-    """A canonical table through the IO manager, against its files on local disk and the bare GETs of their bytes."""
+    """Load a canonical table with the IO manager, against plain GETs of its files plus reading them from disk."""
     size = bench.options.scaled(TABLE_BYTES)
     stored = _table_once(bench.lake, size)
     files = [uri.removeprefix(bench.lake.data.uri()) for uri in stored.open().file_uris()]
@@ -218,7 +218,7 @@ def _copy(bench: Bench, key: str) -> str:
 
 
 def _table_once(lake: Lake, size: int) -> Table:
-    """A table of conversations, of about `size` bytes of Parquet."""
+    """Write a table of conversations with about `size` bytes of Parquet, once."""
     stored = Table(lake, f"bench/table-{MATERIAL}-{size}")
     if stored.exists():
         return stored
@@ -229,15 +229,15 @@ def _table_once(lake: Lake, size: int) -> Table:
 
     def batches() -> Iterator[pa.RecordBatch]:
         for start in range(0, rows, batch.num_rows):
-            some = batch.slice(0, rows - start)
+            part = batch.slice(0, rows - start)
             for name in ("id", "content_hash"):
-                names = [
-                    xxhash.xxh3_128_hexdigest(f"{name}{start + row}".encode()) for row in range(some.num_rows)
+                digests = [
+                    xxhash.xxh3_128_hexdigest(f"{name}{start + row}".encode()) for row in range(part.num_rows)
                 ]
-                some = some.set_column(
-                    some.schema.get_field_index(name), CONVERSATION_SCHEMA.field(name), pa.array(names)
+                part = part.set_column(
+                    part.schema.get_field_index(name), CONVERSATION_SCHEMA.field(name), pa.array(digests)
                 )
-            yield some
+            yield part
 
     stored.overwrite(pa.RecordBatchReader.from_batches(CONVERSATION_SCHEMA, batches()))
     return stored
@@ -272,7 +272,7 @@ def _conversations() -> pa.RecordBatch:
 
 if __name__ == "__main__":
     run_area(
-        "The lake beside its peers.",
+        "The lake against peers.",
         partial(prepare, area="lake"),
         {
             "listing": listing,

@@ -1,4 +1,4 @@
-"""What a user of this project does, for each job of `lake_peers.py`. Runs in `.venv`, against the lake of its environment."""
+"""This project's side of `lake.py`. Runs in `.venv`, on the lake of its environment."""
 
 from collections.abc import Callable
 
@@ -19,10 +19,10 @@ def list_inventory() -> Work:
 
 
 def refresh(listed_at: str) -> Work:
-    """What `raw_inventory` does: list, compare with the inventory before, commit both. Counts changes.
+    """Refresh like `raw_inventory`: list, compare with the last inventory, commit both tables. Counts changes.
 
     Args:
-        listed_at: Endpoint of the raw tiers; the tables lie in the lake.
+        listed_at: Endpoint of the raw tiers; the tables are in the lake.
     """
     from pixel_pipeline.conversations.families.config import FamilyConfig
     from pixel_pipeline.lake.inventory import update_inventory
@@ -41,12 +41,12 @@ def refresh(listed_at: str) -> Work:
 
 
 def tick(commits: int) -> Work:
-    """The sensor `raw_changes`, behind by so many commits of the log of changes. Counts the runs it asks for."""
+    """Evaluate the sensor `raw_changes`, `commits` commits behind the log of changes. Counts requested runs."""
     import dagster as dg
 
+    from pixel_pipeline.defs.conversations.sensors import raw_changes
     from pixel_pipeline.defs.partitions import FAMILIES
     from pixel_pipeline.defs.resources import LakeResource
-    from pixel_pipeline.defs.sensors import raw_changes
     from pixel_pipeline.lake.inventory import Position, newest_position, touched_since
 
     lake = Lake.open(get_settings())
@@ -84,7 +84,7 @@ def elements(uri: str) -> Work:
 
 
 def load_table(table: str) -> Work:
-    """Counts rows."""
+    """Load a table with the IO manager. Counts rows."""
     import dagster as dg
 
     from pixel_pipeline.defs.io_manager import S3ParquetIOManager

@@ -1,6 +1,6 @@
-"""What others do, as their documentation shows it. Runs in `.venv-peers`; imports nothing of ours but the harness."""
+"""The peers' side of `lake.py`, as their documentation shows it. Runs in `.venv-peers`; imports only the harness from this project."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 import io
 import json
 import os
@@ -42,51 +42,43 @@ def list_boto3(bucket: str, prefix: str) -> Work:
     return work
 
 
+def _parse(lines: Iterable[Any], loads: Callable[[Any], Any]) -> int:
+    count = 0
+    for line in lines:
+        loads(line)
+        count += 1
+    return count
+
+
 def lines_boto3(bucket: str, key: str) -> Work:
     client = _boto3()
-
-    def work() -> int:
-        count = 0
-        for line in client.get_object(Bucket=bucket, Key=key)["Body"].iter_lines():
-            json.loads(line)
-            count += 1
-        return count
-
-    return work
+    return lambda: _parse(client.get_object(Bucket=bucket, Key=key)["Body"].iter_lines(), json.loads)
 
 
 def lines_s3fs(bucket: str, key: str) -> Work:
-    """As text. As bytes, its own line iterator copies a block of 50 MB for each line and would take half an hour."""
+    """Lines of text. The line iterator for bytes copies a block of 50 MB per line and would take half an hour."""
     import orjson
     import s3fs
 
     files = s3fs.S3FileSystem()
 
     def work() -> int:
-        count = 0
         with files.open(f"{bucket}/{key}", "r", encoding="utf-8") as lines:
-            for line in lines:
-                orjson.loads(line)
-                count += 1
-        return count
+            return _parse(lines, orjson.loads)
 
     return work
 
 
 def lines_s3fs_buffered(bucket: str, key: str) -> Work:
-    """As bytes through a buffer of Python's own, the fastest way known to us to get lines from it."""
+    """Lines of bytes through Python's own buffer, the fastest way known to us to read lines with s3fs."""
     import orjson
     import s3fs
 
     files = s3fs.S3FileSystem()
 
     def work() -> int:
-        count = 0
         with io.BufferedReader(files.open(f"{bucket}/{key}", "rb"), 8 * 1024**2) as lines:
-            for line in lines:
-                orjson.loads(line)
-                count += 1
-        return count
+            return _parse(lines, orjson.loads)
 
     return work
 
@@ -102,9 +94,7 @@ def lines_obstore(bucket: str, key: str) -> Work:
         for chunk in obstore.get(store, key).stream():
             lines = (rest + bytes(chunk)).split(b"\n")
             rest = lines.pop()
-            for line in lines:
-                orjson.loads(line)
-                count += 1
+            count += _parse(lines, orjson.loads)
         return count
 
     return work
@@ -123,7 +113,7 @@ def elements_ijson(bucket: str, key: str) -> Work:
 
 
 def get_files(bucket: str, keys: list[str]) -> Work:
-    """Whole objects, one after the other. Counts their bytes."""
+    """Get whole objects one after the other. Counts bytes."""
     import obstore
 
     store = _obstore(bucket)
@@ -131,7 +121,7 @@ def get_files(bucket: str, keys: list[str]) -> Work:
 
 
 def read_parquet(paths: list[str]) -> Work:
-    """Local files into one table. Counts its rows."""
+    """Read local files into one table. Counts rows."""
     import pyarrow.parquet as pq
 
     return lambda: pq.read_table(paths, partitioning=None).num_rows

@@ -1,8 +1,8 @@
-"""Two planted domains for `learning.py`: languages over the same words that contradict each other. Imports torch.
+"""Two synthetic domains for `learning.py`: contradictory languages over the same words. Imports torch.
 
-A language is a random Markov chain: each word has a few successors, of random chances. A text has a topic, whose own word opens it and
-returns now and then. While a base model learns, all topics speak one language, and the topic's word is worth remembering because it
-returns. Then each of two topics gets a language of its own: the same word goes on differently in each.
+A language is a random Markov chain: each word has a few successors with random probabilities. A text has a topic, whose own word
+starts it and recurs. The base model learns one language for all topics, and learns to remember the topic's word because it recurs.
+Then each of two topics gets its own language, in which the same word has other successors.
 """
 
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ WORDS = 64
 TOPICS = 2
 SUCCESSORS = 4
 LENGTH = 64
-# Chance that the topic's word comes next; after it any word may follow.
+# Probability that the topic's word comes next; any word may follow it.
 TOPIC_RETURNS = 0.1
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Rows of tokens, and what can be known of them.
+    """Rows of tokens with their topics and entropy.
 
     Attributes:
-        batch: One text a row; targets are all tokens but the first two, which no language foretells.
-        topic_B: int64, of each row.
-        entropy: Mean negative log probability of the targets in their own language, in nats: no model can have less loss, but by chance.
+        batch: One text per row; targets are all tokens except the first two, which no language predicts.
+        topic_B: int64, topic of each row.
+        entropy: Mean negative log probability of the targets in their own language, in nats: the lowest expected loss of any model.
     """
 
     batch: PackedBatch
@@ -38,7 +38,7 @@ class Texts:
 
     @property
     def topic_T(self) -> Tensor:
-        """Of each token."""
+        """Topic of each token."""
         return self.topic_B.repeat_interleave(LENGTH)
 
 
@@ -47,7 +47,7 @@ class Languages:
     """The language of each topic.
 
     Attributes:
-        chance_DWW: Of the next word, given topic and word. One topic's language is that of all if there is no other.
+        chance_DWW: Probability of the next word given topic and word. A single language is shared by all topics.
     """
 
     chance_DWW: Tensor
@@ -62,7 +62,7 @@ class Languages:
         return cls(logits.softmax(-1))
 
     def texts(self, rows: int, generator: torch.Generator) -> Texts:
-        """Half of them of each topic, in random order."""
+        """Draw texts, half of them of each topic, in random order."""
         topic_B = torch.randperm(rows, generator=generator) % TOPICS
         language_B = topic_B % self.chance_DWW.size(0)
         tokens = [WORDS + topic_B, torch.randint(WORDS, (rows,), generator=generator)]
@@ -80,7 +80,7 @@ class Languages:
         return Texts(batch, topic_B, -float(torch.cat(logs).mean()))
 
     def _next(self, language_B: Tensor, topic_B: Tensor, last_B: Tensor) -> Tensor:
-        """Chances [B, WORDS + TOPICS] of what follows."""
+        """Probabilities [B, WORDS + TOPICS] of the next token."""
         after_topic_B1 = (last_B >= WORDS).unsqueeze(1)
         words_BW = self.chance_DWW[language_B, last_B.clamp(max=WORDS - 1)] * (1 - TOPIC_RETURNS)
         words_BW = torch.where(after_topic_B1, 1 / WORDS, words_BW)

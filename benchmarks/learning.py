@@ -1,11 +1,11 @@
-"""Does a mixture learn what plain LoRA of as many parameters does not, and do its routers find the domains that are there?
+"""Does a mixture learn more than plain LoRA with as many parameters, and do its routers find the domains?
 
     python -m benchmarks.learning                       # five seeds, 7 minutes of CPU time; a table, or JSON lines with --json
     python -m benchmarks.learning --seeds 1 --learning-rates 1e-2
 
-Imports torch. A tiny Llama learns one language; then mixture and plain LoRA learn two that contradict each other (`languages.py`), from the
-same texts in the same order, each with the best of the same learning rates, chosen on texts of their own. Losses are told above the
-entropy of the languages, which no model can go below.
+Imports torch. A tiny Llama learns one language; then a mixture and plain LoRA learn two contradictory ones (`languages.py`) from the
+same texts in the same order, each with the best of the same learning rates, chosen on separate texts. Losses are relative to the
+entropy of the languages, which no model can beat.
 """
 
 from argparse import ArgumentParser
@@ -25,14 +25,14 @@ from benchmarks.languages import LENGTH, TOPICS, WORDS, Languages, Texts
 from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import PackedBatch
-from pixel_pipeline.training.loop.losses import linear_cross_entropy, load_balancing_loss
 from pixel_pipeline.training.loop.module import ADAM_BETAS, learning_rate_factor
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
+from pixel_pipeline.training.model.losses import linear_cross_entropy, load_balancing_loss
 from pixel_pipeline.training.model.mixture import Mixture, build_mixture, dense_baseline
 from pixel_pipeline.training.model.router import domain_pull
 from pixel_pipeline.training.model.router_health import mutual_information
 
-# As many parameters of plain LoRA are rank 18 on FFN and attention alike: more than the two experts have that a token sees.
+# Plain LoRA with as many parameters has rank 18 on FFN and attention, more than the two active experts of a token.
 ADAPTERS = AdaptersConfig(experts=4, experts_per_token=2, rank=8, alpha=16)
 BASE_STEPS = 400
 STEPS = 300
@@ -46,24 +46,24 @@ Forward = Callable[[PackedBatch, Tensor | None], tuple[Tensor, tuple[Tensor, ...
 
 @dataclass(frozen=True)
 class Learned:
-    """What came of a training.
+    """Result of a training.
 
     Attributes:
-        chosen_by: Loss above entropy on the texts that learning rates are chosen by, in nats.
-        excess: The same on texts that nothing was chosen by.
-        information: Mutual information of topic and expert in each layer with a router, in nats; ln 2 at most.
+        validation_excess: Loss above entropy on the texts that select the learning rate, in nats.
+        excess: Loss above entropy on the test texts, in nats.
+        information: Mutual information of topic and expert in each layer with a router, in nats; at most ln 2.
     """
 
     learning_rate: float
-    chosen_by: float
+    validation_excess: float
     excess: float
     information: tuple[float, ...]
 
 
 def base_model(seed: int) -> tuple[LlamaForCausalLM, Languages]:
-    """A tiny Llama that knows the language all topics had in common, and the languages of its topics to come."""
+    """Train a tiny Llama on a language shared by all topics; return it with the topics' own languages."""
     generator = torch.Generator().manual_seed(seed)
-    common, apart = (Languages.random(count, generator) for count in (1, TOPICS))
+    shared, separate = (Languages.random(count, generator) for count in (1, TOPICS))
     torch.manual_seed(seed)
     sizes: dict[str, Any] = {
         "vocab_size": WORDS + TOPICS,
@@ -85,8 +85,8 @@ def base_model(seed: int) -> tuple[LlamaForCausalLM, Languages]:
         return hidden.flatten(0, 1).index_select(0, batch.target_index), ()
 
     config = _config(3e-3, steps=BASE_STEPS)
-    fit(forward, [*base.parameters()], base.lm_head.weight, common, config, generator, prior=None)
-    return base, apart
+    fit(forward, [*base.parameters()], base.lm_head.weight, shared, config, generator, prior=None)
+    return base, separate
 
 
 def learn(
@@ -102,7 +102,7 @@ def learn(
 
     Args:
         build: `build_mixture` or `dense_baseline`.
-        prior: Draw each topic's texts to an expert in the first half of the steps.
+        prior: Whether to route each topic's texts to an expert in the first half of the steps.
     """
     mixture = build(deepcopy(base), ADAPTERS, seed=seed).train()
     parameters = [*adapter_parameters(mixture).values()]
@@ -116,13 +116,13 @@ def learn(
         torch.Generator().manual_seed(1000 + seed),
         prior=domains,
     )
-    chosen_by, _ = held_out(mixture, languages.texts(HELD_OUT_ROWS, torch.Generator().manual_seed(1)))
-    excess, found = held_out(mixture, languages.texts(HELD_OUT_ROWS, torch.Generator().manual_seed(2)))
-    return Learned(learning_rate, chosen_by, excess, found)
+    validation, _ = held_out(mixture, languages.texts(HELD_OUT_ROWS, torch.Generator().manual_seed(1)))
+    excess, information = held_out(mixture, languages.texts(HELD_OUT_ROWS, torch.Generator().manual_seed(2)))
+    return Learned(learning_rate, validation, excess, information)
 
 
 def _config(learning_rate: float, *, steps: int) -> TrainingConfig:
-    """As runs have it; their weight decay, clipping and balancing loss are the defaults."""
+    """A run's configuration, with the default weight decay, clipping and balancing loss."""
     return TrainingConfig(steps=steps, rows_per_step=ROWS, learning_rate=learning_rate, warmup_steps=20)
 
 
@@ -136,7 +136,7 @@ def fit(
     *,
     prior: ExpertDomains | None,
 ) -> None:
-    """AdamW as in `training/module.py`, on texts that are new in each step."""
+    """Train with AdamW as in `training/loop/module.py`, on new texts in each step."""
     optimizer = torch.optim.AdamW(
         parameters, lr=config.learning_rate, betas=ADAM_BETAS, weight_decay=config.weight_decay, fused=True
     )
@@ -170,24 +170,20 @@ def fit(
 
 @torch.no_grad()
 def held_out(mixture: Mixture, texts: Texts) -> tuple[float, tuple[float, ...]]:
-    """(loss above entropy, mutual information of topic and expert by layer), both in nats."""
+    """Return loss above entropy, and mutual information of topic and expert by layer, both in nats."""
     hidden, router_logits = mixture.eval().hidden_and_routing(texts.batch)
     total = linear_cross_entropy(hidden, weight_VH=mixture.head_weight, targets_N=texts.batch.targets)
-    found = []
+    information = []
     for logits in router_logits:
         expert_TK = logits.topk(ADAPTERS.experts_per_token, dim=-1).indices
         pair_TK = texts.topic_T.unsqueeze(1) * ADAPTERS.experts + expert_TK
         counts = torch.bincount(pair_TK.flatten(), minlength=TOPICS * ADAPTERS.experts)
-        found.append(mutual_information(counts.view(TOPICS, ADAPTERS.experts)))
-    return float(total) / texts.batch.targets.numel() - texts.entropy, tuple(found)
-
-
-def best(candidates: Sequence[Learned]) -> Learned:
-    return min(candidates, key=lambda learned: learned.chosen_by)
+        information.append(mutual_information(counts.view(TOPICS, ADAPTERS.experts)))
+    return float(total) / texts.batch.targets.numel() - texts.entropy, tuple(information)
 
 
 def measure(seed: int, learning_rates: Sequence[float]) -> dict[str, Learned]:
-    """The best of each kind."""
+    """Train each kind with every learning rate; return the best of each kind."""
     base, languages = base_model(seed)
     kinds: dict[str, dict[str, Any]] = {
         "dense": {"build": dense_baseline},
@@ -195,17 +191,20 @@ def measure(seed: int, learning_rates: Sequence[float]) -> dict[str, Learned]:
         "mixture with prior": {"build": build_mixture, "prior": True},
     }
     return {
-        name: best([learn(base, languages, seed=seed, learning_rate=rate, **how) for rate in learning_rates])
-        for name, how in kinds.items()
+        name: min(
+            (learn(base, languages, seed=seed, learning_rate=rate, **options) for rate in learning_rates),
+            key=lambda learned: learned.validation_excess,
+        )
+        for name, options in kinds.items()
     }
 
 
-def figures(found: dict[int, dict[str, Learned]]) -> list[Figure]:
-    """Of all seeds."""
+def figures(results: dict[int, dict[str, Learned]]) -> list[Figure]:
+    """Make the figures of all seeds."""
     rows = []
     for kind in ("mixture", "mixture with prior"):
         ratios = []
-        for seed, learned in found.items():
+        for seed, learned in results.items():
             ours, dense = learned[kind], learned["dense"]
             ratios.append(dense.excess / ours.excess)
             title = f"{kind}, seed {seed}: loss above entropy"
@@ -218,7 +217,7 @@ def figures(found: dict[int, dict[str, Learned]]) -> list[Figure]:
             rows.append(
                 Figure(title, max(ours.information), "nats", "ln 2", log(TOPICS), max(shares), None, spread)
             )
-        values = [median(learned[name].excess for learned in found.values()) for name in (kind, "dense")]
+        values = [median(learned[name].excess for learned in results.values()) for name in (kind, "dense")]
         spread = (min(ratios), max(ratios))
         title = f"{kind}, all seeds: loss above entropy"
         rows.append(Figure(title, values[0], "nats", "dense LoRA", values[1], median(ratios), 1.0, spread))
@@ -227,15 +226,15 @@ def figures(found: dict[int, dict[str, Learned]]) -> list[Figure]:
 
 def main(arguments: list[str] | None = None) -> list[Figure]:
     parser = ArgumentParser(
-        description="A mixture beside plain LoRA of as many parameters on two planted domains."
+        description="A mixture against plain LoRA with as many parameters, on two synthetic domains."
     )
-    parser.add_argument("--json", action="store_true", help="one JSON line a figure on stdout")
+    parser.add_argument("--json", action="store_true", help="print one JSON line per figure")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[*LEARNING_RATES])
-    asked = parser.parse_args(arguments)
-    found = figures({seed: measure(seed, asked.learning_rates) for seed in asked.seeds})
-    report(found, as_json=asked.json)
-    return found
+    options = parser.parse_args(arguments)
+    result = figures({seed: measure(seed, options.learning_rates) for seed in options.seeds})
+    report(result, as_json=options.json)
+    return result
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""An S3 server that lists objects which are never stored: ListObjectsV2 and HEAD. Any signature is taken.
+"""An S3 server that lists virtual objects: ListObjectsV2 and HEAD. It accepts any signature.
 
     python -m benchmarks.listing_server 1000000 [--changed 10000] [--latency 0.05]
 
-prints one JSON line, `{"port": …, "objects": …, "bytes": …}`, and serves every bucket name until it is killed. The XML of each
-object is made once, and a page is a slice of it, so that a client is measured and not the server.
+prints one JSON line, `{"port": …, "objects": …, "bytes": …}`, and serves every bucket name until it is killed. Each object's XML is
+generated once, and a page is a slice of it, so that the client is measured, not the server.
 """
 
 import argparse
@@ -15,12 +15,12 @@ import gc
 from itertools import accumulate
 import json
 import re
-import subprocess
-import sys
 import threading
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from benchmarks.harness import server_process
 
 HEAD = b"HTTP/1.1 %s\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n%s\r\n"
 TIME = "2026-01-02T03:04:05.000Z"
@@ -32,7 +32,7 @@ FOLDERS = (
 
 
 class Listed(NamedTuple):
-    """One object that is listed; its bytes do not exist."""
+    """An object in a listing; its bytes do not exist."""
 
     key: str
     size: int
@@ -40,25 +40,22 @@ class Listed(NamedTuple):
 
 
 def synthetic(objects: int, *, changed: int = 0) -> list[Listed]:
-    """Objects in folders of very unequal size, two and three deep: half in the first, a quarter in the second, and so on.
+    """Objects in two- and three-level folders of very unequal size: half in the first, a quarter in the second, and so on.
 
     Args:
-        objects: How many.
-        changed: How many of them, spread evenly, have another ETag than they have without.
+        objects: Number of objects.
+        changed: Number of them, spread evenly, with a different ETag.
     """
     step = objects // changed if changed else objects + 1
-    found = []
+    result = []
     for number in range(objects):
-        # Trailing zero bits of a counter: each count is half as frequent as the one before.
+        # The number of trailing zero bits of a counter: each value is half as frequent as its predecessor.
         rank = min((number & -number).bit_length(), len(FOLDERS)) - 1
         tier = "acquired" if rank == 5 else "gdrive/raw"
         key = f"{tier}/{FOLDERS[rank]}/{2019 + number % 7}/batch_{number % 97:02}/session_{number:08}.json"
-        found.append(
-            Listed(
-                key, 500 + number * 7919 % 50_000, f"{number * 2 + (changed > 0 and number % step == 1):032x}"
-            )
-        )
-    return found
+        etag = f"{number * 2 + (changed > 0 and number % step == 1):032x}"
+        result.append(Listed(key, 500 + number * 7919 % 50_000, etag))
+    return result
 
 
 class Pages:
@@ -70,48 +67,43 @@ class Pages:
         entries = [_entry(item, _in_xml(item.key)) for item in self.objects]
         self._ends = [0, *accumulate(map(len, entries))]
         self._xml = memoryview(b"".join(entries))
-        # Keys that XML cannot hold as they are; clients ask for these in URL encoding.
-        self._odd = [
-            number for number, item in enumerate(self.objects) if _in_xml(item.key) != escape(item.key)
-        ]
+        # Keys that XML cannot represent; clients request them in URL encoding.
+        self._odd = any(_in_xml(item.key) != escape(item.key) for item in self.objects)
 
     def page(self, query: dict[str, str]) -> list[bytes | memoryview]:
-        """Parts of the answer to ListObjectsV2."""
+        """Return the parts of a ListObjectsV2 response."""
         prefix = query.get("prefix", "").encode()
         delimiter = query.get("delimiter", "").encode()
-        most = min(int(query.get("max-keys", "1000")), 1000)
+        max_keys = min(int(query.get("max-keys", "1000")), 1000)
         start = query.get("continuation-token") or query.get("start-after", "")
         first = bisect_left(self.keys, prefix)
-        # A token is the last key (or folder, all of it) of the page before.
+        # A token is the last key or folder of the previous page.
         after = start.encode() + (b"\xff" if delimiter and start.encode().endswith(delimiter) else b"")
         position = max(first, bisect_left(self.keys, after + b"\x00")) if start else first
         end = bisect_left(self.keys, prefix + b"\xff" * 4)
         in_url = query.get("encoding-type") == "url"
         if delimiter:
-            body, position, count, last = self._level(position, end, prefix, delimiter, most)
+            body, position, count, last = self._level(position, end, prefix, delimiter, max_keys)
         else:
-            upto = min(position + most, end)
-            body, count = self._slice(position, upto, in_url), upto - position
-            position, last = upto, self.keys[upto - 1] if count else b""
+            stop = min(position + max_keys, end)
+            body, count = self._slice(position, stop, in_url), stop - position
+            position, last = stop, self.keys[stop - 1] if count else b""
         truncated = position < end
         token = (
             f"<NextContinuationToken>{_in_xml(last.decode())}</NextContinuationToken>" if truncated else ""
         )
         head = (
             '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-            f"<Name>b</Name><Prefix>{_in_xml(prefix.decode())}</Prefix><KeyCount>{count}</KeyCount><MaxKeys>{most}</MaxKeys>"
+            f"<Name>b</Name><Prefix>{_in_xml(prefix.decode())}</Prefix><KeyCount>{count}</KeyCount><MaxKeys>{max_keys}</MaxKeys>"
             f"<IsTruncated>{str(truncated).lower()}</IsTruncated>{token}"
-            + ("<EncodingType>url</EncodingType>" if in_url and self._has_odd(0, len(self.keys)) else "")
+            + ("<EncodingType>url</EncodingType>" if in_url and self._odd else "")
         )
         return [head.encode(), *body, b"</ListBucketResult>"]
 
     def find(self, key: str) -> Listed | None:
-        """The object at a key."""
+        """Return the object at a key."""
         position = bisect_left(self.keys, key.encode())
         return self.objects[position] if self.keys[position : position + 1] == [key.encode()] else None
-
-    def _has_odd(self, start: int, end: int) -> bool:
-        return bisect_left(self._odd, start) < bisect_left(self._odd, end)
 
     def _slice(self, start: int, end: int, in_url: bool) -> list[bytes | memoryview]:
         if in_url and self._odd:
@@ -119,11 +111,11 @@ class Pages:
         return [self._xml[self._ends[start] : self._ends[end]]]
 
     def _level(
-        self, position: int, end: int, prefix: bytes, delimiter: bytes, most: int
+        self, position: int, end: int, prefix: bytes, delimiter: bytes, max_keys: int
     ) -> tuple[list[bytes | memoryview], int, int, bytes]:
         body: list[bytes | memoryview] = []
         last = b""
-        while position < end and len(body) < most:
+        while position < end and len(body) < max_keys:
             key = self.keys[position]
             cut = key.find(delimiter, len(prefix))
             if cut < 0:
@@ -140,20 +132,20 @@ class Pages:
 
 
 class Server(asyncio.Protocol):
-    """HTTP/1.1 with kept connections: as much of it as S3 clients use for listings."""
+    """The subset of HTTP/1.1 with keep-alive that S3 clients use for listings."""
 
     def __init__(self, pages: Pages, latency: float) -> None:
         self.pages = pages
         self.latency = latency
-        self.waiting = b""
+        self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self.waiting += data
-        while b"\r\n\r\n" in self.waiting:
-            head, self.waiting = self.waiting.split(b"\r\n\r\n", 1)
+        self.buffer += data
+        while b"\r\n\r\n" in self.buffer:
+            head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
             method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
             parts = self._answer(method, target)
             if self.latency:
@@ -176,7 +168,7 @@ class Server(asyncio.Protocol):
 
 @contextmanager
 def serving(objects: Iterable[Listed], *, latency: float = 0.0) -> Iterator[str]:
-    """Serve from a thread of this process; yields the endpoint's URL."""
+    """Serve from a thread of this process; yield the endpoint's URL."""
     loop = asyncio.new_event_loop()
     pages = Pages(objects)
     server = loop.run_until_complete(loop.create_server(lambda: Server(pages, latency), "127.0.0.1", 0))
@@ -193,15 +185,10 @@ def serving(objects: Iterable[Listed], *, latency: float = 0.0) -> Iterator[str]
 
 @contextmanager
 def spawned(objects: int, *, changed: int = 0, latency: float = 0.0) -> Iterator[str]:
-    """Serve synthetic objects from a process of its own; yields the endpoint's URL."""
-    command = [sys.executable, "-m", "benchmarks.listing_server", str(objects)]
-    command += ["--changed", str(changed), "--latency", str(latency)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-        finally:
-            process.kill()
+    """Serve synthetic objects from a separate process; yield the endpoint's URL."""
+    options = ("--changed", str(changed), "--latency", str(latency))
+    with server_process("benchmarks.listing_server", str(objects), *options) as server:
+        yield f"http://127.0.0.1:{server['port']}"
 
 
 async def _serve(pages: Pages, latency: float) -> None:
@@ -220,16 +207,16 @@ def _entry(item: Listed, key: str) -> bytes:
 
 
 def _in_xml(text: str) -> str:
-    """Text in XML; what XML cannot hold becomes U+FFFD, as servers in Go have it."""
+    """Escape text for XML; characters that XML forbids become U+FFFD, as in Go's servers."""
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "\ufffd", escape(text)).replace("\n", "&#xA;")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("objects", type=int)
-    parser.add_argument("--changed", type=int, default=0, help="how many have another ETag")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
-    wanted = parser.parse_args()
-    # Millions of objects that stay: looking at them again and again takes longer than making them.
+    parser.add_argument("--changed", type=int, default=0, help="number of objects with a different ETag")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each response")
+    options = parser.parse_args()
+    # Garbage collection of millions of live objects would take longer than creating them.
     gc.disable()
-    asyncio.run(_serve(Pages(synthetic(wanted.objects, changed=wanted.changed)), wanted.latency))
+    asyncio.run(_serve(Pages(synthetic(options.objects, changed=options.changed)), options.latency))

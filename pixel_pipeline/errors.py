@@ -1,15 +1,15 @@
-"""The one root of the errors a user is meant to read."""
+"""The base class of all user-facing errors."""
 
 
 class PixelError(Exception):
-    """An expected failure: what went wrong, and what to do next.
+    """An expected failure with a hint.
 
     Args:
-        message: What was expected and what came; names the setting, bucket or key. Never conversation text, never a secret.
-        hint: The next thing to try, as an imperative sentence.
+        message: The expected and the actual state; names the setting, bucket or key. Never conversation text or a secret.
+        hint: The next step, as an imperative sentence.
 
     Attributes:
-        transient: The same may succeed a little later: an asset with a retry policy is tried again.
+        transient: Whether a retry may succeed; an asset's retry policy then applies.
     """
 
     transient = False
@@ -21,4 +21,4 @@ class PixelError(Exception):
 
 
 class SettingsError(PixelError):
-    """A setting is missing, half given or out of range; the message names its variable."""
+    """A setting is missing, incomplete or out of range; the message names its variable."""

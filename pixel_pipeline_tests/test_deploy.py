@@ -13,7 +13,7 @@ import yaml
 
 from pixel_pipeline.lake import embedded
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.settings import Settings, project_root
+from pixel_pipeline.settings import Settings, get_settings, project_root
 from pixel_pipeline_tests.faults import FaultProxy, make_authority
 from pixel_pipeline_tests.postgres import postgres_server
 
@@ -149,7 +149,7 @@ def test_every_variable_of_the_files_is_in_the_example() -> None:
 def test_the_example_holds_settings_that_load(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in example_variables().items():
         monkeypatch.setenv(name, value)
-    settings = Settings.load()
+    settings = get_settings()
     assert settings.profile == "h100"
     assert settings.region == "gra"
     assert settings.endpoint == "https://s3.gra.io.cloud.ovh.net"

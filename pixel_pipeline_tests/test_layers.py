@@ -26,7 +26,7 @@ LAYERS = (
     "cli",
 )
 # Imported by all; they import nothing but errors.
-SHARED = {"compute", "versions"}
+SHARED = {"compute", "versions", "words"}
 # Keyword arguments that decide whether foreign data may run code.
 WANTED_VALUES = {"weights_only": "True", "allow_pickle": "False", "trust_remote_code": "False"}
 HEAVY = {"torch", "lightning", "transformers"}

@@ -1,4 +1,4 @@
-"""What the environment and `.env` mean, and that nothing secret leaves the settings."""
+"""Settings from the environment and `.env`, without leaking secrets."""
 
 from itertools import product
 from pathlib import Path
@@ -52,8 +52,10 @@ def test_the_first_pair_of_the_chain_wins(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(("pair", "half"), [*product(CREDENTIAL_CHAIN, (0, 1))])
-def test_a_missing_half_is_named(monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str], half: int) -> None:
-    """Also where a later pair of the chain is whole: a typo must not silently switch accounts."""
+def test_an_error_names_the_missing_half_of_a_pair(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str], half: int
+) -> None:
+    """Even if a later pair of the chain is complete: a typo must not silently switch accounts."""
     for other in CREDENTIAL_CHAIN[CREDENTIAL_CHAIN.index(pair) :]:
         set_pair(monkeypatch, other)
     monkeypatch.delenv(pair[half])
@@ -97,7 +99,7 @@ def test_the_session_token_belongs_to_the_aws_pair_only(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "endpoint", ["http://127.0.0.1:8333", "http://localhost:1", "http://[::1]:1", "https://s3.gra.io"]
 )
-def test_endpoints_that_are_fine(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_valid_endpoints(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", endpoint)
     settings = get_settings()
     assert settings.endpoint == endpoint
@@ -121,7 +123,7 @@ def test_endpoints_that_are_fine(monkeypatch: pytest.MonkeyPatch, endpoint: str)
         "https://s3.example.org:99999",
     ],
 )
-def test_endpoints_that_are_refused(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_rejected_endpoints(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", endpoint)
     with pytest.raises(SettingsError, match="PIXEL_S3_ENDPOINT") as caught:
         get_settings()
@@ -180,15 +182,15 @@ def test_paths_are_absolute_and_the_home_folder_is_expanded(
     assert get_settings().families_file == tmp_path / "rules.yaml"
 
 
-def test_no_representation_holds_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_representation_contains_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     for pair in CREDENTIAL_CHAIN:
         set_pair(monkeypatch, pair)
     monkeypatch.setenv("AWS_SESSION_TOKEN", SECRET)
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", "https://s3.example.org")
     settings = get_settings()
     target = Target.resolve(settings)
-    for thing in (settings, settings.credentials(), target):
-        for text in (repr(thing), str(thing), f"{thing}"):
+    for value in (settings, settings.credentials(), target):
+        for text in (repr(value), str(value), f"{value}"):
             assert SECRET not in text
             assert KEY_ID not in text
     assert SECRET not in settings.model_dump_json()
@@ -200,13 +202,13 @@ def test_an_endpoint_without_credentials_names_the_variables(monkeypatch: pytest
         Target.resolve(get_settings())
 
 
-def test_ovh_credentials_without_an_endpoint_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ovh_credentials_need_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     set_pair(monkeypatch, CREDENTIAL_CHAIN[0])
     with pytest.raises(SettingsError, match="PIXEL_S3_ENDPOINT is not"):
         Target.resolve(get_settings())
 
 
-def test_a_missing_ca_bundle_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_error_names_a_missing_ca_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     set_pair(monkeypatch, CREDENTIAL_CHAIN[0])
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", "https://s3.example.org")
     monkeypatch.setenv("PIXEL_S3_CA_BUNDLE", str(tmp_path / "nothing.pem"))
@@ -214,7 +216,7 @@ def test_a_missing_ca_bundle_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path:
         Target.resolve(get_settings())
 
 
-def test_workers_are_told_the_lake_and_no_secret(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_receive_the_lake_and_no_secret(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXEL_COMPUTE", "ray")
     here = get_settings().worker_environment()
     assert here == {
@@ -231,12 +233,12 @@ def test_workers_are_told_the_lake_and_no_secret(settings: Settings, monkeypatch
         set_pair(monkeypatch, pair)
     monkeypatch.setenv("AWS_SESSION_TOKEN", SECRET)
     there = get_settings().worker_environment()
-    # A path of this machine means nothing on another one.
+    # Paths of this machine are not passed to others.
     assert there.keys() == here.keys() - {"PIXEL_HOME"} | {"PIXEL_S3_ENDPOINT"}
     assert not {SECRET, KEY_ID} & set(there.values())
 
 
-def test_a_cluster_cannot_work_on_the_embedded_server(
+def test_a_cluster_cannot_use_the_embedded_server(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIXEL_RAY_ADDRESS", "auto")
@@ -246,12 +248,12 @@ def test_a_cluster_cannot_work_on_the_embedded_server(
         get_settings().worker_environment()
 
 
-def test_loggers_are_names_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Settings.load().loggers == ("tensorboard",)
+def test_loggers_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert get_settings().loggers == ("tensorboard",)
     monkeypatch.setenv("PIXEL_LOGGERS", "tensorboard, mlflow")
-    assert Settings.load().loggers == ("tensorboard", "mlflow")
+    assert get_settings().loggers == ("tensorboard", "mlflow")
     monkeypatch.setenv("PIXEL_LOGGERS", "none")
-    assert Settings.load().loggers == ()
+    assert get_settings().loggers == ()
     monkeypatch.setenv("PIXEL_LOGGERS", "paper")
     with pytest.raises(SettingsError, match="PIXEL_LOGGERS"):
-        Settings.load()
+        get_settings()

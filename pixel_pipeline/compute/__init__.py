@@ -1,1 +1,1 @@
-"""Where tasks run. A task is a plain value, its function a pure one: the same tasks give the same results anywhere."""
+"""Executors. A task is a plain value and its function is pure, so every executor gives the same results."""

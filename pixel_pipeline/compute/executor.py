@@ -1,18 +1,24 @@
-"""What every executor can do."""
+"""The interface of every executor."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, Self, TypeVar
+
+from pixel_pipeline.errors import PixelError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+class WorkerDiedError(PixelError):
+    """A worker process was killed or ran out of memory."""
+
+
 class Executor(Protocol):
-    """Runs tasks somewhere; leaving its context ends what it started."""
+    """Runs tasks; leaving its context stops everything it started."""
 
     @property
     def workers(self) -> int:
-        """How many tasks run at a time."""
+        """Number of tasks that run in parallel."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -20,15 +26,16 @@ class Executor(Protocol):
     def __exit__(self, *exception: object) -> None: ...
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-        """Results in the order of the tasks, a bounded number of them ahead of the consumer.
+        """Yield results in the order of the tasks, running at most twice as many ahead as there are workers.
+
+        A single task runs in this process.
 
         Args:
-            function: A module-level function without side effects that a second run would add to: Ray runs a task again
-                when its worker was killed.
+            function: An idempotent module-level function: Ray runs a task again if its worker was killed.
             tasks: Picklable values.
 
         Raises:
             WorkerDiedError: a worker process was killed.
-            Exception: what the function raised, as it was.
+            Exception: the function's own exception.
         """
         ...

@@ -1,26 +1,21 @@
-"""Tasks on the processes of this machine."""
+"""Run tasks on worker processes of this machine."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 import multiprocessing
 import signal
-from typing import Self, TypeVar
+from typing import Self
 
-from pixel_pipeline.errors import PixelError
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
-
-class WorkerDiedError(PixelError):
-    """A worker process ended without a word: killed, or out of memory."""
+from pixel_pipeline.compute.executor import Result, Task, WorkerDiedError
 
 
 class LocalExecutor:
-    """A pool of worker processes, started at the first need and shut down on leaving the context.
+    """A pool of worker processes, started on first use.
 
-    One task alone runs in this process: starting a worker costs more than most single tasks.
+    A single task runs in this process, because starting a worker costs more than most tasks.
     """
 
     def __init__(self, *, workers: int) -> None:
@@ -36,39 +31,32 @@ class LocalExecutor:
             self._pool = None
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-        """Results in the order of the tasks, at most twice as many ahead of the consumer as there are workers.
-
-        Args:
-            function: A module-level function.
-            tasks: Picklable values.
-
-        Raises:
-            WorkerDiedError: a worker process was killed.
-        """
+        """See `Executor.map`."""
         if self.workers == 1 or len(tasks) <= 1:
             yield from map(function, tasks)
             return
         if self._pool is None:
             # Spawned, not forked: the S3 client's threads do not survive a fork.
             self._pool = ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
-        ahead = 2 * self.workers
-        futures = [_submit(self._pool, function, task) for task in tasks[:ahead]]
-        for number in range(len(tasks)):
-            try:
-                result = futures.pop(0).result()
-                if number + ahead < len(tasks):
-                    futures.append(_submit(self._pool, function, tasks[number + ahead]))
-            except BrokenProcessPool:
-                raise WorkerDiedError(
-                    "A worker process was killed, probably for want of memory.",
-                    hint="Run again, with fewer workers (PIXEL_WORKERS) if it happens again.",
-                ) from None
-            yield result
+        waiting = iter(tasks)
+        running: deque[Future[Result]] = deque()
+        try:
+            while True:
+                room = 2 * self.workers - len(running)
+                running.extend(_submit(self._pool, function, task) for task in islice(waiting, room))
+                if not running:
+                    return
+                yield running.popleft().result()
+        except BrokenProcessPool:
+            raise WorkerDiedError(
+                "A worker process was killed, probably because memory ran out.",
+                hint="Run again, with fewer workers (PIXEL_WORKERS) if it happens again.",
+            ) from None
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[[Task], Result], task: Task) -> Future[Result]:
-    # Any submission may start a worker, which inherits the mask: Ctrl-C reaches this process alone, which ends them in
-    # order.
+    # Any submission may start a worker, which inherits the mask: only this process receives Ctrl-C, and shuts the
+    # workers down.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool.submit(function, task)

@@ -1,4 +1,4 @@
-"""The executor that the settings ask for."""
+"""Open the executor chosen in the settings."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -11,23 +11,23 @@ from pixel_pipeline.errors import SettingsError
 def open_executor(
     *, kind: str, workers: int, ray_address: str | None = None, environment: Mapping[str, str] | None = None
 ) -> Executor:
-    """An executor that has started nothing yet.
+    """Return an executor; it starts nothing before its first task.
 
     Args:
         kind: `local` or `ray`.
-        workers: Processes of this machine; a cluster has as many as CPUs.
-        ray_address: Of a running Ray cluster; without it, `ray` starts one on this machine.
-        environment: Variables of Ray's workers, none of them secret. Local workers inherit this process's.
+        workers: Processes on this machine; a Ray cluster uses all its CPUs.
+        ray_address: Address of a running Ray cluster; without it, `ray` starts one on this machine.
+        environment: Environment variables of Ray's workers, none of them secret. Local workers inherit this process's.
 
     Raises:
-        SettingsError: Ray is asked for and not installed, or `kind` is unknown.
+        SettingsError: Ray is not installed, or `kind` is unknown.
     """
     if kind == "local":
         return LocalExecutor(workers=workers)
     if kind != "ray":
         raise SettingsError(f"PIXEL_COMPUTE is {kind!r}.", hint="Set it to local or ray.")
     spec = find_spec("ray")
-    # Without an origin it is some folder named `ray`, such as the one Ray itself leaves in /tmp.
+    # A spec without an origin is just a folder named `ray`, such as the one that Ray leaves in /tmp.
     if spec is None or spec.origin is None:
         raise SettingsError(
             "PIXEL_COMPUTE=ray, but Ray is not installed.",

@@ -1,40 +1,26 @@
-"""Tasks on Ray: on this machine or on a cluster."""
+"""Run tasks on Ray, on this machine or on a cluster."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import islice
 import traceback
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
-from pixel_pipeline.compute.local import WorkerDiedError
+from pixel_pipeline.compute.executor import Result, Task, WorkerDiedError
 from pixel_pipeline.compute.ray_session import RETRIES, ClusterError, ray_session
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class _Done(Generic[Result]):
-    value: Result
-
-
-@dataclass(frozen=True)
-class _Failed:
-    error: Exception
 
 
 class RayExecutor:
-    """Ray's worker processes, reached at the first need and left on leaving the context.
+    """Ray's worker processes; connects on first use and disconnects on leaving the context.
 
-    One task alone runs in this process. Each task takes one CPU; Ray runs it again, twice at most, when its worker or
-    node is lost. Tasks under way when a consumer stops run to their end, or to that of the context.
+    A single task runs in this process. Each task uses one CPU; Ray runs it again, at most twice, if its worker or node dies.
+    When a consumer stops early, running tasks finish unless the context ends first.
 
     Args:
-        workers: CPUs of a Ray that is started here; a cluster has its own number.
+        workers: CPUs of a Ray started here; ignored for a running cluster.
         address: See `ray_session`.
-        environment: Variables of the workers. Ray shows and stores them: nothing secret.
+        environment: Environment variables of the workers, none of them secret: Ray displays and stores them.
     """
 
     def __init__(
@@ -55,7 +41,7 @@ class RayExecutor:
 
     @property
     def workers(self) -> int:
-        """CPUs that Ray has now; a cluster may grow and shrink."""
+        """Current number of CPUs; a cluster may grow and shrink."""
         self._connect()
         import ray
 
@@ -63,32 +49,27 @@ class RayExecutor:
         return max(1, int(resources.get("CPU", 0)))
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-        """Results in the order of the tasks, at most twice as many ahead of the consumer as there are CPUs.
-
-        Args:
-            function: A module-level function that may run again for the same task.
-            tasks: Picklable values.
+        """See `Executor.map`. The function's own exceptions carry a note with the worker's traceback.
 
         Raises:
-            WorkerDiedError: a task's worker was killed, at each of its tries.
+            WorkerDiedError: a task's worker was killed at every attempt.
             ClusterError: Ray could not run a task.
-            Exception: what the function raised, as it was, with a note of where.
         """
         if len(tasks) <= 1:
             yield from map(function, tasks)
             return
         self._connect()
         waiting = iter(tasks)
-        ahead: deque[Any] = deque()
+        running: deque[Any] = deque()
         while True:
-            room = max(0, 2 * self.workers - len(ahead))
-            ahead.extend(self._run.remote(function, task) for task in islice(waiting, room))
-            if not ahead:
+            room = max(0, 2 * self.workers - len(running))
+            running.extend(self._run.remote(function, task) for task in islice(waiting, room))
+            if not running:
                 return
-            outcome = _outcome(ahead.popleft())
-            if isinstance(outcome, _Failed):
-                raise outcome.error
-            yield outcome.value
+            result, error = _get(running.popleft())
+            if error is not None:
+                raise error
+            yield result
 
     def _connect(self) -> None:
         if self._run is not None:
@@ -101,18 +82,18 @@ class RayExecutor:
         )
 
 
-def _run(function: Callable[[Task], Result], task: Task) -> _Done[Result] | _Failed:
-    # Errors travel as values. One that is raised here ends in Ray's logs and its list of tasks with its text, which may
-    # be that of a conversation where it is not one of ours.
+def _run(function: Callable[[Task], Result], task: Task) -> tuple[Result | None, Exception | None]:
+    # Errors travel as values: Ray writes the text of a raised error to its logs and its list of tasks, and a foreign
+    # error may quote a conversation.
     try:
-        return _Done(function(task))
-    except Exception as error:  # noqa: BLE001  raised again where the result is awaited
-        error.add_note("Raised by a worker of Ray:\n" + "".join(traceback.format_tb(error.__traceback__)))
-        return _Failed(error)
+        return function(task), None
+    except Exception as error:  # noqa: BLE001  `map` raises it
+        error.add_note("Raised in a Ray worker:\n" + "".join(traceback.format_tb(error.__traceback__)))
+        return None, error
 
 
-def _outcome(reference: Any) -> Any:
-    """What `_run` returned, as soon as it has."""
+def _get(reference: Any) -> Any:
+    """Wait for a task and return its result and error."""
     import ray
     from ray import exceptions
 
@@ -120,12 +101,12 @@ def _outcome(reference: Any) -> Any:
         return ray.get(reference)
     except (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError, exceptions.NodeDiedError):
         raise WorkerDiedError(
-            f"A worker of Ray was killed at each of {RETRIES + 1} tries of one task, probably for want of memory.",
-            hint="Run again, with fewer CPUs to a node (PIXEL_WORKERS, or `ray start --num-cpus`) if it happens again.",
+            f"A Ray worker was killed at each of {RETRIES + 1} attempts of a task, probably because memory ran out.",
+            hint="Run again, with fewer CPUs per node (PIXEL_WORKERS, or `ray start --num-cpus`) if it happens again.",
         ) from None
     except exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         raise ClusterError(
             f"Ray could not run a task: {type(cause).__name__}.",
-            hint="Look at the cluster (`ray status`), and whether its nodes have what docs/scaling.md asks for.",
+            hint="Check the cluster (`ray status`) and that its nodes meet the requirements in docs/scaling.md.",
         ) from None

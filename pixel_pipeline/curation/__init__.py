@@ -1,1 +1,1 @@
-"""From canonical conversations to the ones worth training on: duplicates out, splits assigned, everything counted."""
+"""Curation of canonical conversations: drop duplicates, assign splits, account for every record."""

@@ -1,7 +1,7 @@
-"""The books, from raw objects to curated conversations, read back from the tables themselves.
+"""Accounts of every record from raw object to curated conversation, recounted in the tables.
 
-Counts that a step reports of itself prove nothing. Here every number is counted in the table where the records lie, and
-the numbers have to agree: records in = records out + quarantined + dropped, at every stage.
+A step's own counts prove nothing, so every number is counted in the stored tables. At every stage, records in must equal
+records out + quarantined + dropped.
 """
 
 from collections import Counter
@@ -20,16 +20,17 @@ from pixel_pipeline.lake.tables.table import Table
 
 @dataclass
 class FamilyAccount:
-    """One family's records, stage by stage.
+    """One family's records at every stage.
 
     Attributes:
-        objects, bytes: Raw objects and their size.
-        records_in: Records found in them, by the ledger.
+        objects, bytes: Number and size of raw objects.
+        records_in: Records in the raw objects, according to the ledger.
+        ledger_out, ledger_quarantined: Converted and quarantined records, according to the ledger.
         converted: Rows of the canonical table.
-        quarantined: Records in the quarantine, by error class.
-        skipped: Records by reason that conversion dropped, by the ledger (`not_a_dataset`).
-        dropped: Rows of the dropped table, by reason (`exact_duplicate`, `near_duplicate`).
-        curated: Rows of the curated table, by split.
+        quarantined: Records in the quarantine by error class.
+        skipped: Records that conversion skipped, by reason (`not_a_dataset`), according to the ledger.
+        dropped: Rows of the dropped table by reason (`exact_duplicate`, `near_duplicate`).
+        curated: Rows of the curated table by split.
     """
 
     family: str
@@ -45,39 +46,26 @@ class FamilyAccount:
     curated: Counter[str] = field(default_factory=Counter)
 
     def imbalances(self) -> list[str]:
-        """What does not add up; empty for clean books."""
-        statements = (
-            (
-                "raw records",
-                self.records_in,
-                "converted + quarantined + skipped",
-                self.converted + self.quarantined.total() + self.skipped.total(),
-            ),
-            ("conversations by the ledger", self.ledger_out, "rows of the canonical table", self.converted),
-            (
-                "quarantined by the ledger",
-                self.ledger_quarantined,
-                "records in the quarantine",
-                self.quarantined.total(),
-            ),
-            (
-                "conversations",
-                self.converted,
-                "curated + dropped",
-                self.curated.total() + self.dropped.total(),
-            ),
+        """Describe every mismatch; empty if the accounts balance."""
+        quarantined, curated = self.quarantined.total(), self.curated.total()
+        found = self.converted + quarantined + self.skipped.total()
+        equations = (
+            (self.records_in, "raw records", found, "converted + quarantined + skipped"),
+            (self.ledger_out, "conversations by the ledger", self.converted, "rows of the canonical table"),
+            (self.ledger_quarantined, "quarantined by the ledger", quarantined, "records in the quarantine"),
+            (self.converted, "conversations", curated + self.dropped.total(), "curated + dropped"),
         )
         return [
-            f"{self.family}: {left:,} {name}, but {right:,} {other}"
-            for name, left, other, right in statements
+            f"{self.family}: {left:,} {left_name}, but {right:,} {right_name}"
+            for left, left_name, right, right_name in equations
             if left != right
         ]
 
 
 def read_accounts(lake: Lake, families: FamilyConfig) -> dict[str, FamilyAccount]:
-    """The accounts of every family in the ledger, sorted by name; empty before the first conversion.
+    """Recount every family, sorted by name; empty before the first conversion.
 
-    A family that has rows in a later table but no ledger has an account too, which does not balance.
+    A family with rows in a later table but none in the ledger gets an account too, which does not balance.
     """
     accounts: dict[str, FamilyAccount] = {}
 
@@ -95,13 +83,13 @@ def read_accounts(lake: Lake, families: FamilyConfig) -> dict[str, FamilyAccount
         account.ledger_out += row["records_out"]
         account.ledger_quarantined += row["quarantined"]
         account.skipped.update(orjson.loads(row["dropped"]))
-    refused = _count(lake, keys.QUARANTINE, "family", "error_class", weight="records")
-    for (family, error_class), n in refused.items():
-        account_of(family).quarantined[error_class] += n
-    for (family, reason), n in _count(lake, keys.DROPPED, "family", "reason").items():
-        account_of(family).dropped[reason] += n
-    for (family, split), n in _count(lake, keys.CURATED, "family", "split").items():
-        account_of(family).curated[split] += n
+    quarantined = _count_rows(lake, keys.QUARANTINE, by="error_class", weight="records")
+    for (family, error_class), n in quarantined.items():
+        account_of(family).quarantined[error_class] = n
+    for (family, reason), n in _count_rows(lake, keys.DROPPED, by="reason").items():
+        account_of(family).dropped[reason] = n
+    for (family, split), n in _count_rows(lake, keys.CURATED, by="split").items():
+        account_of(family).curated[split] = n
     for family, account in accounts.items():
         rule = families.rule_of(family)
         table = Table(lake, keys.conversations_table(category=rule.category, dataset=rule.dataset))
@@ -110,27 +98,23 @@ def read_accounts(lake: Lake, families: FamilyConfig) -> dict[str, FamilyAccount
 
 
 def unaccounted_objects(lake: Lake) -> list[str]:
-    """Raw objects without a ledger entry of their present version, and entries without an object; keys, sorted."""
-    listed = Table(lake, keys.INVENTORY).dataset().to_table(columns=["key", "etag"])
-    booked = Table(lake, keys.LEDGER).dataset().to_table(columns=["source_key", "etag"])
-    return sorted(
-        {
-            key
-            for key, _ in set(zip(*(listed[c].to_pylist() for c in ("key", "etag")), strict=True))
-            ^ set(zip(*(booked[c].to_pylist() for c in ("source_key", "etag")), strict=True))
-        }
-    )
+    """Sorted keys of raw objects whose current version is not in the ledger, and of ledger entries without an object."""
+
+    def versions(table: str, key: str) -> set[tuple[str, str]]:
+        rows = Table(lake, table).dataset().to_table(columns=[key, "etag"])
+        return set(zip(rows[key].to_pylist(), rows["etag"].to_pylist(), strict=True))
+
+    return sorted({key for key, _ in versions(keys.INVENTORY, "key") ^ versions(keys.LEDGER, "source_key")})
 
 
-def _count(lake: Lake, key: str, *columns: str, weight: str | None = None) -> dict[tuple[str, ...], int]:
-    """Rows by what stands in some columns; with a weight, each counts as many times as that column says (null: once)."""
+def _count_rows(lake: Lake, key: str, *, by: str, weight: str | None = None) -> dict[tuple[str, str], int]:
+    """Count rows by family and another column; with a weight column, each row counts its value (null: 1)."""
     table = Table(lake, key)
     if not table.exists():
         return {}
     dataset = table.dataset()
     weighted = weight is not None and weight in dataset.schema.names
-    rows: pa.Table = dataset.to_table(columns=[*columns, *([weight] if weighted else [])])
+    rows: pa.Table = dataset.to_table(columns=["family", by, *([weight] if weighted else [])])
     n = pc.fill_null(rows[weight], 1) if weighted else pa.array(np.ones(rows.num_rows, np.int64))
-    counted = rows.select(columns).append_column("n", n).group_by(list(columns)).aggregate([("n", "sum")])
-    names = zip(*(counted[column].to_pylist() for column in columns), strict=True)
-    return dict(zip(names, counted["n_sum"].to_pylist(), strict=True))
+    counts = rows.select(["family", by]).append_column("n", n).group_by(["family", by])
+    return {(row["family"], row[by]): row["n_sum"] for row in counts.aggregate([("n", "sum")]).to_pylist()}

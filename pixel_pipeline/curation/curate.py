@@ -1,8 +1,10 @@
-"""Two passes over the canonical tables: decide what stays, then stream what stays."""
+"""Curate in two passes over the canonical tables: decide which conversations to keep, then stream them."""
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,46 +28,48 @@ DROPPED_SCHEMA = pa.schema(
         pa.field("similarity", pa.float64(), nullable=False),
     ]
 )
-"""One row a dropped conversation: why (`exact_duplicate`, `near_duplicate`, `preference`), in favour of which, Jaccard
-similarity 0 to 1. A side of a comparison (`preference`) is no conversation to learn to say; it is dropped for none, so the
-id is its own."""
+"""One row per dropped conversation: reason (`exact_duplicate`, `near_duplicate`, `preference`), the conversation kept in its
+place, Jaccard similarity 0 to 1. A side of a comparison (`preference`) must not be imitated; no other conversation replaces it,
+so `kept_id` is its own id."""
 
 RECIPE_VERSION = "curation-1"
-"""Raise it when the same conversations are curated otherwise: everything is then curated again."""
+"""Increase it when the result for the same conversations changes; everything is then curated again."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What stays and what goes.
+    """Which conversations are kept and dropped.
 
     Attributes:
-        kept: ids that stay.
+        kept: Ids of the kept conversations.
         dropped: Table of DROPPED_SCHEMA.
         records_in: Conversations by family before curation.
-        records_out: Conversations by family after it.
     """
 
     kept: set[str]
     dropped: pa.Table
-    records_in: Counter[str] = field(default_factory=Counter)
-    records_out: Counter[str] = field(default_factory=Counter)
+    records_in: Counter[str]
 
-    def dropped_counts(self) -> dict[str, dict[str, int]]:
-        """`{family: {reason: n}}`."""
-        counts: dict[str, dict[str, int]] = {}
+    @cached_property
+    def records_out(self) -> Counter[str]:
+        """Conversations by family after curation."""
+        return self.records_in - Counter(self.dropped["family"].to_pylist())
+
+    def dropped_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Dropped conversations by family and reason."""
+        counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for family, reason in zip(
             self.dropped["family"].to_pylist(), self.dropped["reason"].to_pylist(), strict=True
         ):
-            by_reason = counts.setdefault(family, {})
-            by_reason[reason] = by_reason.get(reason, 0) + 1
+            counts[family][reason] += 1
         return counts
 
 
 def decide(conversations: ds.Dataset) -> Decision:
     """Find exact and near duplicates.
 
-    Conversations are taken in the order of their source key and position, so the outcome does not depend on how the
-    tables are laid out in files; of equals the first stays.
+    Conversations are visited in the order of source key and position, and the first of equals is kept, so the result does not
+    depend on the tables' file layout.
 
     Args:
         conversations: Dataset of CONVERSATION_SCHEMA.
@@ -79,52 +83,41 @@ def decide(conversations: ds.Dataset) -> Decision:
             "messages": ds.field("messages"),
             "tags": ds.field("tags"),
         }
-    )
-    order = order.take(
-        pc.sort_indices(
-            order, sort_keys=[("key", "ascending"), ("position", "ascending"), ("id", "ascending")]
-        )
-    )
+    ).sort_by([("key", "ascending"), ("position", "ascending"), ("id", "ascending")])
     ids: list[str] = order["id"].to_pylist()
-    families: list[str] = order["family"].to_pylist()
     first_by_digest: dict[bytes, int] = {}
     near = NearDuplicateIndex()
     kept: set[str] = set()
     twins: dict[int, NearDuplicate] = {}
     dropped: list[tuple[str, str, str, str, float]] = []
-    records_out: Counter[str] = Counter()
-    tags_of = order["tags"].to_pylist()
-    for position, (messages, tags) in enumerate(zip(_conversations(order["messages"]), tags_of, strict=True)):
-        if PREFERENCE in tags:
-            dropped.append((ids[position], families[position], PREFERENCE, ids[position], 0.0))
+    for position, row in enumerate(_rows(order)):
+        id_, family, messages = row["id"], row["family"], row["messages"]
+        if PREFERENCE in row["tags"]:
+            dropped.append((id_, family, PREFERENCE, id_, 0.0))
             continue
         first = first_by_digest.setdefault(spoken_digest(messages), position)
-        # What equals a dropped near copy goes with it, in favour of the same one: `kept_id` names what is kept.
-        twin = near.add(position, _text(messages)) if first == position else twins.get(first)
+        if first == position:
+            twin = near.add(position, "\n".join(message["content"] for message in messages))
+        else:
+            # A copy of a dropped near duplicate is dropped with it, so that `kept_id` always names a kept conversation.
+            twin = twins.get(first)
         if twin is not None:
             twins[position] = twin
-            dropped.append(
-                (ids[position], families[position], "near_duplicate", ids[twin.kept], twin.similarity)
-            )
+            dropped.append((id_, family, "near_duplicate", ids[twin.kept], twin.similarity))
         elif first != position:
-            dropped.append((ids[position], families[position], "exact_duplicate", ids[first], 1.0))
+            dropped.append((id_, family, "exact_duplicate", ids[first], 1.0))
         else:
-            kept.add(ids[position])
-            records_out[families[position]] += 1
-    columns = list(zip(*dropped, strict=True)) or [()] * len(DROPPED_SCHEMA)
+            kept.add(id_)
+    columns = zip(*dropped, strict=True) if dropped else [()] * len(DROPPED_SCHEMA)
     return Decision(
         kept=kept,
-        dropped=pa.table(
-            [pa.array(column, type=f.type) for column, f in zip(columns, DROPPED_SCHEMA, strict=True)],
-            schema=DROPPED_SCHEMA,
-        ),
-        records_in=Counter(families),
-        records_out=records_out,
+        dropped=pa.table([*map(pa.array, columns, DROPPED_SCHEMA.types)], schema=DROPPED_SCHEMA),
+        records_in=Counter(order["family"].to_pylist()),
     )
 
 
 def curated_batches(conversations: ds.Dataset, decision: Decision) -> pa.RecordBatchReader:
-    """Stream the conversations that stay, with their split, as CURATED_SCHEMA."""
+    """Stream the kept conversations with their splits, as CURATED_SCHEMA."""
     kept = pa.array(sorted(decision.kept), type=pa.string())
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -139,10 +132,6 @@ def curated_batches(conversations: ds.Dataset, decision: Decision) -> pa.RecordB
     return pa.RecordBatchReader.from_batches(CURATED_SCHEMA, batches())
 
 
-def _conversations(messages: pa.ChunkedArray) -> Iterator[list[dict[str, str]]]:
-    for chunk in messages.chunks:
-        yield from chunk.to_pylist()
-
-
-def _text(messages: list[dict[str, str]]) -> str:
-    return "\n".join(message["content"] for message in messages)
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=1024):
+        yield from batch.to_pylist()

@@ -1,4 +1,4 @@
-"""When two conversations say the same: in white space and in the composition of letters copies often differ."""
+"""Exact duplicates, up to white space and Unicode composition, in which copies often differ."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,14 +10,14 @@ _WHITE = bytes(range(0x21))
 
 
 def spoken_digest(messages: Iterable[Mapping[str, str]]) -> bytes:
-    """Digest (16 bytes, xxh3-128) of what is said by whom: equal for copies that differ in white space or composition alone.
+    """Digest roles and contents to 16 bytes (xxh3-128), ignoring white space and Unicode composition.
 
     Args:
         messages: `role` and `content` of each turn.
     """
     digest = xxhash.xxh3_128()
     for message in messages:
-        said = composed("".join(message["content"].split())).translate(None, _WHITE)
-        digest.update(b"%b:%d:" % (message["role"].encode(), len(said)))
-        digest.update(said)
+        content = composed("".join(message["content"].split())).translate(None, _WHITE)
+        digest.update(b"%b:%d:" % (message["role"].encode(), len(content)))
+        digest.update(content)
     return digest.digest()

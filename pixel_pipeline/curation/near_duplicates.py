@@ -1,8 +1,8 @@
-"""Near-duplicates by MinHash and banding, verified by true Jaccard similarity before anything is dropped.
+"""Near duplicates by MinHash and banding, verified by exact Jaccard similarity.
 
-Broder (1997), "On the resemblance and containment of documents", for the signature; Leskovec, Rajaraman and Ullman,
-"Mining of Massive Datasets", chapter 3, for banding. Only a kept conversation can displace another: stars, not connected
-components, so a chain of similar texts never collapses into one.
+Signatures after Broder (1997), "On the resemblance and containment of documents"; banding after Leskovec, Rajaraman and Ullman,
+"Mining of Massive Datasets", chapter 3. Only a kept conversation can displace another (stars, not connected components), so a
+chain of similar texts never collapses into one.
 """
 
 from collections import defaultdict
@@ -19,12 +19,12 @@ THRESHOLD = 0.8
 BANDS = 16
 ROWS_PER_BAND = 4
 
-# Scripts without spaces, each character a word of its own: Thai, Lao, Myanmar, Khmer, kana, Han, Hangul.
+# Scripts compared character by character: Thai, Lao, Myanmar, Khmer, kana, Han, Hangul.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
     "\U00020000-\U0003ffff"
 )
-# Vowel signs and accents belong to their word, though `\w` leaves them out; the unspaced scripts have theirs above.
+# Vowel signs and accents belong to their word, although `\w` excludes them. The ranges above include those of their scripts.
 _MARKS = "".join(
     re.escape(mark)
     for mark in map(chr, range(0x300, 0x10000))
@@ -43,16 +43,16 @@ _OFFSETS = _GENERATOR.integers(0, 2**63, size=BANDS * ROWS_PER_BAND, dtype=np.ui
 
 @dataclass(frozen=True)
 class NearDuplicate:
-    """Where a dropped conversation's better-placed twin is (`kept`, an index) and how alike they are (0 to 1)."""
+    """The position of the kept conversation, and the similarity to it, 0 to 1."""
 
     kept: int
     similarity: float
 
 
 class NearDuplicateIndex:
-    """Feeds on conversations in order and tells of each whether an earlier kept one is nearly the same.
+    """Index of kept conversations; finds the near duplicate of each new one.
 
-    Memory: the shingles of every kept conversation, 8 bytes a word.
+    Memory: the shingles of every kept conversation, 8 bytes per word.
     """
 
     def __init__(self) -> None:
@@ -61,15 +61,15 @@ class NearDuplicateIndex:
         self._shingles: dict[int, NDArray[np.uint64]] = {}
 
     def add(self, position: int, text: str) -> NearDuplicate | None:
-        """Offer the conversation at `position` (any unique number); None if it is new, and from now on kept."""
-        shingles = self._shingle(text)
+        """Return the most similar kept conversation, or keep this one and return None; `position` is any unique number."""
+        shingles = self._shingles_of(text)
         bands = _band_keys(shingles)
         candidates = {
             other for bucket, key in zip(self._buckets, bands, strict=True) for other in bucket.get(key, ())
         }
         best: NearDuplicate | None = None
         for other in sorted(candidates):
-            similarity = jaccard(shingles, self._shingles[other])
+            similarity = _jaccard(shingles, self._shingles[other])
             if similarity >= THRESHOLD and (best is None or similarity > best.similarity):
                 best = NearDuplicate(kept=other, similarity=similarity)
         if best is None:
@@ -78,12 +78,12 @@ class NearDuplicateIndex:
                 bucket[key].append(position)
         return best
 
-    def _shingle(self, text: str) -> NDArray[np.uint64]:
+    def _shingles_of(self, text: str) -> NDArray[np.uint64]:
         text = (text if text.isascii() else unicodedata.normalize("NFC", text)).lower()
         hashes = np.array([self._word_hashes[word] for word in _WORD.findall(text)], dtype=np.uint64)
         if len(hashes) < SHINGLE_WORDS:
-            # Too short to be compared in part: the same text but for case and whitespace, or not alike at all. The text
-            # and not its words, of which emoji are none.
+            # A short text is compared as a whole, ignoring case and whitespace. Its characters count, because emoji
+            # are not words.
             return np.array([_hash(" ".join(text.split()))], dtype=np.uint64)
         windows = np.lib.stride_tricks.sliding_window_view(hashes, SHINGLE_WORDS)
         return np.unique(_mix((windows * _POSITION_FACTORS).sum(axis=1, dtype=np.uint64)))
@@ -99,8 +99,8 @@ def _hash(text: str) -> int:
     return xxhash.xxh3_64_intdigest(text.encode(errors="surrogatepass"))
 
 
-def jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:
-    """Jaccard similarity of two sorted arrays of unique values: shared over all."""
+def _jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:
+    """Jaccard similarity of two sorted arrays of unique values."""
     shared = len(np.intersect1d(left, right, assume_unique=True))
     return shared / (len(left) + len(right) - shared)
 
@@ -111,7 +111,7 @@ def _band_keys(shingles: NDArray[np.uint64]) -> list[int]:
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    # splitmix64's finaliser: sums of word hashes become uniform.
+    # splitmix64's finaliser makes sums of word hashes uniform.
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

@@ -1,7 +1,7 @@
-"""Which split a conversation belongs to: a pure function of its content.
+"""Split assignment as a pure function of a conversation's content.
 
-The same conversation lands in the same split for ever, whatever else joins or leaves the lake. Near-copies are dropped
-before, so no split holds a twin of another's conversation.
+A conversation stays in its split forever, whatever is added or removed. Near duplicates are dropped first, so no split contains
+a copy of another split's conversation.
 """
 
 VALIDATION_PERCENT = 4
@@ -10,7 +10,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_of(content_hash: str) -> str:
-    """`train`, `validation` or `test` from a content hash of hex digits."""
+    """Return `train`, `validation` or `test` for a hexadecimal content hash."""
     bucket = int(content_hash[-8:], 16) % 100
     if bucket < VALIDATION_PERCENT:
         return "validation"

@@ -1,22 +1,22 @@
-"""Dagster's local compute logs, in a terminal where someone presses Ctrl-C."""
+"""Dagster's local compute logs, kept running after Ctrl-C in a terminal."""
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 import signal
 from typing import Any, Self
 
+# Dagster has no public names for compute log managers; its own documentation names these modules in dagster.yaml.
 from dagster._core.storage.compute_log_manager import CapturedLogContext
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._serdes import ConfigurableClassData
 
 
 class TerminalComputeLogManager(LocalComputeLogManager):
-    """Stores stdout and stderr of a step locally, and keeps showing them after Ctrl-C.
+    """Stores stdout and stderr of a step locally, and shows them in the terminal even after Ctrl-C.
 
-    While a step is captured, helper processes mirror its output into the terminal. Dagster starts them in the terminal's
-    process group, where Ctrl-C kills them with a traceback each: what the step still says (that it stores a checkpoint,
-    how to go on) would reach the file alone. They inherit the signal mask, so they are started with SIGINT blocked;
-    they end with the capture.
+    Helper processes copy the output of a captured step to the terminal. Dagster starts them in the terminal's process group, where Ctrl-C
+    would kill them, so that the step's last lines (the stored checkpoint, the command to continue) reached the file only. The helpers
+    inherit the signal mask, so SIGINT is blocked while they start. They end with the capture.
     """
 
     @classmethod
@@ -28,7 +28,7 @@ class TerminalComputeLogManager(LocalComputeLogManager):
 
     @contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Generator[CapturedLogContext, None, None]:
-        """Mirror this process's stdout and stderr into files."""
+        """Copy this process's stdout and stderr to files."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         capture = super().capture_logs(log_key)
         try:

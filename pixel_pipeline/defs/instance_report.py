@@ -1,17 +1,16 @@
 """`python -m pixel_pipeline.defs.instance_report`: the Dagster instance of this environment as one JSON line."""
 
 import json
-from typing import TextIO, cast
+import sys
 import uuid
 
 import dagster as dg
-from dagster._core.storage.compute_log_manager import ComputeIOType
 
 LINE = "pixel doctor\n"
 
 
 def main() -> None:
-    """Load the instance, ask its storages, write a compute log and read it back, and print what they are."""
+    """Load the instance, query its storages, write and read a compute log, and print the results."""
     with dg.DagsterInstance.get() as instance:
         pools = instance.event_log_storage.get_pool_config()
         report = {
@@ -35,11 +34,8 @@ def _logs_work(instance: dg.DagsterInstance) -> bool:
     folder = f"_doctor-{uuid.uuid4().hex}"
     log_key = [folder, "log"]
     try:
-        with manager.open_log_stream(log_key, ComputeIOType.STDERR) as stream:
-            if stream is None:
-                return False
-            # Typed as bytes; every manager opens it as text.
-            cast(TextIO, stream).write(LINE)
+        with manager.capture_logs(log_key):
+            print(LINE, end="", file=sys.stderr, flush=True)  # noqa: T201
         return manager.get_log_data(log_key).stderr == LINE.encode()
     finally:
         manager.delete_logs(prefix=[folder])

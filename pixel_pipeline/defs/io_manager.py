@@ -9,7 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow.parquet import filters_to_expression
 
-from pixel_pipeline.defs.resources import LakeResource, readable_failure
+from pixel_pipeline.defs.columns import described_like
+from pixel_pipeline.defs.failures import readable_failure
+from pixel_pipeline.defs.metadata import megabytes
+from pixel_pipeline.defs.resources import LakeResource
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.tables.files import PartitionMismatchError
 from pixel_pipeline.lake.tables.schema import SchemaMismatchError
@@ -20,38 +23,36 @@ Stored: TypeAlias = Any
 
 
 class S3ParquetIOManager(dg.ConfigurableIOManager):
-    """Keeps an asset's table as Parquet in a Delta table on S3.
+    """Stores an asset's table as Parquet in a Delta table on S3.
 
-    The asset says where and how in its definition metadata:
+    The asset's definition metadata names the table and its layout:
 
-    - `table`: key of the table in the data bucket. Placeholders `{category}`, `{dataset}` and `{partition}` give every
-      partition a table of its own.
-    - `partition_by`: column of the asset's partition key, where all partitions share one table. A run replaces the rows of
-      its partitions, however many they are, in one atomic commit; rows of others fail it. Also lays out the files of an
-      asset without partitions.
-    - `schema`: "evolve" (default) keeps the columns of the table and adds new nullable ones; other types are refused.
-      "replace" takes the columns that come.
+    - `table`: Key of the table in the data bucket. With a placeholder (`{category}`, `{dataset}`, `{partition}`) every partition has a
+      table of its own.
+    - `partition_by`: Column that holds the partition key, if all partitions share one table. A run replaces the rows of its partitions,
+      however many, in one atomic commit, and fails on rows of other partitions. It also lays out the files of an asset without partitions.
+    - `schema`: "evolve" (default) keeps the table's columns, adds new nullable ones and refuses changed types. "replace" takes the columns
+      of the new rows.
 
-    In comes a `pyarrow.Table` or a `pyarrow.RecordBatchReader`, which is streamed, or from a run of many partitions also a
-    mapping of these by partition key. A partition that no row comes for is emptied. A `version` in the output's metadata
-    is kept in the commit (see `Table.note`).
+    An asset returns a `pyarrow.Table`, or a `pyarrow.RecordBatchReader`, which is streamed. A run of many partitions may also return a
+    mapping of these by partition key. A partition without rows is emptied. `version` in the output's metadata is stored in the commit (see
+    `Table.note`). Tables per partition change one after the other; a shared table changes once.
 
-    Tables of their own change one after the other; a shared one changes once for all partitions.
+    A downstream asset gets a `pyarrow.dataset.Dataset` of the newest commit, which reads nothing before it is scanned. Metadata of its
+    input can ask for less; the asset then gets a `pyarrow.Table`, and the rest is not read. `filter` takes the form of
+    `pyarrow.parquet.filters_to_expression`, and `version` is a Delta version:
 
-    Out comes a `pyarrow.dataset.Dataset` over the newest commit: nothing is read until it is scanned. A consumer asks for
-    less in its input's metadata, `dg.AssetIn(metadata={"columns": ["id"], "filter": [("split", "==", "test")]})`, and gets
-    a `pyarrow.Table` of that; the rest is not read. `filter` is what `pyarrow.parquet.filters_to_expression` takes. With
-    `"version": 3` it gets the table as of that Delta version.
+        dg.AssetIn(metadata={"columns": ["id"], "filter": [("split", "==", "test")], "version": 3})
 
     Warning:
-        An asset that returns `dg.MaterializeResult` without a value writes nothing; its last table stays. Assets use
-        that where nothing has changed.
+        An asset that returns `dg.MaterializeResult` without a value writes nothing, and its last table stays. Assets do so if nothing
+        has changed.
     """
 
     lake: dg.ResourceDependency[LakeResource]
 
     def handle_output(self, context: dg.OutputContext, obj: Stored | Mapping[str, Stored]) -> None:
-        """Store a table. Raises dg.Failure for anything but Arrow data, and where rows, columns or S3 are not right."""
+        """Store a table. Fails the step on anything but Arrow data, on wrong rows or columns, and on S3 errors."""
         partitions = sorted(context.asset_partition_keys) if context.has_asset_partitions else []
         parts = obj if isinstance(obj, Mapping) else {"": obj}
         wrong = next(
@@ -67,7 +68,7 @@ class S3ParquetIOManager(dg.ConfigurableIOManager):
         with readable_failure(context):
             if isinstance(obj, Mapping) and not set(obj) <= set(partitions):
                 raise PartitionMismatchError(
-                    f"Partitions {sorted(set(obj) - set(partitions))} came from a run for {partitions}.",
+                    f"The asset returned partitions {sorted(set(obj) - set(partitions))}; the run is for {partitions}.",
                     hint="Return only partitions that the run is for.",
                 )
             writes = self._writes(context.definition_metadata, obj, partitions=partitions)
@@ -84,7 +85,15 @@ class S3ParquetIOManager(dg.ConfigurableIOManager):
                 )
                 for table, rows, partition in writes
             ]
-            context.add_output_metadata(_facts(commits, n_partitions=len(partitions)))
+            facts = _facts(commits, context.definition_metadata)
+            if not partitions:
+                facts["dagster/row_count"] = sum(commit.rows for _, commit in commits)
+            context.add_output_metadata(facts)
+            counts = _row_counts(commits, context.definition_metadata, partitions=partitions)
+        for partition, count in counts.items():
+            context.step_context.add_asset_metadata(
+                {"dagster/partition_row_count": count}, asset_key=context.asset_key, partition_key=partition
+            )
 
     def load_input(self, context: dg.InputContext) -> ds.Dataset | pa.Table:
         """Open the upstream asset's table, or the tables of all partitions asked for as one dataset."""
@@ -101,7 +110,7 @@ class S3ParquetIOManager(dg.ConfigurableIOManager):
             tables = {partition: self._table(metadata, partition) for partition in keys}
             if wanted.get("version") is not None and len(tables) > 1:
                 raise PixelError(
-                    "A version was asked for of many tables, each of which has versions of its own."
+                    "A version needs a single table, and the input has several tables with versions of their own."
                 )
             datasets = [
                 _opened(table, partition=partition, version=wanted.get("version"))
@@ -118,12 +127,12 @@ class S3ParquetIOManager(dg.ConfigurableIOManager):
     def _writes(
         self, metadata: Mapping[str, Any], obj: Stored | Mapping[str, Stored], *, partitions: list[str]
     ) -> Iterator[tuple[Table, Stored, dict[str, list[str]] | None]]:
-        """Which rows go where, one commit each; with the partitions that they replace."""
+        """The commits to make: a table, its rows, and the partitions that they replace."""
         column = metadata.get("partition_by")
         if partitions and _is_template(metadata):
             if not isinstance(obj, Mapping) and len(partitions) > 1:
                 raise PixelError(
-                    f"One table came for {len(partitions)} partitions that have tables of their own.",
+                    f"The asset returned one table for {len(partitions)} partitions that have tables of their own.",
                     hint="Return a mapping of tables by partition key.",
                 )
             parts = obj if isinstance(obj, Mapping) else {partitions[0]: obj}
@@ -133,8 +142,8 @@ class S3ParquetIOManager(dg.ConfigurableIOManager):
             return
         if partitions and column is None:
             raise PixelError(
-                f"Nothing says where partitions lie in {metadata['table']}; each would replace all the others.",
-                hint="Name their column in the asset's metadata as `partition_by`, or put {partition} into `table`.",
+                f"The table {metadata['table']} has no partition column, so each partition would replace all others.",
+                hint="Name the column as `partition_by` in the asset's metadata, or put {partition} into `table`.",
             )
         rows = _joined(obj, column=column or "") if isinstance(obj, Mapping) else obj
         yield self._table(metadata, None), rows, {column: partitions} if partitions and column else None
@@ -143,24 +152,10 @@ class S3ParquetIOManager(dg.ConfigurableIOManager):
         key: str = metadata["table"]
         if _is_template(metadata):
             if partition is None:
-                raise PixelError(f"The table of {key} is one of each partition; no partition was given.")
+                raise PixelError(f"{key} names one table per partition, and the run has no partition.")
             rule = self.lake.families().rule_of(partition)
             key = key.format(partition=partition, category=rule.category, dataset=rule.dataset)
         return Table(self.lake.open(), key)
-
-
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """An Arrow schema as the UI's column table."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                name=field.name,
-                type=str(field.type),
-                constraints=dg.TableColumnConstraints(nullable=field.nullable),
-            )
-            for field in schema
-        ]
-    )
 
 
 def _is_template(metadata: Mapping[str, Any]) -> bool:
@@ -168,7 +163,7 @@ def _is_template(metadata: Mapping[str, Any]) -> bool:
 
 
 def _joined(parts: Mapping[str, Stored], *, column: str) -> pa.RecordBatchReader:
-    """The rows of all partitions as one stream. Each has to hold rows of its own partition alone."""
+    """The rows of all partitions as one stream. Each part may only have rows of its own partition."""
     schemas = [part.schema for part in parts.values()]
     different = next((schema for schema in schemas if not schema.equals(schemas[0])), None)
     if different is not None:
@@ -189,7 +184,7 @@ def _joined(parts: Mapping[str, Stored], *, column: str) -> pa.RecordBatchReader
 def _rows_wanted(
     metadata: Mapping[str, Any], wanted: Mapping[str, Any], *, partitions: list[str]
 ) -> ds.Expression | None:
-    """Rows of the partitions asked for that the consumer's filter admits; None for all."""
+    """Filter for the requested partitions and the filter of the input; None for all rows."""
     expressions: list[ds.Expression] = []
     if partitions and metadata.get("partition_by") and not _is_template(metadata):
         expressions.append(ds.field(metadata["partition_by"]).isin(partitions))
@@ -205,8 +200,8 @@ def _expression(rules: Any) -> ds.Expression:
         return filters_to_expression([[tuple(rule) for rule in group] for group in groups])
     except (ValueError, TypeError, IndexError, KeyError):
         raise PixelError(
-            f"The input's filter {rules!r} is none.",
-            hint='Give it as [("column", "==", value), ...]; all must hold. A list of such lists: one of them must.',
+            f"The input's filter {rules!r} is not a filter.",
+            hint='Give [("column", "==", value), …] for conditions that must all hold, or a list of such lists for alternatives.',
         ) from None
 
 
@@ -222,31 +217,37 @@ def _opened(table: Table, *, partition: str | None, version: int | None) -> ds.D
         ) from None
 
 
-def _facts(commits: Sequence[tuple[Table, Commit]], *, n_partitions: int) -> dict[str, Any]:
-    """What the UI shows: Dagster's own names where it has one."""
-    written = sum(commit.rows for _, commit in commits)
+def _facts(commits: Sequence[tuple[Table, Commit]], definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of all partitions of a run, under Dagster's own names where it has one."""
     facts: dict[str, Any] = {
-        "dagster/storage_kind": "deltalake",
         "files": sum(commit.files for _, commit in commits),
-        "bytes": sum(commit.bytes for _, commit in commits),
+        "size (MB)": megabytes(sum(commit.bytes for _, commit in commits)),
     }
-    if n_partitions == 0:
-        facts["dagster/row_count"] = written
-    elif n_partitions == 1:
-        facts["dagster/partition_row_count"] = written
-    else:
-        # The same metadata goes to each of the partitions.
-        facts["rows of all partitions"] = written
     if len(commits) == 1:
         ((table, commit),) = commits
         facts |= {
             "uri": dg.MetadataValue.path(table.uri),
             "dagster/uri": table.uri,
             "dagster/table_name": f"{table.lake.data.name}.{table.key.replace('/', '.')}",
-            "dagster/column_schema": column_schema(table.dataset().schema),
-            "delta_version": commit.version,
+            "dagster/column_schema": described_like(
+                table.dataset().schema, definition.get("dagster/column_schema")
+            ),
+            "table version": commit.version,
         }
     return facts
+
+
+def _row_counts(
+    commits: Sequence[tuple[Table, Commit]], definition: Mapping[str, Any], *, partitions: Sequence[str]
+) -> dict[str, int]:
+    """Rows of each partition of the run."""
+    if _is_template(definition):
+        return {partition: commit.rows for partition, (_, commit) in zip(partitions, commits, strict=True)}
+    if not partitions:
+        return {}
+    ((table, _),) = commits
+    column, dataset = definition.get("partition_by"), table.dataset()
+    return {partition: dataset.count_rows(filter=ds.field(column) == partition) for partition in partitions}
 
 
 def _text(value: Any) -> str:

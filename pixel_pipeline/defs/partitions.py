@@ -3,16 +3,16 @@
 import dagster as dg
 
 FAMILIES = dg.DynamicPartitionsDefinition(name="family")
-"""One partition a dataset family; `raw_inventory` adds and removes them."""
+"""One partition per dataset family. `raw_inventory` adds and removes them."""
 
 
 def known_families(instance: dg.DagsterInstance) -> set[str]:
-    """Families that are partitions now."""
+    """The families that are partitions now."""
     return set(instance.get_dynamic_partitions(FAMILIES.name or ""))
 
 
-def keep_in_step(instance: dg.DagsterInstance, *, present: set[str]) -> None:
-    """Make the partitions those of the families found in raw."""
+def sync_partitions(instance: dg.DagsterInstance, *, present: set[str]) -> None:
+    """Add and remove partitions until they are the families found in raw."""
     known = known_families(instance)
     instance.add_dynamic_partitions(FAMILIES.name or "", sorted(present - known))
     for family in sorted(known - present):

@@ -1,1 +1,1 @@
-"""What the lake offers for training: the dataset registry, and the manifests of base models."""
+"""The dataset registry and the manifests of base models."""

@@ -1,10 +1,12 @@
-"""Base models in the lake: `models/base/<name>/…`, whole once `manifest.json`, written last, is there."""
+"""Base models in the lake under `models/base/<name>/`; complete once `manifest.json`, written last, exists."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 import re
 from typing import Any, Self
+
+import msgspec
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
@@ -17,15 +19,15 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class BaseModelError(PixelError):
-    """A base model cannot be used: another architecture, a tokenizer of another model, files that are no safetensors."""
+    """A base model cannot be used: its architecture, tokenizer or file format does not fit."""
 
 
 class BaseModelNotFoundError(BaseModelError):
-    """Neither the lake nor this machine has a base model of this name."""
+    """Neither the lake nor this machine has a base model with this name."""
 
 
 class BaseModelCorruptError(BaseModelError):
-    """A base model's files are missing, cut short or not those that its manifest promises."""
+    """A base model's files are missing, truncated or different from its manifest."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,16 @@ class FileDigest:
 
 @dataclass(frozen=True)
 class BaseManifest:
-    """What a base model consists of and where it comes from.
+    """Contents and origin of a base model.
 
     Attributes:
-        name: Its folder below `models/base/`.
-        digest: Of architecture and weights (`base_digest`); adapters name the base that they were trained on by it.
+        name: Its folder under `models/base/`.
+        digest: Digest of architecture and weights (`base_digest`), which identifies the base of trained adapters.
         licence: SPDX identifier, or `unknown`.
-        source: Where it was taken from.
-        architecture: Class of transformers that loads it.
-        parameters: Count; a tied output head is not counted twice.
-        dtype: Of the stored weights, as safetensors spells it: `BF16`, `F16` or `F32`.
+        source: Origin.
+        architecture: Its class in transformers.
+        parameters: Number of parameters; a tied output head counts once.
+        dtype: Type of the stored weights in safetensors' notation: `BF16`, `F16` or `F32`.
     """
 
     name: str
@@ -61,49 +63,45 @@ class BaseManifest:
 
     @property
     def bytes(self) -> int:
-        """Size of all its files."""
+        """Total size of its files."""
         return sum(file.bytes for file in self.files.values())
 
     @classmethod
     def load(cls, lake: Lake, name: str) -> Self:
-        """Read it, refusing what does not fit its place or names files outside of it.
+        """Read and validate a manifest.
 
         Raises:
-            BaseModelNotFoundError: there is none of this name; the message lists those there are.
-            BaseModelCorruptError: not a manifest of this base model.
+            BaseModelNotFoundError: no base model has this name; the hint lists the existing ones.
+            BaseModelCorruptError: the manifest is not one of this base model.
         """
         key = manifest_key(name)
         try:
             content = lake.data.get_json(key)
         except ObjectNotFoundError:
-            there = base_names(lake)
+            names = base_names(lake)
             raise BaseModelNotFoundError(
                 f"There is no base model {name!r} in {lake.data.uri(keys.BASE_MODELS)}/.",
-                hint=f"There are: {', '.join(there)}." if there else "Add one: `pixel base add smollm2`.",
+                hint=f"There are: {', '.join(names)}." if names else "Add one: `pixel base add smollm2`.",
             ) from None
         try:
-            files = {file: FileDigest(**digest) for file, digest in content["files"].items()}
-            manifest = cls(
-                files=files,
-                **{field: content[field] for field in cls.__dataclass_fields__ if field != "files"},
-            )
-        except (KeyError, TypeError, AttributeError):
+            manifest = msgspec.convert(content, cls)
+        except msgspec.ValidationError:
             raise _corrupt(lake, name, "it lacks fields") from None
         if content.get("format") != FORMAT or manifest.name != name:
-            raise _corrupt(lake, name, "it is of another base model or format")
-        if not all(_SAFE_NAME.fullmatch(file) for file in files):
-            raise _corrupt(lake, name, "it names files outside of its folder")
-        if manifest.digest != base_digest(files):
-            raise _corrupt(lake, name, "its digest is not that of its files")
+            raise _corrupt(lake, name, "it belongs to another base model or format")
+        if not all(_SAFE_NAME.fullmatch(file) for file in manifest.files):
+            raise _corrupt(lake, name, "it names files outside its folder")
+        if manifest.digest != base_digest(manifest.files):
+            raise _corrupt(lake, name, "its digest does not match its files")
         return manifest
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types, as stored."""
+        """Return the manifest as stored."""
         return {"format": FORMAT, **asdict(self)}
 
 
 def base_digest(files: Mapping[str, FileDigest]) -> str:
-    """SHA-256 over the lines that `sha256sum config.json *.safetensors` prints, sorted by name: what the model computes."""
+    """SHA-256 of the output of `sha256sum config.json *.safetensors`, sorted by name: identifies the model's function."""
     lines = [
         f"{digest.sha256}  {name}\n"
         for name, digest in sorted(files.items())
@@ -113,13 +111,13 @@ def base_digest(files: Mapping[str, FileDigest]) -> str:
 
 
 def base_names(lake: Lake) -> list[str]:
-    """Names of the complete base models, sorted."""
+    """Sorted names of the complete base models."""
     pattern = re.compile(rf"{keys.BASE_MODELS}/([^/]+)/{re.escape(MANIFEST)}")
     return [match[1] for item in lake.data.list(keys.BASE_MODELS) if (match := pattern.fullmatch(item.key))]
 
 
 def manifest_key(name: str) -> str:
-    """Key of a base model's manifest."""
+    """Return the key of a base model's manifest."""
     return f"{prefix_of(name)}/{MANIFEST}"
 
 
@@ -129,7 +127,7 @@ def is_path(text: str) -> bool:
 
 
 def prefix_of(name: str) -> str:
-    """Key prefix of a base model's files, without a slash at the end. Raises BaseModelError for what is no name."""
+    """Return the key prefix of a base model's files, without a trailing slash. Raises BaseModelError for an invalid name."""
     if _SAFE_NAME.fullmatch(name) is None:
         raise BaseModelError(
             f"{name!r} cannot be the name of a base model.", hint="Use letters, digits, `.`, `_` and `-`."
@@ -137,8 +135,8 @@ def prefix_of(name: str) -> str:
     return f"{keys.BASE_MODELS}/{name}"
 
 
-def _corrupt(lake: Lake, name: str, what: str) -> BaseModelCorruptError:
+def _corrupt(lake: Lake, name: str, problem: str) -> BaseModelCorruptError:
     return BaseModelCorruptError(
-        f"{lake.data.uri(manifest_key(name))} is no manifest of this base model: {what}.",
+        f"{lake.data.uri(manifest_key(name))} is not a manifest of this base model: {problem}.",
         hint="Delete it, and add the base model again with `pixel base add`.",
     )

@@ -1,1 +1,1 @@
-"""The sample Drive: a seeded folder that looks like a small team's collection of counselling conversations."""
+"""The sample Drive: a seeded folder that imitates a small team's collection of counselling conversations."""

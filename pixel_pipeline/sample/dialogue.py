@@ -1,7 +1,7 @@
-"""Composes one conversation from a persona, a theme and the topics a counsellor asks about.
+"""Compose one conversation from a persona, a theme and the topics a counsellor asks about.
 
-A conversation is a chain: the client says something, the counsellor says it back, adds a thought or a piece of knowledge, and asks
-for the next thing. Each line is drawn without replacement, so nobody repeats themselves within a conversation.
+A conversation is a chain: the client speaks, the counsellor reflects it back, adds a validation or some psychoeducation, and asks
+the next question. Lines are drawn without replacement, so no line repeats within a conversation.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _CRISIS_TOPICS = ("body", "grounding", "strengths", "needs", "emotion", "coping"
 
 @dataclass(frozen=True)
 class Conversation:
-    """What was said, the reasoning that came before the only reply (chain of thought; else empty), and the client's first name."""
+    """The messages, the chain of thought before a single reply (else empty), and the client's first name."""
 
     messages: tuple[Message, ...]
     reasoning: str = ""
@@ -26,15 +26,15 @@ class Conversation:
 
 
 @dataclass(frozen=True)
-class _Said:
-    """A client's words and their echo, in which `@you` still marks the object."""
+class _Statement:
+    """A client's statement and its echo, in which `@you` still marks the object."""
 
     text: str
     echo: str
 
 
 class _Voice:
-    """Draws lines for one conversation."""
+    """Draws the lines of one conversation."""
 
     def __init__(self, rng: Random, theme: Book) -> None:
         self.rng = rng
@@ -44,7 +44,7 @@ class _Voice:
         self._left: dict[str, list[Line]] = {}
 
     def line(self, book: Book, section: str) -> Line:
-        """Draws a line that was not drawn before; when all were, they are shuffled anew."""
+        """Draw an unused line; once all are used, reshuffle them."""
         key = f"{book.name}/{section}"
         left = self._left.get(key)
         if not left:
@@ -53,12 +53,12 @@ class _Voice:
         return left.pop()
 
     def words(self, book: Book, section: str) -> str:
-        return self.line(book, section).says.draw(self.rng, self.persona)
+        return self.line(book, section).text.draw(self.rng, self.persona)
 
-    def said(self, book: Book, section: str) -> _Said:
+    def statement(self, book: Book, section: str) -> _Statement:
         line = self.line(book, section)
         echo = line.echo.draw(self.rng, self.persona) if line.echo else ""
-        return _Said(line.says.draw(self.rng, self.persona), echo)
+        return _Statement(line.text.draw(self.rng, self.persona), echo)
 
     def client(self, section: str) -> str:
         return self.words(phrases("client"), section)
@@ -74,22 +74,20 @@ class _Voice:
         return self.rng.random() < chance
 
 
-def _topic(name: str) -> Book:
-    return books("topics").get(name) or books("crisis_topics")[name]
-
-
 def single_turn(rng: Random, theme: Book, *, paragraphs: bool, reasoned: bool = False) -> Conversation:
-    """A letter and its answer.
+    """Write a letter and its answer.
 
     Args:
         rng: Source of all choices.
-        theme: What the client comes with.
-        paragraphs: Whether the texts have paragraphs (line ends within a turn).
-        reasoned: Whether to write the reasoning before the answer too.
+        theme: The client's problem.
+        paragraphs: Whether turns are split into paragraphs.
+        reasoned: Whether to write a chain of thought for the answer.
     """
     voice = _Voice(rng, theme)
-    opening, detail, thought = (voice.said(theme, section) for section in ("opening", "detail", "thought"))
-    step = voice.said(theme, "step")
+    opening, detail, thought = (
+        voice.statement(theme, section) for section in ("opening", "detail", "thought")
+    )
+    step = voice.statement(theme, "step")
     letter = [opening.text, detail.text, thought.text, voice.client("ask")]
     if voice.maybe(0.35):
         letter.insert(0, voice.client("hello"))
@@ -103,67 +101,64 @@ def single_turn(rng: Random, theme: Book, *, paragraphs: bool, reasoned: bool = 
         voice.counsellor("validate"),
     ]
     if voice.is_crisis:
-        answer.append(voice.counsellor("safety_ask" if _about_home(theme) else "crisis_ask"))
-    answer += [teach]
+        about_home = "safety_now" in theme.fields["first"]
+        answer.append(voice.counsellor("safety_ask" if about_home else "crisis_ask"))
+    answer.append(teach)
     if voice.maybe(0.5):
-        answer += [voice.words(theme, "teach")]
-    answer += [step.text]
+        answer.append(voice.words(theme, "teach"))
+    answer.append(step.text)
     if voice.is_crisis:
         answer.append(voice.counsellor("crisis_line"))
     elif reasoned or voice.maybe(0.35):
         answer.append(voice.counsellor("support_line"))
     answer.append(voice.counsellor("open_close"))
-    joint = "\n\n" if paragraphs else " "
     reasoning = (
-        _reasoning(voice, heard=(opening, detail, thought), teach=teach, step=step) if reasoned else ""
+        _reasoning(voice, statements=(opening, detail, thought), teach=teach, step=step) if reasoned else ""
     )
     messages = (
-        ("user", sentences(_joined(letter, joint, rng))),
-        ("assistant", sentences(_joined(answer, joint, rng))),
+        ("user", _join(letter, rng, paragraphs=paragraphs)),
+        ("assistant", _join(answer, rng, paragraphs=paragraphs)),
     )
     return Conversation(messages, reasoning=reasoning, client=voice.persona["name"])
 
 
-def _about_home(theme: Book) -> bool:
-    return "safety_now" in theme.fields["first"]
-
-
-def _joined(parts: list[str], joint: str, rng: Random) -> str:
-    """Joins sentences into paragraphs of one to three of them."""
+def _join(parts: list[str], rng: Random, *, paragraphs: bool) -> str:
     text = parts[0]
     for part in parts[1:]:
-        text += (joint if joint != " " and rng.random() < 0.45 else " ") + part
-    return text
+        text += ("\n\n" if paragraphs and rng.random() < 0.45 else " ") + part
+    return sentences(text)
 
 
-def _reasoning(voice: _Voice, *, heard: tuple[_Said, _Said, _Said], teach: str, step: _Said) -> str:
+def _reasoning(
+    voice: _Voice, *, statements: tuple[_Statement, _Statement, _Statement], teach: str, step: _Statement
+) -> str:
     book = books("reasoning")["reasoning"]
     formulation = voice.words(voice.theme, "formulation")
     voice.persona.update(teach=teach, short=third_person(step.echo), formulation=formulation)
     pieces: list[str] = []
-    for section, said in zip(("start", "second", "belief"), heard, strict=True):
-        voice.persona["echo"] = third_person(said.echo)
+    for section, statement in zip(("start", "second", "belief"), statements, strict=True):
+        voice.persona["echo"] = third_person(statement.echo)
         pieces.append(voice.words(book, section))
     pieces.append(voice.words(book, "feeling"))
     pieces.append(voice.words(book, "risk_crisis" if voice.is_crisis else "risk"))
     pieces += [voice.words(book, section) for section in ("clinical", "wait", "teach", "plan", "end")]
-    return sentences(_joined(pieces, "\n\n", voice.rng))
+    return _join(pieces, voice.rng, paragraphs=True)
 
 
 def multi_turn(rng: Random, theme: Book, *, exchanges: int, greeted: bool = False) -> Conversation:
-    """One session or chat.
+    """Write one session or chat.
 
     Args:
         rng: Source of all choices.
-        theme: What the client comes with.
+        theme: The client's problem.
         exchanges: Pairs of turns, 2 or more.
-        greeted: Whether the counsellor speaks first, as in a session face to face.
+        greeted: Whether the counsellor speaks first, as in a face-to-face session.
     """
     voice = _Voice(rng, theme)
     turns: list[Message] = []
     if greeted:
         turns.append(("assistant", voice.counsellor("greeting")))
-    opening = voice.said(theme, "opening")
+    opening = voice.statement(theme, "opening")
     start = [opening.text]
     if not greeted and voice.maybe(0.4):
         start.insert(0, voice.client("hello"))
@@ -183,41 +178,41 @@ def multi_turn(rng: Random, theme: Book, *, exchanges: int, greeted: bool = Fals
 
 
 def long_running(rng: Random, theme: Book, *, sessions: int, topics: int) -> Conversation:
-    """Several sessions with the same client, one after the other: each begins with what was agreed on in the one before.
+    """Write several consecutive sessions with one client; each picks up the step agreed in the previous session.
 
     Args:
         rng: Source of all choices.
-        theme: What the client comes with.
-        sessions: 3 or more.
-        topics: What is asked about in each session, 1 or more.
+        theme: The client's problem.
+        sessions: Number of sessions, 3 or more.
+        topics: Topics in each session, 1 or more.
     """
     voice = _Voice(rng, theme)
     turns: list[Message] = [("assistant", voice.counsellor("greeting"))]
-    opening = voice.said(theme, "opening")
+    opening = voice.statement(theme, "opening")
     turns.append(("user", opening.text))
     reply = [voice.counsellor("warm"), voice.reflect(opening.echo)]
     agenda = _agenda(voice, sessions * topics)
     remembered = opening
     for session in range(sessions):
         if session:
-            reply, heard = _check_in(voice, turns, remembered)
-            remembered = heard or remembered
-        asked = agenda[session * topics : (session + 1) * topics]
+            reply, news = _check_in(voice, turns, remembered)
+            remembered = news or remembered
+        session_agenda = agenda[session * topics : (session + 1) * topics]
         if session == sessions - 1:
-            reply = _explore(voice, turns, reply, agenda=asked[:-1])
+            reply = _explore(voice, turns, reply, agenda=session_agenda[:-1])
             turns.append(("assistant", " ".join([*reply, voice.counsellor("last_session")])))
-            learned = voice.said(phrases("progress"), "learned")
+            learned = voice.statement(phrases("progress"), "learned")
             turns.append(("user", f"{learned.text} {voice.client('thanks')}"))
             farewell = [voice.reflect(learned.echo), voice.counsellor("praise"), voice.counsellor("close")]
             turns.append(("assistant", " ".join(farewell)))
         else:
-            reply = _explore(voice, turns, reply, agenda=asked)
+            reply = _explore(voice, turns, reply, agenda=session_agenda)
             _offer_step(voice, turns, [*reply, voice.counsellor("stop")])
     return _finished(voice, turns)
 
 
 def _agenda(voice: _Voice, length: int) -> list[str]:
-    """Returns names of topics to ask about: what a crisis demands first, then the theme's own, then others."""
+    """Choose the topics to ask about: urgent ones in a crisis, then the theme's own, then others."""
     rng = voice.rng
     if voice.is_crisis:
         first = voice.theme.fields["first"].split()
@@ -230,24 +225,24 @@ def _agenda(voice: _Voice, length: int) -> list[str]:
     rng.shuffle(others)
     agenda = [*first, *others][:length]
     if not voice.is_crisis and len(agenda) > 3:
-        # The theme's own questions are spread over the talk; only the first stays where it is.
+        # Spread the theme's own questions over the conversation; only the first keeps its place.
         rest = agenda[1:]
         rng.shuffle(rest)
         agenda[1:] = rest
     while len(agenda) < length:
-        agenda.append(("detail", "thought", *books("topics"))[rng.randrange(2 + len(books("topics")))])
+        agenda.append(rng.choice(("detail", "thought", *books("topics"))))
     return agenda
 
 
 def _explore(voice: _Voice, turns: list[Message], reply: list[str], *, agenda: list[str]) -> list[str]:
-    """Asks about each topic in turn; returns the beginning of the counsellor's next turn."""
+    """Ask about each topic; return the beginning of the counsellor's next turn."""
     for name in agenda:
         if name in ("detail", "thought"):
-            question, answer = voice.counsellor(f"ask_{name}"), voice.said(voice.theme, name)
-            book, knowledge = voice.theme, 0.35
+            question, answer = voice.counsellor(f"ask_{name}"), voice.statement(voice.theme, name)
+            book, teach_share = voice.theme, 0.35
         else:
-            book, knowledge = _topic(name), 0.5
-            question, answer = voice.words(book, "question"), voice.said(book, "answer")
+            book, teach_share = books("topics").get(name) or books("crisis_topics")[name], 0.5
+            question, answer = voice.words(book, "question"), voice.statement(book, "answer")
         turns.append(("assistant", " ".join([*reply, question])))
         spoken = [answer.text]
         if voice.maybe(0.3):
@@ -256,7 +251,7 @@ def _explore(voice: _Voice, turns: list[Message], reply: list[str], *, agenda: l
             spoken.append(voice.client("aside"))
         turns.append(("user", " ".join(spoken)))
         reply = [voice.reflect(answer.echo)]
-        if voice.maybe(knowledge):
+        if voice.maybe(teach_share):
             reply.append(voice.words(book, "teach"))
         elif voice.maybe(0.6):
             reply.append(voice.counsellor("validate"))
@@ -266,8 +261,8 @@ def _explore(voice: _Voice, turns: list[Message], reply: list[str], *, agenda: l
 
 
 def _offer_step(voice: _Voice, turns: list[Message], reply: list[str]) -> None:
-    """Ends a session: some knowledge, one small step, and what the client says to it."""
-    step = voice.said(voice.theme, "step")
+    """End a session with some psychoeducation, one small step, and the client's reaction."""
+    step = voice.statement(voice.theme, "step")
     offer = [*reply, voice.words(voice.theme, "teach"), voice.counsellor("step_intro"), step.text]
     turns.append(("assistant", " ".join(offer)))
     reaction = [voice.client("reaction_crisis" if voice.is_crisis else "reaction")]
@@ -277,11 +272,13 @@ def _offer_step(voice: _Voice, turns: list[Message], reply: list[str]) -> None:
     voice.persona["short"] = second_person(step.echo)
 
 
-def _check_in(voice: _Voice, turns: list[Message], remembered: _Said) -> tuple[list[str], _Said | None]:
-    """Begins a later session; returns the counsellor's next words, and what is worth remembering for the session after."""
+def _check_in(
+    voice: _Voice, turns: list[Message], remembered: _Statement
+) -> tuple[list[str], _Statement | None]:
+    """Begin a later session; return the counsellor's next words and any statement to recall in the next session."""
     turns.append(("assistant", voice.counsellor("recap", echo=second_person(remembered.echo))))
     kind = voice.rng.choice(("good", "mixed", "hard", "insight", "good", "mixed"))
-    report = voice.said(phrases("progress"), kind)
+    report = voice.statement(phrases("progress"), kind)
     turns.append(("user", report.text))
     warmth = voice.counsellor("praise" if kind in ("good", "insight") else "validate")
     return [voice.reflect(report.echo), warmth], report if kind in ("hard", "insight") else None

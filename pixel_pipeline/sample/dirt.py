@@ -1,4 +1,4 @@
-"""What goes wrong in a Drive: near and exact copies, empty turns, lines that are no JSON."""
+"""Plant defects: near and exact copies, empty turns, lines that are not JSON."""
 
 from dataclasses import replace
 from random import Random
@@ -8,9 +8,9 @@ import unicodedata
 from pixel_pipeline.sample.dialogue import Conversation, Message
 
 SHINGLE_WORDS = 5
-LEAST_NEAR, MOST_NEAR = 0.87, 0.97
-LEAST_SHINGLES = 120
-"""A shorter conversation leaves too little room between one edit and the threshold."""
+MIN_NEAR, MAX_NEAR = 0.87, 0.97
+MIN_SHINGLES = 120
+"""In a shorter conversation a single edit could cross the similarity threshold."""
 
 _WORD = re.compile(r"\w+")
 _PHONE = re.compile(r"555([-. ])01(\d\d)")
@@ -55,25 +55,25 @@ _TAILS = {
 
 
 def shingles(conversation: Conversation) -> set[tuple[str, ...]]:
-    """Returns the runs of five lower-case words over the contents of all turns, roles left out."""
+    """Return the runs of five lower-case words over all turns' contents, without roles."""
     words = _WORD.findall(" ".join(content for _, content in conversation.messages).lower())
     return set(zip(*(words[start:] for start in range(SHINGLE_WORDS)), strict=False))
 
 
 def jaccard(left: set[tuple[str, ...]], right: set[tuple[str, ...]]) -> float:
-    """Returns the shared part of two sets of shingles, 0 to 1."""
+    """Return the Jaccard similarity of two sets of shingles, 0 to 1."""
     return len(left & right) / len(left | right)
 
 
 def near_copy(original: Conversation, rng: Random) -> Conversation | None:
-    """Returns a copy with small edits: words swapped, a phrase added, a telephone number changed.
+    """Return a copy with small edits: words swapped, a phrase added, a telephone number changed.
 
-    Its similarity to the original is between LEAST_NEAR and MOST_NEAR. None where the conversation is too short for that.
+    Its similarity to the original is between MIN_NEAR and MAX_NEAR. None if the conversation is too short for that.
     """
     before = shingles(original)
-    if len(before) < LEAST_SHINGLES:
+    if len(before) < MIN_SHINGLES:
         return None
-    wanted = MOST_NEAR - 0.07 * rng.random()
+    target = MAX_NEAR - 0.07 * rng.random()
     messages = [_other_phone(message, rng) for message in original.messages]
     good: Conversation | None = None
     for _ in range(200):
@@ -81,27 +81,24 @@ def near_copy(original: Conversation, rng: Random) -> Conversation | None:
         messages[index] = _edited(messages[index], rng)
         copy = replace(original, messages=tuple(messages), reasoning="")
         similarity = jaccard(before, shingles(copy))
-        if similarity < LEAST_NEAR:
+        if similarity < MIN_NEAR:
             break
-        # The phone alone does not count: it may be masked before copies are looked for.
-        if similarity <= MOST_NEAR and _text_differs(original, copy):
+        # The telephone number may be masked before deduplication, so the text must differ elsewhere too.
+        if similarity <= MAX_NEAR and _without_phones(original) != _without_phones(copy):
             good = copy
-        if similarity <= wanted:
+        if similarity <= target:
             break
     return good
 
 
-def _text_differs(left: Conversation, right: Conversation) -> bool:
-    masked = [
-        [_PHONE.sub("", content) for _, content in conversation.messages] for conversation in (left, right)
-    ]
-    return masked[0] != masked[1]
+def _without_phones(conversation: Conversation) -> list[str]:
+    return [_PHONE.sub("", content) for _, content in conversation.messages]
 
 
 def _other_phone(message: Message, rng: Random) -> Message:
     role, content = message
     return role, _PHONE.sub(
-        lambda found: f"555{found[1]}01{(int(found[2]) + rng.randint(1, 98)) % 100:02d}", content
+        lambda match: f"555{match[1]}01{(int(match[2]) + rng.randint(1, 98)) % 100:02d}", content
     )
 
 
@@ -119,16 +116,16 @@ def _edited(message: Message, rng: Random) -> Message:
     return message if tail in content else (role, f"{content} {tail}")
 
 
-def exact_copy(original: Conversation, rng: Random, *, is_ascii_only: bool) -> Conversation:
-    """Returns a copy that is the same conversation, though not always the same bytes: other whitespace, decomposed accents.
+def exact_copy(original: Conversation, rng: Random, *, decompose: bool) -> Conversation:
+    """Return the same conversation in possibly different bytes: other whitespace, decomposed accents.
 
     Args:
-        original: What is copied.
+        original: The conversation to copy.
         rng: Decides whether whitespace changes.
-        is_ascii_only: Whether the copy must stay within its encoding's letters (no decomposed accents).
+        decompose: Whether to decompose accents, which Latin-1 cannot encode.
     """
     messages = list(original.messages)
-    if not is_ascii_only:
+    if decompose:
         messages = [(role, unicodedata.normalize("NFD", content)) for role, content in messages]
     if rng.random() < 0.35:
         index = rng.randrange(len(messages))
@@ -138,7 +135,7 @@ def exact_copy(original: Conversation, rng: Random, *, is_ascii_only: bool) -> C
 
 
 def with_empty_turn(conversation: Conversation, rng: Random) -> Conversation:
-    """Returns the conversation with nothing, or only whitespace, in one of its middle turns."""
+    """Return the conversation with a blank middle turn."""
     messages = list(conversation.messages)
     index = rng.randrange(1, len(messages) - 1)
     messages[index] = (messages[index][0], rng.choice(("", "  ", "\n", " \t ")))
@@ -146,7 +143,7 @@ def with_empty_turn(conversation: Conversation, rng: Random) -> Conversation:
 
 
 def bad_line(line: bytes, rng: Random) -> bytes:
-    """Returns what a line of JSON looks like after a broken download: cut off, or overwritten by bytes that are no text."""
+    """Damage a line of JSON as a broken download would: truncate it, or overwrite it with bytes that are not text."""
     if rng.random() < 0.6:
         return line[: rng.randrange(20, max(21, len(line) - 10))].rstrip()
     noise = bytes(rng.randrange(0xA0, 0x100) for _ in range(rng.randrange(24, 60)))

@@ -1,10 +1,9 @@
-"""Writes the sample Drive into a folder."""
+"""Write the sample Drive into a folder."""
 
+from base64 import b64decode
 from collections import Counter
 import os
 from pathlib import Path
-import struct
-import zlib
 
 from pixel_pipeline.sample.layout import FILES, FileSpec
 from pixel_pipeline.sample.manifest import Counts, SampleFile, SampleManifest
@@ -27,23 +26,33 @@ They may be used, changed and passed on for any purpose, without warranty.
 """
 
 
-def write_sample_drive(root: Path, *, seed: int = 7, conversations: int = 5000) -> SampleManifest:
-    """Writes a folder that looks like a small team's Drive of counselling conversations, with planted dirt.
+_GREY_SQUARE_PNG = b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAD0lEQVR42mPYggYYRrYAAKahtAG2Na/BAAAAAElFTkSuQmCC"
+)
+_NOT_DATASETS: dict[str, bytes] = {
+    "README.md": _README.encode(),
+    "Professional Therapeutic/LICENSE.txt": _LICENSE.encode(),
+    "Grief and Loss/IMG_2031.png": _GREY_SQUARE_PNG,
+}
 
-    The same seed and number give the same bytes. A file whose bytes are already right is left alone, another is replaced in one
-    step; files of others are never touched. The set of paths does not depend on seed or number.
+
+def write_sample_drive(root: Path, *, seed: int = 7, conversations: int = 5000) -> SampleManifest:
+    """Write a folder that imitates a small team's Drive of counselling conversations, with planted defects.
+
+    The same seed and number give the same bytes. Up-to-date files are left alone, outdated ones are replaced atomically, and
+    unrelated files are never touched. The set of paths does not depend on seed or number.
 
     Args:
-        root: The folder; created when missing.
+        root: The folder; created if missing.
         seed: Source of all choices.
         conversations: Number of records, broken ones and copies included; 150 or more.
 
     Returns:
-        What was written; it is not part of the folder.
+        The manifest, which is not part of the folder.
 
     Raises:
         ValueError: Too few conversations.
-        OSError: The folder cannot be written.
+        OSError: The folder is not writable.
     """
     files = []
     for spec, records in zip(FILES, compose(seed=seed, conversations=conversations), strict=True):
@@ -88,33 +97,10 @@ def _write(path: Path, data: bytes) -> None:
     if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A neighbour that is renamed: a copy of the folder never finds half a file under its name.
+    # Write a sibling and rename it, so that a concurrent copy of the folder never sees a partial file.
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         draft.write_bytes(data)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _picture(side: int) -> bytes:
-    """Returns a grey square as PNG."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    rows = (b"\x00" + b"\xb4" * side) * side
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows, 9))
-        + chunk(b"IEND", b"")
-    )
-
-
-_NOT_DATASETS: dict[str, bytes] = {
-    "README.md": _README.encode(),
-    "Professional Therapeutic/LICENSE.txt": _LICENSE.encode(),
-    "Grief and Loss/IMG_2031.png": _picture(16),
-}

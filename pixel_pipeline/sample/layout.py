@@ -1,6 +1,6 @@
-"""Which files the sample Drive has: names and folders as people leave them, formats as tools export them.
+"""Files of the sample Drive: names and folders as people leave them, formats as tools export them.
 
-The set of paths is the same for every seed and size, so writing again into the same folder leaves no file of an earlier sample behind.
+The set of paths is the same for every seed and size, so a rewrite into the same folder leaves no stale files.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ Format = Literal[
     "parquet_messages",
     "parquet_pairs",
 ]
-Shape = Literal["letter", "talk", "long"]
 
 JSON_LINES: frozenset[Format] = frozenset(("sharegpt", "chatml"))
 TURN_LISTS: frozenset[Format] = frozenset(("sharegpt", "chatml", "sessions", "parquet_messages"))
-"""Formats that carry any number of turns, a system prompt, and an empty turn."""
+"""Formats that allow any number of turns, a system prompt, and an empty turn."""
 
 TRANSCRIPTS = 40
-LOOSE_RECORDS = 20
-LEAST_CONVERSATIONS = 150
+UNSORTED_RECORDS = 20
+MIN_CONVERSATIONS = 150
+_COUPLES = ("couples_family",)
 _EVERYONE = ("addiction", "cptsd", "grief", "couples_family", "professional")
 
 
@@ -36,29 +36,29 @@ class FileSpec:
 
     Attributes:
         path: Relative to the Drive's root, with `/`.
-        format: How records are written.
-        shape: One letter and its answer, a talk, or several sessions.
-        groups: Groups of themes (texts.THEME_GROUPS) that its conversations are about.
-        weight: Its share of all conversations, relative to the others'; 0 for a fixed number of records.
-        fixed: Number of records where weight is 0.
+        format: File format.
+        groups: Theme groups (texts.THEME_GROUPS) of its conversations.
+        weight: Relative share of all conversations; 0 for a fixed number of records.
+        fixed: Number of records if weight is 0.
         encoding: utf-8, utf-8-sig (byte order mark) or latin-1.
-        newline: What ends a line.
-        system_share: Part of the conversations that have a system prompt, 0 to 1.
+        newline: Line terminator.
+        system_share: Share of conversations with a system prompt, 0 to 1.
+        several_sessions: Whether each conversation spans several sessions.
     """
 
     path: str
     format: Format
-    shape: Shape
     groups: tuple[str, ...]
     weight: float = 0.0
     fixed: int = 0
     encoding: Literal["utf-8", "utf-8-sig", "latin-1"] = "utf-8"
     newline: Literal["\n", "\r\n"] = "\n"
     system_share: float = 0.0
+    several_sessions: bool = False
 
     @property
     def family(self) -> str:
-        """The family that the path gives by default: the first folder as a slug; `unsorted` in no folder."""
+        """The path's default family: the first folder as a slug, or `unsorted` outside any folder."""
         folder, slash, _ = self.path.partition("/")
         return re.sub(r"[^a-z0-9]+", "_", folder.casefold()).strip("_") if slash else "unsorted"
 
@@ -70,7 +70,6 @@ def _transcript(number: int) -> FileSpec:
     return FileSpec(
         f"Professional Therapeutic/Transcripts 2023/Session {number:02d} - 2023-{month:02d}-{day:02d}{again}.txt",
         "transcript",
-        "talk",
         ("professional", "grief"),
         fixed=1,
         encoding="latin-1" if number == 11 else "utf-8",
@@ -79,93 +78,67 @@ def _transcript(number: int) -> FileSpec:
 
 
 FILES: tuple[FileSpec, ...] = (
-    FileSpec("Addiction Recovery/Recovery chats (1).jsonl", "sharegpt", "talk", ("addiction",), 250),
-    FileSpec(
-        "Addiction Recovery/Motivational Interviewing FINAL v2.csv", "csv", "letter", ("addiction",), 220
-    ),
-    FileSpec(
-        "Addiction Recovery/2023-11 export/recovery_coach_alpaca.json",
-        "alpaca",
-        "letter",
-        ("addiction",),
-        180,
-    ),
-    FileSpec("CPTSD/cptsd_sharegpt_2024-02-11.jsonl", "sharegpt", "talk", ("cptsd",), 270, system_share=0.4),
-    FileSpec("CPTSD/Parts work/Parts & Shame - chatml.jsonl", "chatml", "talk", ("cptsd",), 230),
-    FileSpec("CPTSD/CPTSD single turn.parquet", "parquet_pairs", "letter", ("cptsd",), 180),
-    FileSpec("CoT Reasoning/CoT_Clinical_Reasoning.json", "chain_of_thought", "letter", _EVERYONE, 230),
-    FileSpec("CoT Reasoning/CoT crisis (copy).json", "chain_of_thought", "letter", ("crisis",), 130),
-    FileSpec(
-        "CoT Reasoning/older/CoT reasoning FINAL FINAL.json", "chain_of_thought", "letter", _EVERYONE, 180
-    ),
-    FileSpec(
-        "Couples & Family/couples Q&A from the old site.csv",
-        "csv",
-        "letter",
-        ("couples_family",),
-        190,
-        encoding="latin-1",
-    ),
-    FileSpec(
-        "Couples & Family/Family sessions/family_messages.parquet",
-        "parquet_messages",
-        "talk",
-        ("couples_family",),
-        220,
-    ),
-    FileSpec(
-        "Couples & Family/Couples chat v3 (windows).jsonl",
-        "chatml",
-        "talk",
-        ("couples_family",),
-        200,
-        newline="\r\n",
-    ),
-    FileSpec("Crisis Support/Crisis chats 2024.jsonl", "chatml", "talk", ("crisis",), 240, system_share=0.3),
-    FileSpec("Crisis Support/crisis role plays (1).json", "sessions", "talk", ("crisis",), 160),
-    FileSpec("Crisis Support/Safety Planning alpaca.json", "alpaca", "letter", ("crisis",), 150),
-    FileSpec("Grief and Loss/grief_sharegpt.jsonl.gz", "sharegpt", "talk", ("grief",), 230),
+    FileSpec("Addiction Recovery/Recovery chats (1).jsonl", "sharegpt", ("addiction",), 250),
+    FileSpec("Addiction Recovery/Motivational Interviewing FINAL v2.csv", "csv", ("addiction",), 220),
+    FileSpec("Addiction Recovery/2023-11 export/recovery_coach_alpaca.json", "alpaca", ("addiction",), 180),
+    FileSpec("CPTSD/cptsd_sharegpt_2024-02-11.jsonl", "sharegpt", ("cptsd",), 270, system_share=0.4),
+    FileSpec("CPTSD/Parts work/Parts & Shame - chatml.jsonl", "chatml", ("cptsd",), 230),
+    FileSpec("CPTSD/CPTSD single turn.parquet", "parquet_pairs", ("cptsd",), 180),
+    FileSpec("CoT Reasoning/CoT_Clinical_Reasoning.json", "chain_of_thought", _EVERYONE, 230),
+    FileSpec("CoT Reasoning/CoT crisis (copy).json", "chain_of_thought", ("crisis",), 130),
+    FileSpec("CoT Reasoning/older/CoT reasoning FINAL FINAL.json", "chain_of_thought", _EVERYONE, 180),
+    FileSpec("Couples & Family/couples Q&A from the old site.csv", "csv", _COUPLES, 190, encoding="latin-1"),
+    FileSpec("Couples & Family/Family sessions/family_messages.parquet", "parquet_messages", _COUPLES, 220),
+    FileSpec("Couples & Family/Couples chat v3 (windows).jsonl", "chatml", _COUPLES, 200, newline="\r\n"),
+    FileSpec("Crisis Support/Crisis chats 2024.jsonl", "chatml", ("crisis",), 240, system_share=0.3),
+    FileSpec("Crisis Support/crisis role plays (1).json", "sessions", ("crisis",), 160),
+    FileSpec("Crisis Support/Safety Planning alpaca.json", "alpaca", ("crisis",), 150),
+    FileSpec("Grief and Loss/grief_sharegpt.jsonl.gz", "sharegpt", ("grief",), 230),
     FileSpec(
         "Grief and Loss/Grief letters - context response.csv",
         "csv",
-        "letter",
         ("grief",),
         220,
         encoding="utf-8-sig",
         newline="\r\n",
     ),
-    FileSpec("Long running therapy/long_running_therapy.json", "sessions", "long", _EVERYONE, 100),
-    FileSpec("Long running therapy/Multi-session 2021-2023.jsonl", "chatml", "long", _EVERYONE, 100),
-    FileSpec("Long running therapy/long sessions part 2.parquet", "parquet_messages", "long", _EVERYONE, 70),
-    FileSpec("Professional Therapeutic/CBT homework chats.jsonl", "sharegpt", "talk", ("professional",), 270),
-    FileSpec("Professional Therapeutic/Counsel chat export.csv", "csv", "letter", ("professional",), 260),
+    FileSpec(
+        "Long running therapy/long_running_therapy.json", "sessions", _EVERYONE, 100, several_sessions=True
+    ),
+    FileSpec(
+        "Long running therapy/Multi-session 2021-2023.jsonl", "chatml", _EVERYONE, 100, several_sessions=True
+    ),
+    FileSpec(
+        "Long running therapy/long sessions part 2.parquet",
+        "parquet_messages",
+        _EVERYONE,
+        70,
+        several_sessions=True,
+    ),
+    FileSpec("Professional Therapeutic/CBT homework chats.jsonl", "sharegpt", ("professional",), 270),
+    FileSpec("Professional Therapeutic/Counsel chat export.csv", "csv", ("professional",), 260),
     *(_transcript(number) for number in range(1, TRANSCRIPTS + 1)),
     FileSpec(
         "Professional Therapeutic/therapist chats FINAL v2.jsonl",
         "chatml",
-        "talk",
         ("professional",),
         300,
         system_share=0.5,
     ),
-    FileSpec(
-        "Professional Therapeutic/psych_alpaca_cleaned.json", "alpaca", "letter", ("professional",), 220
-    ),
-    FileSpec(
-        "new chats from Sam (to sort).jsonl", "sharegpt", "talk", ("professional",), fixed=LOOSE_RECORDS
-    ),
+    FileSpec("Professional Therapeutic/psych_alpaca_cleaned.json", "alpaca", ("professional",), 220),
+    FileSpec("new chats from Sam (to sort).jsonl", "sharegpt", ("professional",), fixed=UNSORTED_RECORDS),
 )
 
 
 def records_per_file(conversations: int) -> list[int]:
-    """Distributes conversations over FILES by weight (largest remainder); files of a fixed size keep it.
+    """Distribute conversations over FILES by weight (largest remainder), except for files of a fixed size.
 
     Raises:
-        ValueError: Fewer than LEAST_CONVERSATIONS.
+        ValueError: Fewer than MIN_CONVERSATIONS.
     """
-    if conversations < LEAST_CONVERSATIONS:
+    if conversations < MIN_CONVERSATIONS:
         raise ValueError(
-            f"a sample Drive needs at least {LEAST_CONVERSATIONS} conversations, {conversations} were asked for"
+            f"a sample Drive needs at least {MIN_CONVERSATIONS} conversations, got {conversations}"
         )
     free = conversations - sum(spec.fixed for spec in FILES)
     total = sum(spec.weight for spec in FILES)

@@ -1,4 +1,4 @@
-"""Decides what each record of the sample Drive is: a fresh conversation, a copy of another, or broken."""
+"""Compose every record of the sample Drive: an original conversation, a copy of another, or a broken one."""
 
 from dataclasses import dataclass
 from random import Random
@@ -19,9 +19,9 @@ NEAR_SHARE = 0.02
 PHONE_SHARE = 0.018
 EMAIL_SHARE = 0.015
 _FIRST_DIRTY_LINE = 3
-"""The first lines of a file stay whole: they are what tools look at to find out what it is."""
+"""The first lines of a file stay intact: tools detect its format from them."""
 _SESSIONS_AND_TOPICS = ((3, 2), (3, 3), (4, 2), (5, 2), (4, 3))
-_LEADS_SHARE = 0.4
+_INSTRUCTION_SHARE = 0.4
 
 
 @dataclass
@@ -30,9 +30,9 @@ class Record:
 
     Attributes:
         spec: The file.
-        index: Its place in the file.
-        kind: What it is; copies are `exact_duplicate` and `near_duplicate`.
-        conversation: What is written; for a bad line what would have been.
+        index: Its position in the file.
+        kind: `clean`, a defect, or a copy (`exact_duplicate`, `near_duplicate`).
+        conversation: The conversation; for a bad line, before the damage.
         has_phone: Whether it has a telephone number.
         has_email: Whether it has an e-mail address.
     """
@@ -52,11 +52,11 @@ class _Slot:
 
 
 def compose(*, seed: int, conversations: int) -> list[list[Record]]:
-    """Writes all conversations.
+    """Compose all records.
 
     Args:
         seed: Source of all choices.
-        conversations: Number of records in all, broken ones and copies included; layout.LEAST_CONVERSATIONS or more.
+        conversations: Total number of records, broken ones and copies included; layout.MIN_CONVERSATIONS or more.
 
     Returns:
         Records by file, in the order of layout.FILES.
@@ -66,7 +66,7 @@ def compose(*, seed: int, conversations: int) -> list[list[Record]]:
     kinds = _planned_kinds(counts, conversations, rng)
     files = [
         [
-            _fresh(seed, spec, index, kinds.get(_Slot(number, index), "clean"))
+            _original(seed, spec, index=index, kind=kinds.get(_Slot(number, index), "clean"))
             for index in range(counts[number])
         ]
         for number, spec in enumerate(FILES)
@@ -76,7 +76,7 @@ def compose(*, seed: int, conversations: int) -> list[list[Record]]:
 
 
 def _planned_kinds(counts: list[int], conversations: int, rng: Random) -> dict[_Slot, Kind]:
-    """Chooses the broken records and where copies go; the loose file in the root and the latin-1 files stay clean."""
+    """Choose the places of broken records and copies; the unsorted file and the Latin-1 files stay clean."""
     kinds: dict[_Slot, Kind] = {}
     candidates = [
         _Slot(number, index)
@@ -85,32 +85,32 @@ def _planned_kinds(counts: list[int], conversations: int, rng: Random) -> dict[_
         for index in range(counts[number])
     ]
     rng.shuffle(candidates)
-    wanted: tuple[tuple[Kind, float], ...] = (
+    shares: tuple[tuple[Kind, float], ...] = (
         ("bad_line", BAD_LINE_SHARE),
         ("empty_turn", EMPTY_TURN_SHARE),
         ("near_duplicate", NEAR_SHARE),
         ("exact_duplicate", EXACT_SHARE),
     )
-    for kind, share in wanted:
+    for kind, share in shares:
         number = max(2, round(share * conversations))
-        fitting = [slot for slot in candidates if slot not in kinds and _may_be(slot, kind)]
-        kinds.update(dict.fromkeys(fitting[:number], kind))
+        eligible = [slot for slot in candidates if slot not in kinds and _can_be(slot, kind)]
+        kinds.update(dict.fromkeys(eligible[:number], kind))
     return kinds
 
 
-def _may_be(slot: _Slot, kind: Kind) -> bool:
+def _can_be(slot: _Slot, kind: Kind) -> bool:
     spec = FILES[slot.file]
     if kind == "bad_line":
         return spec.format in JSON_LINES and slot.index >= _FIRST_DIRTY_LINE
     if kind == "empty_turn":
-        return spec.format in TURN_LISTS and spec.shape != "letter" and slot.index >= _FIRST_DIRTY_LINE
-    # A copy needs originals in files before it, and no reasoning to be made up for it.
+        return spec.format in TURN_LISTS and slot.index >= _FIRST_DIRTY_LINE
+    # A copy needs originals in earlier files, and has no reasoning.
     return spec.format != "chain_of_thought" and not spec.path.startswith("Addiction")
 
 
-def _fresh(seed: int, spec: FileSpec, index: int, kind: Kind) -> Record:
+def _original(seed: int, spec: FileSpec, *, index: int, kind: Kind) -> Record:
     rng = Random(f"{seed}:{spec.path}:{index}")
-    conversation = _talk(spec, rng)
+    conversation = _conversation(spec, rng)
     if spec.format in TURN_LISTS and rng.random() < spec.system_share:
         conversation = with_system(conversation, rng)
     if spec.encoding == "latin-1":
@@ -121,44 +121,41 @@ def _fresh(seed: int, spec: FileSpec, index: int, kind: Kind) -> Record:
     elif kind == "clean":
         record.has_phone = rng.random() < PHONE_SHARE
         record.has_email = rng.random() < EMAIL_SHARE
-        for name, wanted in (("phone", record.has_phone), ("email", record.has_email)):
-            if wanted:
+        for name, has_contact in (("phone", record.has_phone), ("email", record.has_email)):
+            if has_contact:
                 record.conversation = with_contact(record.conversation, rng, kind=name)
     return record
 
 
-def _talk(spec: FileSpec, rng: Random) -> Conversation:
+def _conversation(spec: FileSpec, rng: Random) -> Conversation:
     theme = rng.choice(themes(rng.choice(spec.groups)))
-    if spec.shape == "long":
+    if spec.several_sessions:
         sessions, topics = rng.choice(_SESSIONS_AND_TOPICS)
         return long_running(rng, theme, sessions=sessions, topics=topics)
-    if spec.shape == "talk":
-        # In a crisis nothing is settled before safety has been asked about.
-        least = 4 if "first" in theme.fields else 2
-        return multi_turn(rng, theme, exchanges=rng.randint(least, 6), greeted=spec.format == "transcript")
+    if spec.format in TURN_LISTS or spec.format == "transcript":
+        # A crisis needs room for its safety questions.
+        shortest = 4 if "first" in theme.fields else 2
+        return multi_turn(rng, theme, exchanges=rng.randint(shortest, 6), greeted=spec.format == "transcript")
     conversation = single_turn(
-        rng,
-        theme,
-        paragraphs=spec.format != "alpaca",
-        reasoned=spec.format == "chain_of_thought",
+        rng, theme, paragraphs=spec.format != "alpaca", reasoned=spec.format == "chain_of_thought"
     )
-    if spec.format == "alpaca" and rng.random() < _LEADS_SHARE:
-        return _with_lead(conversation, rng)
+    if spec.format == "alpaca" and rng.random() < _INSTRUCTION_SHARE:
+        return _with_instruction(conversation, rng)
     return conversation
 
 
-def _with_lead(conversation: Conversation, rng: Random) -> Conversation:
-    """The letter behind an instruction, as `instruction` and `input` of Alpaca are joined."""
-    lead = rng.choice(books("reasoning")["instruction"].sections["lead"]).says.draw(rng, {})
+def _with_instruction(conversation: Conversation, rng: Random) -> Conversation:
+    """Put an instruction before the letter, the way Alpaca's `instruction` and `input` are joined."""
+    instruction = rng.choice(books("reasoning")["instruction"].sections["lead"]).text.draw(rng, {})
     (role, letter), answer = conversation.messages
-    return Conversation(((role, f"{lead}\n\n{letter}"), answer), client=conversation.client)
+    return Conversation(((role, f"{instruction}\n\n{letter}"), answer), client=conversation.client)
 
 
 def _plant_copies(files: list[list[Record]], kinds: dict[_Slot, Kind], rng: Random) -> None:
-    """Replaces the records at the planned places by copies; each original is copied once.
+    """Replace the records at the planned places with copies; each original is copied once.
 
     Raises:
-        ValueError: No original is left that the file could carry: too few conversations.
+        ValueError: Too few conversations: no suitable original is left for a copy.
     """
     originals = [
         record
@@ -171,18 +168,18 @@ def _plant_copies(files: list[list[Record]], kinds: dict[_Slot, Kind], rng: Rand
         if kind not in ("exact_duplicate", "near_duplicate"):
             continue
         target = files[slot.file][slot.index]
-        # Files with few originals before them are served first, and mostly from other families.
-        elsewhere = rng.random() < 0.8
+        # Most copies come from another family. Early files go first: they have the fewest earlier originals.
+        other_family = rng.random() < 0.8
         for position, original in enumerate(originals):
-            if not _comes_before(original, target, elsewhere=elsewhere) or not _carries(
-                target.spec, original
-            ):
+            if other_family and original.spec.family == target.spec.family:
+                continue
+            if not _precedes(original.spec, target.spec) or not _can_hold(target.spec, original):
                 continue
             if kind == "near_duplicate":
                 copy = dirt.near_copy(original.conversation, rng)
             else:
-                ascii_only = target.spec.encoding == "latin-1"
-                copy = dirt.exact_copy(original.conversation, rng, is_ascii_only=ascii_only)
+                decompose = target.spec.encoding != "latin-1"
+                copy = dirt.exact_copy(original.conversation, rng, decompose=decompose)
             if copy is not None:
                 target.conversation = copy
                 target.has_phone, target.has_email = original.has_phone, original.has_email
@@ -192,16 +189,13 @@ def _plant_copies(files: list[list[Record]], kinds: dict[_Slot, Kind], rng: Rand
             raise ValueError("too few conversations for the planned copies: ask for more conversations")
 
 
-def _comes_before(original: Record, target: Record, *, elsewhere: bool) -> bool:
-    """Whether a pipeline that takes files in the order of their paths, in whatever case, meets the original first."""
-    before, after = original.spec, target.spec
-    if before.family == after.family and elsewhere:
-        return False
-    return before.path < after.path and before.path.casefold() < after.path.casefold()
+def _precedes(original: FileSpec, target: FileSpec) -> bool:
+    """Whether the original's file sorts first, with or without regard to case."""
+    return original.path < target.path and original.path.casefold() < target.path.casefold()
 
 
-def _carries(spec: FileSpec, original: Record) -> bool:
-    """Whether a file's format can hold a conversation without changing it."""
+def _can_hold(spec: FileSpec, original: Record) -> bool:
+    """Whether a file's format can represent a conversation without changing it."""
     roles = [role for role, _ in original.conversation.messages]
     if spec.format in TURN_LISTS:
         return True

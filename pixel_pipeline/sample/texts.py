@@ -1,12 +1,12 @@
-"""Reads the dialogue templates, plain text files that somebody who is no programmer can extend.
+"""Read the dialogue templates: plain text files that a non-programmer can extend.
 
     == alcohol                      a book: a theme, a topic of conversation, or a set of phrases
     label: the drinking             a field of the book
     -- opening                      a section; each line below it is one template
     I (told|promised) {friend} … => you told {friend} …
 
-`(a|b)` is a choice, `{name}` a slot of the persona. What stands behind `=>` is the same thing as the counsellor says it back, in
-the second person; `@you` marks an object there ("frightens @you"), so that it can also be told in the third person.
+`(a|b)` is a choice, `{name}` a slot of the persona. After `=>` follows the echo, the counsellor's reflection of the same statement
+in the second person; `@you` marks an object in it ("frightens @you"), which the third person needs.
 """
 
 from collections.abc import Mapping
@@ -29,11 +29,11 @@ _OBJECT = re.compile(r"\b(about|against|at|beside|for|from|in|of|on|to|with) you
 _SECOND_PERSON = re.compile(r"(?:@you|\b(?:you|your|yours|yourself))\b")
 
 THEME_GROUPS = ("addiction", "cptsd", "grief", "couples_family", "professional", "crisis")
-"""Files of templates that hold themes: what a client comes with."""
+"""Template files of themes, the problems that clients bring."""
 
 
 class Template:
-    """One line with its choices taken apart once, so that drawing from it is a join and a format."""
+    """A line with its choices parsed once, so that drawing is a join and a format."""
 
     __slots__ = ("_parts",)
 
@@ -42,7 +42,7 @@ class Template:
         self._parts = [piece.split("|") if index % 2 else [piece] for index, piece in enumerate(pieces)]
 
     def draw(self, rng: Random, slots: Mapping[str, str]) -> str:
-        """Returns the line with each choice made and each slot filled."""
+        """Make each choice and fill each slot."""
         text = "".join(
             part[0] if len(part) == 1 else part[int(rng.random() * len(part))] for part in self._parts
         )
@@ -51,15 +51,15 @@ class Template:
 
 @dataclass(frozen=True)
 class Line:
-    """What is said, and how it is said back (None where it never is)."""
+    """A line and its echo; None if it is never reflected."""
 
-    says: Template
+    text: Template
     echo: Template | None
 
 
 @dataclass
 class Book:
-    """One theme, topic or set of phrases: its fields, and its lines by section."""
+    """A theme, topic or set of phrases: its fields, and its lines by section."""
 
     name: str
     fields: dict[str, str] = field(default_factory=dict)
@@ -68,10 +68,10 @@ class Book:
 
 @cache
 def books(file: str) -> dict[str, Book]:
-    """Returns the books of one template file by name, in the order of the file.
+    """Read the books of one template file by name, in file order.
 
     Raises:
-        ValueError: A line stands outside a section; the message names file and line number.
+        ValueError: A line is outside a section; the message names file and line number.
     """
     source = resources.files("pixel_pipeline.sample").joinpath("templates", f"{file}.txt")
     found: dict[str, Book] = {}
@@ -89,8 +89,8 @@ def books(file: str) -> dict[str, Book]:
             key, _, value = line.partition(":")
             book.fields[key.strip()] = value.strip()
         elif section is not None:
-            says, _, echo = line.partition(" => ")
-            section.append(Line(Template(says), Template(echo) if echo else None))
+            text, _, echo = line.partition(" => ")
+            section.append(Line(Template(text), Template(echo) if echo else None))
         else:
             raise ValueError(
                 f"templates/{file}.txt:{number}: expected '== book' or '-- section' before a line"
@@ -100,26 +100,26 @@ def books(file: str) -> dict[str, Book]:
 
 @cache
 def themes(group: str) -> tuple[Book, ...]:
-    """Returns the themes of one of THEME_GROUPS."""
+    """Return the themes of one of THEME_GROUPS."""
     return tuple(books(group).values())
 
 
 def phrases(speaker: str) -> Book:
-    """Returns the phrases of `client` or `counsellor`, or of reports on the time between sessions (`progress`)."""
+    """Return the phrases of `client` or `counsellor`, or of reports between sessions (`progress`)."""
     return books("phrases")[speaker]
 
 
 def second_person(echo: str) -> str:
-    """Returns an echo as it is said to the client."""
+    """Address an echo to the client."""
     return echo.replace("@you", "you")
 
 
 def third_person(echo: str) -> str:
-    """Returns an echo as it is said about the client, who is `they`; verbs keep their form."""
+    """Turn an echo into a statement about the client, as `they`; verbs keep their form."""
     marked = _OBJECT.sub(r"\1 @you", echo)
-    return _SECOND_PERSON.sub(lambda found: _TO_THIRD_PERSON[found[0]], marked)
+    return _SECOND_PERSON.sub(lambda match: _TO_THIRD_PERSON[match[0]], marked)
 
 
 def sentences(text: str) -> str:
-    """Returns a text with a capital at each start of a sentence; slots and echoes come in lower case."""
-    return _SENTENCE_START.sub(lambda found: found[1] + found[2].upper(), text)
+    """Capitalise sentence starts; slots and echoes are lower case."""
+    return _SENTENCE_START.sub(lambda match: match[1] + match[2].upper(), text)

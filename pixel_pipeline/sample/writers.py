@@ -1,4 +1,4 @@
-"""Writes the records of one file the way a tool, or a person, exports them. One function a format; all return bytes."""
+"""Encode the records of one file as a tool or a person would export them: one function per format."""
 
 from collections.abc import Callable, Iterable
 import csv
@@ -21,16 +21,16 @@ _SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
 _SESSION_ROLES = {"user": "client", "assistant": "therapist", "system": "system"}
 _TRANSCRIPT_ROLES = {"user": "Client", "assistant": "Therapist"}
 _FIRST_DAY = date(2021, 3, 1)
-_LONGEST_INSTRUCTION = 140
+_MAX_INSTRUCTION = 140
 
 
 def encode(spec: FileSpec, records: list[Record], *, seed: int) -> bytes:
-    """Returns the bytes of a file.
+    """Encode a file.
 
     Args:
         spec: The file.
-        records: What stands in it, in order.
-        seed: Source of what is beside the conversations: ids, dates, ratings, broken bytes.
+        records: Its records, in order.
+        seed: Source of everything except the conversations: ids, dates, ratings, broken bytes.
     """
     rng = Random(f"{seed}:{spec.path}:metadata")
     data = _WRITERS[spec.format](spec, records, rng)
@@ -42,18 +42,18 @@ def _chain_of_thought(spec: FileSpec, records: list[Record], rng: Random) -> byt
     for record in records:
         (_, question), (_, answer) = record.conversation.messages
         rows.append({"Question": question, "Complex_CoT": record.conversation.reasoning, "Response": answer})
-    return _document(spec, rows, indent=True)
+    return orjson.dumps(rows, option=orjson.OPT_INDENT_2)
 
 
 def _alpaca(spec: FileSpec, records: list[Record], rng: Random) -> bytes:
     rows = []
     for record in records:
-        (_, asked), (_, answer) = record.conversation.messages
-        lead, gap, letter = asked.partition("\n\n")
-        if not gap or len(lead) > _LONGEST_INSTRUCTION:
-            lead, letter = asked, ""
-        rows.append({"instruction": lead, "input": letter, "output": answer})
-    return _document(spec, rows, indent=rng.random() < 0.5)
+        (_, question), (_, answer) = record.conversation.messages
+        instruction, gap, letter = question.partition("\n\n")
+        if not gap or len(instruction) > _MAX_INSTRUCTION:
+            instruction, letter = question, ""
+        rows.append({"instruction": instruction, "input": letter, "output": answer})
+    return orjson.dumps(rows, option=orjson.OPT_INDENT_2 if rng.random() < 0.5 else None)
 
 
 def _sessions(spec: FileSpec, records: list[Record], rng: Random) -> bytes:
@@ -129,13 +129,13 @@ def _parquet_messages(spec: FileSpec, records: list[Record], rng: Random) -> byt
 
 
 def _parquet_pairs(spec: FileSpec, records: list[Record], rng: Random) -> bytes:
-    asked, answered = zip(
+    prompts, responses = zip(
         *([content for _, content in record.conversation.messages] for record in records), strict=True
     )
     return _parquet(
         {
-            "prompt": pa.array(asked),
-            "response": pa.array(answered),
+            "prompt": pa.array(prompts),
+            "response": pa.array(responses),
             "split": pa.array([rng.choice(("train", "train", "train", "test")) for _ in records]),
         }
     )
@@ -145,10 +145,6 @@ def _parquet(columns: dict[str, pa.Array]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink, compression="zstd", row_group_size=512)
     return sink.getvalue()
-
-
-def _document(spec: FileSpec, rows: list[dict[str, Any]], *, indent: bool) -> bytes:
-    return orjson.dumps(rows, option=orjson.OPT_INDENT_2 if indent else None)
 
 
 def _json_lines(spec: FileSpec, records: list[Record], rows: Iterable[Any], rng: Random) -> bytes:

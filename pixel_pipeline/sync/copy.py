@@ -1,4 +1,4 @@
-"""`rclone copy`, never `sync`: what disappears from the source stays in raw, what changed there replaces its old version."""
+"""`rclone copy`, never `sync`: files deleted from the source stay in raw, changed files replace their old version."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,22 +16,22 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def no_report(stats: dict[str, Any]) -> None:
-    """Progress for nobody."""
+    """Ignore progress."""
 
 
 @dataclass
 class Outcome:
-    """What became of each file. Names are those of the source, control characters as their pictures (␊).
+    """The result for each file, by its name in the source, with control characters as their pictures (␊).
 
     Attributes:
-        copied, replaced: Arrived; size in bytes, -1 where it is not known.
-        unchanged: Size and time are as in the source.
-        kept: In raw and no longer in the source.
-        failed: Did not arrive, and why.
-        duplicates: Names that several files of the source have; one of each was taken.
-        skipped: No files: pipes, devices, Google's forms and maps.
-        sizes: Of all that lies in raw.
-        fault: Why source or destination could not be read at all.
+        copied, replaced: New and changed files that arrived; size in bytes, -1 if unknown.
+        unchanged: Files with the same size and time in raw.
+        kept: Files in raw that the source no longer has.
+        failed: Files that did not arrive, with the reason.
+        duplicates: Names shared by several files of the source; only one of each was copied.
+        skipped: Pipes, devices, Google forms and maps, with the reason.
+        sizes: Sizes of all files in raw.
+        fault: Reason why the source or the destination could not be read at all.
     """
 
     copied: dict[str, int] = field(default_factory=dict)
@@ -45,25 +45,24 @@ class Outcome:
     fault: str | None = None
 
     @property
-    def may_pass(self) -> bool:
-        """Whether something failed that may succeed later."""
+    def retryable(self) -> bool:
+        """Whether a failure may be transient."""
         return any(map(is_transient, [*self.failed.values(), self.fault or ""]))
 
     def raise_fault(self, *, source: str, destination: str) -> None:
-        """Raises SyncError where the whole failed, TransientSyncError where it may succeed later."""
+        """Raise SyncError if the copy failed as a whole, TransientSyncError if a retry may succeed."""
         if self.fault is None:
             return
         if self.fault == "not_found":
             raise SyncError(
                 f"There is nothing to copy at {source}.", hint="Check the path or PIXEL_DRIVE_REMOTE."
             )
-        kind = TransientSyncError if is_transient(self.fault) else SyncError
-        raise kind(
-            f"{source} could not be copied to {destination}: {self.fault}.",
-            hint="What was copied is whole; run it again to copy the rest."
-            if kind is TransientSyncError
-            else "Check the remote's rights and credentials; `pixel doctor` tries them.",
-        )
+        message = f"{source} could not be copied to {destination}: {self.fault}."
+        if is_transient(self.fault):
+            raise TransientSyncError(
+                message, hint="Files copied so far are complete; run it again to copy the rest."
+            )
+        raise SyncError(message, hint="Check the remote's permissions and credentials with `pixel doctor`.")
 
 
 def copy(
@@ -75,38 +74,38 @@ def copy(
     report: Report,
     dry_run: bool = False,
 ) -> Outcome:
-    """Copy, again and again while what failed may pass. What cannot be copied keeps nothing else from arriving.
+    """Copy, retrying transient failures. A file that fails does not stop the others.
 
     Args:
-        report: Gets rclone's statistics about once a second.
-        dry_run: Copy nothing; `copied` and `replaced` are what would be.
+        report: Receives rclone's statistics about once a second.
+        dry_run: Copy nothing; `copied` and `replaced` list the files that would be copied.
     """
     outcome = Outcome()
     pause = options.pause_seconds
     for attempt in range(1, options.attempts + 1):
         _attempt(rclone, source, destination, outcome=outcome, report=report, dry_run=dry_run)
-        if not outcome.may_pass or attempt == options.attempts:
+        if not outcome.retryable or attempt == options.attempts:
             break
-        # Others may have been turned away at the same moment.
+        # Jitter: other clients may have been rejected at the same moment.
         time.sleep(pause * random.uniform(0.75, 1.25))
         pause *= 2
     return outcome
 
 
 class _RawUnreadableError(Exception):
-    """rclone could not list what lies in raw, and would copy everything once more."""
+    """rclone could not list raw and would copy everything again."""
 
 
 @dataclass
 class _Log:
-    """What rclone's log tells of one attempt, beside what goes into the outcome."""
+    """Collects rclone's log events of one attempt."""
 
     outcome: Outcome
     report: Report
     arrived: dict[str, int] = field(default_factory=dict)
     last_error: str = ""
 
-    def take(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         name, message = subject(event), str(event.get("msg", ""))
         failed = event.get("level") == "error"
         if "stats" in event:
@@ -137,7 +136,7 @@ def _attempt(
     outcome.fault = None
     log = _Log(outcome, report)
     flags = [
-        # Times that differ where the bytes do not are no reason to write to raw.
+        # A changed time alone is no reason to write to raw.
         "--no-update-modtime",
         f"--combined={marks_file}",
         f"--dest-after={sizes_file}",
@@ -146,7 +145,7 @@ def _attempt(
         *(["--dry-run"] if dry_run else []),
     ]
     try:
-        code = rclone.run("copy", *flags, "--", source, destination, on_event=log.take)
+        code = rclone.run("copy", *flags, "--", source, destination, on_event=log.add)
     except _RawUnreadableError as error:
         outcome.fault = reason_of(str(error))
         return
@@ -155,9 +154,9 @@ def _attempt(
     marks = _marked(marks_file)
     for name, size in log.arrived.items():
         (outcome.replaced if name in marks["*"] else outcome.copied)[name] = size
-    # Those of an earlier attempt are found unchanged by the next.
+    # Files copied in an earlier attempt are unchanged in the next.
     outcome.unchanged = [*marks["="].difference(outcome.copied, outcome.replaced)]
-    # Nobody knows what is gone from where nothing could be listed.
+    # Deletions are unknown in a folder that could not be listed.
     unlisted = outcome.fault is not None or any(name.endswith("/") for name in outcome.failed)
     outcome.kept = [] if unlisted else [*marks["-"]]
     sizes = (line.split(" ", 1) for line in _lines(sizes_file))
@@ -165,7 +164,7 @@ def _attempt(
 
 
 def _marked(path: Path) -> dict[str, set[str]]:
-    """Names by their mark in a file of rclone's `--combined`: = equal, * differs, + missing in raw, - in raw only, ! failed."""
+    """Names by their mark in rclone's `--combined` file: = equal, * differs, + missing in raw, - only in raw, ! failed."""
     marks: dict[str, set[str]] = {mark: set() for mark in "=*+-!"}
     for line in _lines(path):
         marks[line[0]].add(line[2:])
@@ -173,5 +172,5 @@ def _marked(path: Path) -> dict[str, set[str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    # Not str.splitlines, which takes more than a line feed for an end. A byte that is no UTF-8 is replaced, as in the log.
+    # Not str.splitlines, which also splits at other characters. Invalid UTF-8 is replaced, as in the log.
     return path.read_text("utf-8", errors="replace").split("\n")[:-1] if path.is_file() else []

@@ -1,4 +1,4 @@
-"""The Drive into the raw tier: copied, compared, and told file by file."""
+"""Sync the Drive into the raw tier: copy, compare, report every file."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.sync.copy import Report, copy, no_report
 from pixel_pipeline.sync.options import SyncOptions
-from pixel_pipeline.sync.rclone import open_rclone, remote_path, require_nameable
+from pixel_pipeline.sync.rclone import open_rclone, reject_inline_options, remote_path
 from pixel_pipeline.sync.report import SyncReport, build_report, save_report
 from pixel_pipeline.sync.verify import Verification, verify
 
@@ -19,21 +19,21 @@ def sync_drive(
     report: Report = no_report,
     dry_run: bool = False,
 ) -> SyncReport:
-    """Copy what is new or changed in the source to `gdrive/raw`, and compare the two.
+    """Copy new and changed files from the source to `gdrive/raw`, and compare the two.
 
-    What cannot be copied keeps nothing else from arriving: it is in the report, which lies in the lake afterwards, after a
-    failed sync as well. A dry run copies nothing, compares nothing and leaves no report.
+    A file that fails does not stop the others; the report names it. The report is stored in the lake, after a failed sync too.
+    A dry run copies nothing, compares nothing and stores no report.
 
     Args:
         source: A configured rclone remote (`gdrive:Team/Data`) or a folder.
-        report: Gets rclone's statistics about once a second.
+        report: Receives rclone's statistics about once a second.
 
     Raises:
-        SyncError: the source cannot be read, or does not exist; TransientSyncError where that may pass.
-        PixelError: the lake itself cannot be reached or refuses.
+        SyncError: the source does not exist or cannot be read; TransientSyncError if a retry may succeed.
+        PixelError: the lake is unreachable or denies access.
     """
-    require_nameable(source)
-    # Tells of a wrong endpoint, key or bucket in a second; rclone tries for a minute and names none of them.
+    reject_inline_options(source)
+    # Reports a wrong endpoint, key or bucket within a second; rclone retries for a minute and names none of them.
     lake.data.check()
     started = datetime.now(UTC)
     destination, shown = remote_path(lake, keys.RAW), lake.data.uri(keys.RAW)

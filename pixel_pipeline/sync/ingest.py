@@ -1,4 +1,4 @@
-"""Local files into the raw tier, all or an error."""
+"""Copy local files into the raw tier."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pixel_pipeline.sync.rclone import SyncError, open_rclone, remote_path
 
 @dataclass(frozen=True)
 class CopyReport:
-    """What one copy did. Sizes in bytes; `checked` counts objects compared, unchanged ones included."""
+    """Result of one copy. Sizes in bytes; `checked` counts all compared objects, including unchanged ones."""
 
     source: str
     destination: str
@@ -29,20 +29,20 @@ def copy_to_lake(
     report: Report = no_report,
     options: SyncOptions | None = None,
 ) -> CopyReport:
-    """Copy a folder or a file into the data bucket below `prefix`.
+    """Copy a folder or a file into the data bucket under `prefix`.
 
-    Objects whose size and modification time are as in the source are left alone, so a second copy moves nothing.
+    Objects with the source's size and modification time are left alone, so a second copy transfers nothing.
 
     Args:
-        report: Gets rclone's statistics about once a second.
+        report: Receives rclone's statistics about once a second.
 
     Raises:
         KeyNameError: `prefix` cannot be a key.
         SyncError: the source does not exist, or a file could not be copied.
-        PixelError: the lake itself cannot be reached or refuses.
+        PixelError: the lake is unreachable or denies access.
     """
     checked_key(prefix)
-    # Tells of a wrong endpoint, key or bucket in a second; rclone tries for a minute and names none of them.
+    # Reports a wrong endpoint, key or bucket within a second; rclone retries for a minute and names none of them.
     lake.data.check()
     options = options or SyncOptions()
     with open_rclone(lake, options) as rclone:
@@ -53,7 +53,7 @@ def copy_to_lake(
         names = ", ".join(f"{name} ({reason})" for name, reason in sorted(outcome.failed.items())[:5])
         raise SyncError(
             f"{len(outcome.failed):,} files could not be copied from {source} to {destination}: {names}.",
-            hint="All others are there and whole; run it again to copy the rest.",
+            hint="All other files arrived; run it again to copy the rest.",
         )
     arrived = outcome.copied | outcome.replaced
     return CopyReport(

@@ -1,4 +1,4 @@
-"""How a copy is made."""
+"""Options of a sync."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -13,13 +13,13 @@ class SyncOptions:
     """How files are copied and compared.
 
     Attributes:
-        transfers: Files copied at the same time.
+        transfers: Files copied in parallel.
         bandwidth: rclone's `--bwlimit`: `20M` is 20 MiB/s; or a timetable.
-        include: Copy only what matches one of these filter patterns; all where there is none.
-        exclude: Never copy what matches one of these; they win over `include`.
+        include: Filter patterns of files to copy; empty for all.
+        exclude: Filter patterns of files to leave out; they win over `include`.
         verify: How source and copy are compared afterwards.
-        attempts: How often the whole is tried while what failed may pass. Single requests are repeated besides.
-        pause_seconds: Before the second attempt; doubled before each further one.
+        attempts: Attempts at the whole copy while failures are transient; rclone retries single requests itself.
+        pause_seconds: Pause before the second attempt, doubled before each further one.
     """
 
     transfers: int = 8
@@ -32,7 +32,7 @@ class SyncOptions:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Those of the settings PIXEL_SYNC_*."""
+        """Take the options from the settings PIXEL_SYNC_*."""
         return cls(
             transfers=settings.sync_transfers,
             bandwidth=settings.sync_bandwidth,
@@ -42,6 +42,6 @@ class SyncOptions:
         )
 
     def filter_rules(self) -> str:
-        """Lines of a file for rclone's `--filter-from`."""
+        """Return the contents of a file for rclone's `--filter-from`."""
         rules = [f"- {pattern}" for pattern in self.exclude] + [f"+ {pattern}" for pattern in self.include]
         return "\n".join([*rules, "- **"] if self.include else rules)

@@ -1,33 +1,33 @@
-"""rclone's statistics as lines for a log: few, and ever fewer."""
+"""rclone's statistics as log lines at growing intervals."""
 
 from collections.abc import Callable
 import time
 from typing import Any
 
-FIRST_SECONDS = 10.0
+MIN_INTERVAL_SECONDS = 10.0
 
 
 class ProgressLines:
-    """Takes statistics about once a second, and tells them about every ten seconds, later every tenth of the time passed.
+    """Logs rclone's statistics every ten seconds at first, later at intervals of a tenth of the elapsed time.
 
-    So a copy of ten hours is some seventy lines, and one of a few seconds is none.
+    A copy of ten hours logs about seventy lines, one of a few seconds none.
     """
 
-    def __init__(self, tell: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._tell = tell
+    def __init__(self, log: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
         self._clock = clock
-        self._began = clock()
-        self._next = FIRST_SECONDS
+        self._started = clock()
+        self._next = MIN_INTERVAL_SECONDS
 
     def __call__(self, stats: dict[str, Any]) -> None:
-        passed = self._clock() - self._began
-        if passed >= self._next:
-            self._next = passed + max(FIRST_SECONDS, passed / 10)
-            self._tell(progress_line(stats))
+        elapsed = self._clock() - self._started
+        if elapsed >= self._next:
+            self._next = elapsed + max(MIN_INTERVAL_SECONDS, elapsed / 10)
+            self._log(progress_line(stats))
 
 
 def progress_line(stats: dict[str, Any]) -> str:
-    """`1,200 of 20,000 objects, 3.2 of 50.1 GB (6%), 85.2 MB/s, 0:09:12 left`; while nothing is copied, what was compared."""
+    """Format as `1,200 of 20,000 objects, 3.2 of 50.1 GB (6%), 85.2 MB/s, 0:09:12 left, 7 compared`."""
     total = int(stats.get("totalTransfers") or 0)
     compared = f"{int(stats.get('checks') or 0):,} compared"
     if not total:

@@ -1,4 +1,4 @@
-"""The real rclone, with the lake as a remote that exists only in its environment."""
+"""Run the rclone binary, with the lake as a remote configured only in its environment."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,16 +23,16 @@ from pixel_pipeline.sync.options import SyncOptions
 from pixel_pipeline.sync.reasons import reason_of
 
 Event = dict[str, Any]
-# Nobody's own remote is called that, so nothing of a configuration file mixes with it.
+# An unlikely name, so that the user's configuration file does not define the same remote.
 REMOTE = "pixellake"
 EXIT_USAGE = 2
 REQUEST_TRIES = 10
 STOP_SECONDS = 10
-# What of rclone's environment is the user's: remotes, the Drive's options and the password of the configuration file. The
-# rest is ours; RCLONE_VERBOSE or RCLONE_DUMP would show tokens.
-_OWN_VARIABLES = ("RCLONE_CONFIG", "RCLONE_DRIVE_", "RCLONE_PASSWORD_COMMAND", "RCLONE_TPSLIMIT")
+# rclone variables passed on from the user: remotes, Drive options, the password of the configuration file. Others are
+# dropped; RCLONE_VERBOSE and RCLONE_DUMP would log tokens.
+_USER_VARIABLES = ("RCLONE_CONFIG", "RCLONE_DRIVE_", "RCLONE_PASSWORD_COMMAND", "RCLONE_TPSLIMIT")
 _DRIVE_DEFAULTS = {
-    # Of Google's own formats, those that the conversion reads.
+    # Export Google's own formats as those that the conversion reads.
     "RCLONE_DRIVE_EXPORT_FORMATS": "txt,csv,svg",
     "RCLONE_DRIVE_SCOPE": "drive.readonly",
 }
@@ -45,23 +45,23 @@ _SYSTEM_AUTHORITIES = (
 
 
 class SyncError(PixelError):
-    """Nothing could be copied, or not everything. Names the source, the destination and the reason."""
+    """A copy failed, wholly or in part. Names the source, the destination and the reason."""
 
 
 class TransientSyncError(SyncError):
-    """The same may succeed a little later."""
+    """A sync error that a retry may resolve."""
 
     transient = True
 
 
 @dataclass(frozen=True)
 class Rclone:
-    """rclone between a source and the lake's data bucket.
+    """An rclone that can reach the source and the lake's data bucket.
 
     Attributes:
-        environment: Of the process; its secrets are on no command line.
-        scratch: Folder for the files that rclone writes for us.
-        flags: Of every command.
+        environment: Environment of the process; holds the secrets, which never appear on the command line.
+        scratch: Folder for rclone's output files.
+        flags: Flags of every command.
     """
 
     environment: Secret[dict[str, str]]
@@ -69,13 +69,13 @@ class Rclone:
     flags: tuple[str, ...]
 
     def run(self, command: str, *arguments: str, on_event: Callable[[Event], None]) -> int:
-        """Run one command to its end, or end it when interrupted; returns its exit code.
+        """Run one command and return its exit code; stop it when interrupted.
 
         Args:
-            on_event: Gets each line of rclone's JSON log.
+            on_event: Receives each line of rclone's JSON log.
 
         Raises:
-            SyncError: rclone did not begin: an option, a pattern or a remote is wrong.
+            SyncError: rclone did not start: an option, a pattern or a remote is wrong.
         """
         process = subprocess.Popen(
             [_binary(), command, *self.flags, *arguments],
@@ -84,25 +84,25 @@ class Rclone:
             stderr=subprocess.PIPE,
             env=self.environment.get_secret_value(),
         )
-        refusal = ""
+        startup_error = ""
         assert process.stderr is not None
         try:
             for line in process.stderr:
                 event = _parse(line)
                 if event.get("level") == "critical":
-                    refusal = str(event.get("msg"))
+                    startup_error = str(event.get("msg"))
                 else:
                     on_event(event)
             code = process.wait()
         finally:
             _stop(process)
-        if code == EXIT_USAGE or (code != 0 and refusal):
-            raise _refused(refusal, code=code)
+        if code == EXIT_USAGE or (code != 0 and startup_error):
+            raise _startup_error(startup_error, code=code)
         return code
 
 
 def subject(event: Event) -> str | None:
-    """The file that an event is about, a folder with a slash at its end, or None for source and destination as a whole."""
+    """Return an event's file, its folder with a trailing slash, or None for the source or destination as a whole."""
     kind = str(event.get("objectType", ""))
     name = event.get("object")
     if not name or kind.endswith(".Fs"):
@@ -112,7 +112,7 @@ def subject(event: Event) -> str | None:
 
 @contextmanager
 def open_rclone(lake: Lake, options: SyncOptions) -> Iterator[Rclone]:
-    """rclone with the lake as remote `pixellake:` and the given options."""
+    """Set up rclone with the lake as remote `pixellake:`."""
     with tempfile.TemporaryDirectory(prefix="pixel-sync-") as folder:
         scratch = Path(folder)
         rules = scratch / "filter.txt"
@@ -124,26 +124,26 @@ def open_rclone(lake: Lake, options: SyncOptions) -> Iterator[Rclone]:
             "--stats-log-level=NOTICE",
             "--ask-password=false",
             f"--transfers={options.transfers}",
-            # They ask S3 for each object's time, and spend theirs waiting.
+            # Checkers request each object's time from S3 and mostly wait.
             f"--checkers={4 * options.transfers}",
-            # The attempts are ours, as rclone's would repeat what cannot succeed; requests are repeated by it, ever slower.
+            # `copy` retries transient failures only; rclone would retry all. rclone retries single requests, with backoff.
             "--retries=1",
             f"--low-level-retries={REQUEST_TRIES}",
             "--contimeout=20s",
-            # Never `--fast-list`, although it asks a Drive less often: it has been seen to take a refused listing for an empty
-            # one, and to miss folders; listed one by one, those that can be listed arrive.
-            # The whole is known before the first byte moves, so progress is of the whole.
+            # No `--fast-list`, although it needs fewer Drive requests: it has treated a denied listing as empty, and missed
+            # folders. Listed one by one, all readable folders arrive.
+            # Compare everything before the first transfer, so that progress covers the whole copy.
             "--check-first",
-            # A link could point anywhere on the machine; only what lies in the folder is copied.
+            # A link could point outside the folder.
             "--skip-links",
-            # Names that differ in their bytes are different files, as they are different keys.
+            # Names with different bytes are different keys.
             "--no-unicode-normalization",
             f"--filter-from={rules}",
         ]
         if options.bandwidth is not None:
             flags.append(f"--bwlimit={options.bandwidth}")
         if lake.target.ca_bundle is not None:
-            # Given one, rclone trusts no others; the Drive needs the system's.
+            # `--ca-cert` replaces the system's authorities, which the Drive needs.
             system = next((path for path in _SYSTEM_AUTHORITIES if Path(path).is_file()), None)
             flags += [f"--ca-cert={path}" for path in (lake.target.ca_bundle, system) if path is not None]
         yield Rclone(
@@ -154,21 +154,21 @@ def open_rclone(lake: Lake, options: SyncOptions) -> Iterator[Rclone]:
 
 
 def remote_path(lake: Lake, prefix: str) -> str:
-    """A folder of the data bucket as rclone names it."""
+    """Return rclone's path of a folder in the data bucket."""
     return f"{REMOTE}:{lake.data.name}/{prefix}"
 
 
-def require_nameable(source: str) -> None:
-    """Refuse a source that carries options: they would be on a command line and in logs, and may be secrets.
+def reject_inline_options(source: str) -> None:
+    """Reject a source with inline options: they may be secrets, and would show on the command line and in logs.
 
     Raises:
-        SyncError: `name,option=…:` or `:backend,option=…:`.
+        SyncError: the source has the form `name,option=…:` or `:backend,option=…:`.
     """
     name, colon, _ = source.removeprefix(":").partition(":")
     if colon and "," in name and not source.startswith(("/", ".")):
         raise SyncError(
-            "The source to sync from carries options of its remote.",
-            hint="Name a remote alone (`gdrive:Folder`) and give its options as RCLONE_CONFIG_GDRIVE_… variables.",
+            "The sync source contains options of its remote.",
+            hint="Give only the remote's name (`gdrive:Folder`), and its options as RCLONE_CONFIG_GDRIVE_… variables.",
         )
 
 
@@ -176,15 +176,14 @@ def _environment(target: Target, *, cache: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
     env_file = Settings.model_config.get("env_file")
     variables = {**(dotenv_values(env_file) if isinstance(env_file, Path) else {}), **os.environ}
-    own = {
+    lake_prefix = f"RCLONE_CONFIG_{REMOTE.upper()}_"
+    user = {
         name: value
         for name, value in variables.items()
-        if name.startswith(_OWN_VARIABLES)
-        and not name.startswith(f"RCLONE_CONFIG_{REMOTE.upper()}_")
-        and value
+        if value and name.startswith(_USER_VARIABLES) and not name.startswith(lake_prefix)
     }
     if target.ca_bundle is not None and kept.get("SSL_CERT_FILE") == str(target.ca_bundle):
-        # It was set for delta-rs, and would hide the system's authorities.
+        # Set for delta-rs; it would hide the system's authorities.
         del kept["SSL_CERT_FILE"]
     lake = {
         "TYPE": "s3",
@@ -194,22 +193,18 @@ def _environment(target: Target, *, cache: Path) -> dict[str, str]:
         "SESSION_TOKEN": target.session_token.get_secret_value() if target.session_token else None,
         "REGION": target.region,
         "ENDPOINT": target.endpoint,
-        # The settings check the bucket; rclone's own check would need the right to create one.
+        # Our callers check the bucket; rclone's own check needs permission to create one.
         "NO_CHECK_BUCKET": "true",
-        # Keys with control characters break listings, and SeaweedFS takes a backslash for a slash: such a character is
-        # stored as its picture, e.g. ␊.
+        # Control characters in keys break listings, and SeaweedFS reads a backslash as a slash: store such a character as
+        # its picture, e.g. ␊.
         "ENCODING": "Slash,InvalidUtf8,Dot,Ctl,Del,BackSlash",
     }
     return (
         kept
         | _DRIVE_DEFAULTS
-        | own
+        | user
         | {"RCLONE_CACHE_DIR": str(cache)}
-        | {
-            f"RCLONE_CONFIG_{REMOTE.upper()}_{name}": value
-            for name, value in lake.items()
-            if value is not None
-        }
+        | {f"{lake_prefix}{name}": value for name, value in lake.items() if value is not None}
     )
 
 
@@ -217,37 +212,37 @@ def _parse(line: bytes) -> Event:
     try:
         event = orjson.loads(line)
     except orjson.JSONDecodeError:
-        # Before its logger is set up rclone writes plain text.
+        # rclone writes plain text until its logger is set up.
         text = line.decode(errors="replace")
-        refused = "CRITICAL" in text or text.startswith("Error: ")
-        return {"level": "critical", "msg": text} if refused else {}
+        critical = "CRITICAL" in text or text.startswith("Error: ")
+        return {"level": "critical", "msg": text} if critical else {}
     return event if isinstance(event, dict) else {}
 
 
-def _refused(message: str, *, code: int) -> SyncError:
+def _startup_error(message: str, *, code: int) -> SyncError:
     if code == EXIT_USAGE:
         return SyncError(
-            "rclone does not accept its options.",
-            hint="Correct PIXEL_SYNC_BANDWIDTH: `20M` for 20 MiB/s, or a timetable as in `08:00,5M 19:00,off`.",
+            "rclone rejected its options.",
+            hint="Correct PIXEL_SYNC_BANDWIDTH: `20M` for 20 MiB/s, or a timetable such as `08:00,5M 19:00,off`.",
         )
     if '"filter" options' in message:
         return SyncError(
-            "rclone does not accept a filter pattern.",
-            hint="Correct PIXEL_SYNC_INCLUDE and PIXEL_SYNC_EXCLUDE: patterns as in `*.jsonl;/Team A/**`.",
+            "rclone rejected a filter pattern.",
+            hint="Correct PIXEL_SYNC_INCLUDE and PIXEL_SYNC_EXCLUDE: patterns such as `*.jsonl;/Team A/**`.",
         )
     if "didn't find section in config file" in message:
         return SyncError(
-            "rclone knows no remote of the name that PIXEL_DRIVE_REMOTE gives.",
-            hint="Configure it by RCLONE_CONFIG_<NAME>_* variables or by `rclone config`.",
+            "rclone has no remote of the name in PIXEL_DRIVE_REMOTE.",
+            hint="Configure it with RCLONE_CONFIG_<NAME>_* variables or `rclone config`.",
         )
     return SyncError(
         f"rclone cannot open the remote ({reason_of(message)}).",
-        hint="Check PIXEL_DRIVE_REMOTE and the variables RCLONE_CONFIG_* of its remote, above all the token or key file.",
+        hint="Check PIXEL_DRIVE_REMOTE and its remote's RCLONE_CONFIG_* variables, above all the token or key file.",
     )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End it in good order: it gives up uploads in parts; then by force."""
+    """Terminate rclone, which then aborts its multipart uploads; kill it if it does not exit."""
     if process.poll() is not None:
         return
     process.terminate()

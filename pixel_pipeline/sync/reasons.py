@@ -1,9 +1,9 @@
-"""Why a file did not arrive, in a word. rclone's own messages go no further: they quote URLs, answers and tokens."""
+"""Classify rclone's error messages. The messages themselves are dropped: they quote URLs, responses and tokens."""
 
 import re
 
-# The first that matches; "userRateLimitExceeded" is a 403 too, "SlowDown" a 503.
-_SIGNS = (
+# The first match wins: "userRateLimitExceeded" is also a 403, "SlowDown" also a 503.
+_PATTERNS = (
     ("flagged_as_abuse", r"abusive|malware"),
     ("download_quota", r"downloadQuotaExceeded|download quota"),
     ("rate_limit", r"rate.?limit|SlowDown|TooManyRequests|StatusCode: 429|Error 429"),
@@ -33,12 +33,12 @@ _TRANSIENT = frozenset({"rate_limit", "changed_meanwhile", "checksum", "server",
 
 
 def reason_of(message: str) -> str:
-    """The reason in an error message of rclone's; `other` where none is recognised."""
-    # What is quoted is a name or a URL, which may say anything.
-    told = re.sub(r'"(\\.|[^"\\])*"', "", message)
-    return next((reason for reason, sign in _SIGNS if re.search(sign, told, re.IGNORECASE)), "other")
+    """Return the reason for one of rclone's error messages, or `other`."""
+    # Quoted names and URLs could match any pattern.
+    text = re.sub(r'"(\\.|[^"\\])*"', "", message)
+    return next((reason for reason, pattern in _PATTERNS if re.search(pattern, text, re.IGNORECASE)), "other")
 
 
 def is_transient(reason: str) -> bool:
-    """Whether the same may succeed a little later."""
+    """Whether a retry may succeed."""
     return reason in _TRANSIENT

@@ -1,7 +1,8 @@
-"""The last sync, file by file, as one Parquet object of the lake."""
+"""Report of the last sync, one row per file, stored as a Parquet object in the lake."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 import io
 from typing import Any
@@ -29,25 +30,25 @@ SYNC_REPORT_SCHEMA = pa.schema(
         pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-"""One row a file: its path below the source; what was done; size in bytes where it is known; why it failed; when the sync ended.
+"""One row per file: path in the source, action, size in bytes if known, reason of a failure, end of the sync.
 
-Actions: `copied` (new), `replaced` (changed), `unchanged`, `kept` (in raw, no longer in the source), `skipped` (no file),
-`failed` (did not arrive), `unverified` (arrived, and does not compare equal). Sorted by action and path. A path has a second row where
-several files of the source bear its name: one was taken, the others failed.
+Actions: `copied` (new), `replaced` (changed), `unchanged`, `kept` (in raw, no longer in the source), `skipped` (not a regular file),
+`failed` (did not arrive), `unverified` (arrived, but differs). Sorted by action and path. A path has a second row if several files of
+the source share its name: one was copied, the others failed.
 """
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What one sync did.
+    """Result of one sync.
 
     Attributes:
         rows: Table of SYNC_REPORT_SCHEMA.
-        started: With time zone.
-        seconds: That it took.
-        verified: How source and raw were compared.
-        without_hash: Files compared by size alone for want of a common hash.
-        fault: Why the sync failed as a whole, or its verification did.
+        started: Start, with time zone.
+        seconds: Duration.
+        verified: Method of the comparison.
+        without_hash: Files compared by size alone because they lack a common hash.
+        fault: Reason why the sync or its verification failed as a whole.
     """
 
     source: str
@@ -60,103 +61,97 @@ class SyncReport:
     fault: str | None
 
     def counts(self) -> Counter[str]:
-        """Files by action."""
+        """Count files by action."""
         return Counter(self.rows["action"].to_pylist())
 
     def copied_bytes(self) -> int:
-        """Bytes that were copied."""
-        moved = self.rows.filter(pc.is_in(self.rows["action"], pa.array(ARRIVED)))
-        return pc.sum(moved["size"]).as_py() or 0
+        """Sum the bytes copied."""
+        arrived = self.rows.filter(pc.is_in(self.rows["action"], pa.array(ARRIVED)))
+        return pc.sum(arrived["size"]).as_py() or 0
 
     def compared(self) -> int:
-        """Files of the source that arrived now or before."""
+        """Count files of the source that are in raw."""
         counts = self.counts()
         return sum(counts[action] for action in (*ARRIVED, "unchanged", "unverified"))
 
     def problems(self) -> pa.Table:
-        """Rows of what did not arrive, or not as it is in the source."""
+        """Return the rows of files that did not arrive or differ from the source."""
         return self.rows.filter(pc.is_in(self.rows["action"], pa.array(PROBLEMS)))
 
     def reasons(self) -> Counter[str]:
-        """Problems by reason."""
+        """Count problems by reason."""
         return Counter(self.problems()["reason"].to_pylist())
 
     def verdict(self) -> str:
-        """In a sentence: did everything arrive?"""
+        """Summarise in a sentence whether everything arrived."""
         counts = self.counts()
-        told = [
-            f"{n:,} {what}"
-            for n, what in (
+        problems = [
+            f"{n:,} {problem}"
+            for n, problem in (
                 (counts["failed"], "did not arrive"),
                 (counts["unverified"], "differ from the source"),
             )
             if n
         ]
-        if told:
+        if problems:
             reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.reasons().items()))
-            return f"of {self.compared() + counts['failed']:,} files {' and '.join(told)}: {reasons}"
+            return f"of {self.compared() + counts['failed']:,} files, {' and '.join(problems)}: {reasons}"
         if self.fault is not None:
             return f"the comparison with the source failed: {self.fault}"
         if not self.compared():
             return f"there is no file in {self.source}"
-        how = {
+        comparison = {
             "hash": "sizes and hashes agree",
             "size": "sizes agree",
             "download": "all bytes agree",
             "off": "not compared afterwards",
         }[self.verified]
-        without = f", {self.without_hash:,} by size alone" if self.without_hash else ""
-        return f"all {self.compared():,} files are in raw; {how}{without}"
+        by_size = f", {self.without_hash:,} compared by size only" if self.without_hash else ""
+        return f"all {self.compared():,} files are in raw; {comparison}{by_size}"
 
     @property
     def complete(self) -> bool:
-        """Every file of the source lies in raw as it is there, and there is at least one."""
+        """Whether every file of the source is in raw unchanged, and there is at least one."""
         return self.fault is None and self.problems().num_rows == 0 and self.compared() > 0
 
 
 def build_report(
     outcome: Outcome, verification: Verification, *, source: str, destination: str, started: datetime
 ) -> SyncReport:
-    """One row a file, from what copy and comparison found."""
-    actions: dict[str, tuple[str, str | None]] = {}
-    for action, names in (
-        ("unchanged", outcome.unchanged),
-        ("copied", outcome.copied),
-        ("replaced", outcome.replaced),
-        ("kept", outcome.kept),
-    ):
-        actions |= dict.fromkeys(names, (action, None))
-    for action, reasons in (
+    """Combine the results of copy and comparison."""
+    reasons_by_action: tuple[tuple[str, Mapping[str, str | None]], ...] = (
+        ("unchanged", dict.fromkeys(outcome.unchanged)),
+        ("copied", dict.fromkeys(outcome.copied)),
+        ("replaced", dict.fromkeys(outcome.replaced)),
+        ("kept", dict.fromkeys(outcome.kept)),
         ("skipped", outcome.skipped),
         ("unverified", verification.problems),
         ("failed", outcome.failed),
-    ):
-        actions |= {name: (action, reason) for name, reason in reasons.items()}
-    rows = sorted(
-        [(action, name, reason) for name, (action, reason) in actions.items()]
-        + [("failed", name, "duplicate_name") for name in outcome.duplicates]
     )
+    # A later action replaces an earlier one of the same file.
+    actions = {
+        name: (action, reason) for action, reasons in reasons_by_action for name, reason in reasons.items()
+    }
+    rows = [(action, name, reason) for name, (action, reason) in actions.items()]
+    rows += [("failed", name, "duplicate_name") for name in outcome.duplicates]
     now = datetime.now(UTC)
-    # Google's own documents have no size before they are copied.
-    sizes = {
-        name: size for name, size in (outcome.copied | outcome.replaced).items() if size >= 0
-    } | outcome.sizes
-    table = pa.table(
+    # Google documents have no size before they are exported.
+    copied = {name: size for name, size in (outcome.copied | outcome.replaced).items() if size >= 0}
+    sizes = copied | outcome.sizes
+    table = [
         {
-            "path": [name for _, name, _ in rows],
-            "action": [action for action, _, _ in rows],
-            "size": [
-                None if action in ("failed", "skipped") else sizes.get(name) for action, name, _ in rows
-            ],
-            "reason": [reason for _, _, reason in rows],
-            "at": [now] * len(rows),
-        },
-        schema=SYNC_REPORT_SCHEMA,
-    )
+            "path": name,
+            "action": action,
+            "size": None if action in ("failed", "skipped") else sizes.get(name),
+            "reason": reason,
+            "at": now,
+        }
+        for action, name, reason in sorted(rows)
+    ]
     return SyncReport(
         source=source,
         destination=destination,
-        rows=table,
+        rows=pa.Table.from_pylist(table, schema=SYNC_REPORT_SCHEMA),
         started=started,
         seconds=(now - started).total_seconds(),
         verified=verification.method,
@@ -165,12 +160,9 @@ def build_report(
     )
 
 
-_FACTS = ("source", "destination", "seconds", "verified", "without_hash", "fault")
-
-
 def save_report(report: SyncReport, lake: Lake) -> None:
-    """Keep it as the last one, whole or not at all."""
-    facts = {name: getattr(report, name) for name in _FACTS} | {"started": report.started.isoformat()}
+    """Store the report as the last one."""
+    facts = {field.name: getattr(report, field.name) for field in fields(report) if field.name != "rows"}
     buffer = io.BytesIO()
     pq.write_table(
         report.rows.replace_schema_metadata({"pixel.sync": orjson.dumps(facts)}), buffer, compression="zstd"
@@ -179,12 +171,12 @@ def save_report(report: SyncReport, lake: Lake) -> None:
 
 
 def load_report(lake: Lake) -> SyncReport:
-    """The last one. Raises SyncError where no sync has ended yet."""
+    """Load the last report. Raises SyncError before the first sync."""
     try:
         content = lake.data.get(keys.LAST_SYNC)
     except ObjectNotFoundError:
         raise SyncError(
-            f"No sync has ended in {lake.data.uri()} yet.", hint="Run `pixel sync` or the job `sync_raw`."
+            f"{lake.data.uri()} has no sync report yet.", hint="Run `pixel sync` or the job `sync_raw`."
         ) from None
     rows = pq.read_table(io.BytesIO(content))
     facts: dict[str, Any] = orjson.loads((rows.schema.metadata or {})[b"pixel.sync"])

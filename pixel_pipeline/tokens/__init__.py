@@ -1,1 +1,1 @@
-"""From curated conversations to packed token shards."""
+"""Packed token shards of curated conversations."""

@@ -1,4 +1,4 @@
-"""Curated conversations to shards, all of it: tokenizer, encoding, packing, manifest, pointer."""
+"""Build token shards from curated conversations: tokenizer, encoding, packing, manifest, pointer."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -13,32 +13,31 @@ from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import fingerprint
-from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.registry.base_models import BaseManifest
 from pixel_pipeline.tokens.base_tokenizer import BaseTokenizer, base_identity
 from pixel_pipeline.tokens.chat_template import EncodedConversation
 from pixel_pipeline.tokens.encoder import Encoder, base_encoder, own_encoder
-from pixel_pipeline.tokens.packing import PackedRows, pack
+from pixel_pipeline.tokens.packing import pack
 from pixel_pipeline.tokens.shards import FamilyTokens, ShardManifest, ShardRef, SplitManifest, write_shard
 from pixel_pipeline.versions import library_versions
 
 ROWS_PER_SHARD = 16_384
-# More text hardly changes a vocabulary of thousands, and training time grows with it.
+# More text hardly changes a vocabulary of a few thousand, but takes longer to train on.
 TOKENIZER_CHARACTERS = 8_000_000
 RECIPE_VERSION = "tokens-1"
-"""Raise it when the same conversations become other tokens: new shards are then made."""
+"""Increase it when the tokens of the same conversations change; the shards are then rebuilt."""
 
 
 class NothingToTrainOnError(PixelError):
-    """No curated conversation lies in the training split."""
+    """The training split is empty."""
 
 
 @dataclass(frozen=True)
 class TokenConfig:
-    """How tokens are made. Lengths in tokens.
+    """Configuration of the shards. Lengths in tokens.
 
     Attributes:
-        vocab_size: Of a tokenizer of the corpus's own.
+        vocab_size: Vocabulary size of a tokenizer trained on the corpus.
         base: Name of the base model in the lake whose tokenizer and chat template are used; None trains a tokenizer.
     """
 
@@ -48,7 +47,7 @@ class TokenConfig:
     base: str | None = None
 
     def recipe(self, lake: Lake) -> str:
-        """Digest (32 hex digits) of all that decides what becomes of given conversations: this, code, base model.
+        """Digest (32 hex digits) of everything that determines the tokens of given conversations.
 
         Raises:
             BaseModelNotFoundError, BaseModelCorruptError: see `BaseManifest.load`.
@@ -68,13 +67,13 @@ def build_shards(
 ) -> str:
     """Write tokenizer, shards and manifest, then point `tokens/current.json` at them.
 
-    Conversations are read a family at a time, so that one family's text and tokens are what memory has to hold.
+    Families are processed one at a time, so memory holds only one family's text and tokens.
 
     Args:
         curated: Dataset of CURATED_SCHEMA.
         dataset_version: Version of the registry that describes it.
-        current: False leaves the pointer as it is.
-        report: Gets a line for each step of the work.
+        current: Whether to update the pointer.
+        report: Receives a line for each step.
 
     Returns:
         The manifest's key.
@@ -88,7 +87,7 @@ def build_shards(
     if not pc.any(pc.equal(index["split"], "train")).as_py():
         raise NothingToTrainOnError(
             "No curated conversation is in the training split.",
-            hint="Look at the quarantine and at the dropped counts of `pixel status`.",
+            hint="Check the quarantine and the dropped counts of `pixel status`.",
         )
     base = None if config.base is None else BaseManifest.load(lake, config.base)
     if base is None:
@@ -98,28 +97,27 @@ def build_shards(
     reference = encoder.reference
     report(f"tokenizer {reference.digest}: {reference.vocab_size:,} tokens")
 
-    # Named by all that determines the content: shards at a key never change under a running trainer.
+    # The key depends on everything that determines the content, so shards never change under a running trainer.
     folder = f"{keys.TOKENS}/{reference.digest}/{dataset_version}-{config.recipe(lake)[:8]}"
     shards: dict[str, list[ShardRef]] = {split: [] for split in SPLITS}
     families: dict[str, FamilyTokens] = {}
     for family in sorted(pc.unique(index["family"]).to_pylist()):
-        # Sorted by content, as the registry's version is made: neither file layout nor names of raw objects reach the tokens.
+        # Sorted by content, so that neither file layout nor raw object names affect the tokens.
         table = curated.to_table(
             columns=["content_hash", "category", "split", "messages"], filter=ds.field("family") == family
         ).sort_by("content_hash")
         encoded = _encode(table, encoder)
-        everything = [conversation for members in encoded.values() for conversation in members]
         families[family] = FamilyTokens(
             category=table["category"][0].as_py(),
-            conversations=len(everything),
-            tokens=sum(len(conversation.tokens) for conversation in everything),
+            conversations=table.num_rows,
+            tokens=sum(len(item.tokens) for members in encoded.values() for item in members),
         )
-        # Rows hold one family each: whoever weighs, routes or scores by family needs no bookkeeping within a row.
+        # Each row holds one family, so that weighting, routing and scoring by family need no bookkeeping within a row.
         for split, members in sorted(encoded.items()):
-            stem = f"{folder}/{split}-{family}"
-            shards[split] += _write_group(
-                bucket, stem, members, family=family, config=config, pad_id=reference.pad_id
-            )
+            rows = pack(members, length=config.sequence_length, pad_id=reference.pad_id, seed=config.seed)
+            for number, piece in enumerate(rows.split(ROWS_PER_SHARD)):
+                key = f"{folder}/{split}-{family}-{number:05}.safetensors"
+                shards[split].append(write_shard(bucket, key, piece, family=family))
     splits = {split: SplitManifest.of(shards[split]) for split in SPLITS}
     for split, summary in splits.items():
         report(f"{split}: {summary.tokens:,} tokens in {summary.rows:,} rows")
@@ -142,15 +140,16 @@ def build_shards(
 
 
 def _sample(curated: ds.Dataset) -> Iterator[list[str]]:
-    """Contents of the first training conversations by their hashes, which is a random order: a fair sample of all."""
+    """Yield the contents of the first training conversations in the order of their hashes, which is a random sample."""
     training = ds.field("split") == "train"
     sizes = [
         pa.table({"content_hash": batch["content_hash"], "characters": _characters(batch["messages"])})
         for batch in curated.to_batches(columns=["content_hash", "messages"], filter=training)
     ]
     order = pa.concat_tables(sizes).sort_by("content_hash")
-    enough = pc.index(pc.greater(pc.cumulative_sum(order["characters"]), TOKENIZER_CHARACTERS), True).as_py()
-    last = order["content_hash"][enough if enough >= 0 else -1]
+    total = pc.cumulative_sum(order["characters"])
+    end = pc.index(pc.greater(total, TOKENIZER_CHARACTERS), True).as_py()
+    last = order["content_hash"][end if end >= 0 else -1]
     sample = curated.to_table(
         columns=["content_hash", "messages"], filter=training & (ds.field("content_hash") <= last)
     ).sort_by("content_hash")
@@ -159,14 +158,14 @@ def _sample(curated: ds.Dataset) -> Iterator[list[str]]:
 
 
 def _characters(messages: pa.ListArray) -> pa.Array:
-    """int64: Unicode code points of each conversation."""
+    """Count the Unicode code points of each conversation, as int64."""
     lengths = pc.utf8_length(pc.struct_field(pc.list_flatten(messages), "content"))
     sums = np.bincount(pc.list_parent_indices(messages), weights=lengths, minlength=len(messages))
     return pa.array(sums.astype(np.int64))
 
 
 def _encode(table: pa.Table, encoder: Encoder) -> dict[str, list[EncodedConversation]]:
-    """Conversations by split, in the order of the table."""
+    """Encode conversations by split, in the order of the table."""
     encoded: dict[str, list[EncodedConversation]] = {}
     for batch in table.to_batches(max_chunksize=1024):
         conversations = [
@@ -176,21 +175,3 @@ def _encode(table: pa.Table, encoder: Encoder) -> dict[str, list[EncodedConversa
         for split, conversation in zip(splits, encoder.encode(conversations), strict=True):
             encoded.setdefault(split, []).append(conversation)
     return encoded
-
-
-def _write_group(
-    bucket: Bucket,
-    stem: str,
-    members: list[EncodedConversation],
-    *,
-    family: str,
-    config: TokenConfig,
-    pad_id: int,
-) -> Iterator[ShardRef]:
-    packed = pack(members, length=config.sequence_length, pad_id=pad_id, seed=config.seed)
-    for number, start in enumerate(range(0, len(packed.tokens), ROWS_PER_SHARD)):
-        rows = slice(start, start + ROWS_PER_SHARD)
-        piece = PackedRows(
-            tokens=packed.tokens[rows], loss_mask=packed.loss_mask[rows], segments=packed.segments[rows]
-        )
-        yield write_shard(bucket, f"{stem}-{number:05}.safetensors", piece, family=family)

@@ -1,8 +1,8 @@
-"""ChatML: how a conversation becomes one string of tokens, and which of them are learned.
+"""ChatML: encodes a conversation as tokens with a loss mask.
 
     <|im_start|>user\\n...<|im_end|>\\n<|im_start|>assistant\\n...<|im_end|>\\n
 
-Loss falls on what the assistant has to produce itself: its content and the <|im_end|> that ends it.
+Loss falls on the assistant's contents and the <|im_end|> that ends each.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ JINJA = (
 
 @dataclass(frozen=True)
 class EncodedConversation:
-    """`tokens` int32 [T]; `loss_mask` uint8 [T], 1 where the token is a training target."""
+    """`tokens` int32 [T]; `loss_mask` uint8 [T], 1 for training targets."""
 
     tokens: NDArray[np.int32]
     loss_mask: NDArray[np.uint8]
@@ -40,7 +40,7 @@ def encode_conversations(
 ) -> list[EncodedConversation]:
     """Encode conversations given as (role, content) turns.
 
-    Contents are tokenized as plain text: a special token's spelling inside a message never becomes the special token.
+    Contents are tokenized as plain text: a special token's spelling inside a message stays text.
     """
     pieces: list[str] = []
     for turns in conversations:

@@ -1,11 +1,11 @@
-"""Conversations of many lengths into rows of one length, whole wherever they fit.
+"""Pack conversations into rows of equal length.
 
-Best-fit-decreasing (Johnson 1974), rows then in a seeded order. A conversation longer than a row is cut into
-pieces of a row's length; every token is kept and each piece is a segment of its own.
+Best-fit-decreasing (Johnson 1974), with rows shuffled by a seed. A conversation longer than a row is cut into pieces of a row's
+length; every token is kept, and each piece becomes a segment.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,8 @@ class PackedRows:
 
     Attributes:
         tokens: int32 [rows, L], padded at the end.
-        loss_mask: uint8 [rows, L], 1 where the token is a target. Never the first token of a segment.
-        segments: int16 [rows, L], 0 for padding, else 1.. within the row.
+        loss_mask: uint8 [rows, L], 1 for targets; 0 for the first token of a segment.
+        segments: int16 [rows, L], numbered from 1 within a row; 0 for padding.
     """
 
     tokens: NDArray[np.int32]
@@ -30,24 +30,30 @@ class PackedRows:
 
     @property
     def token_count(self) -> int:
-        """Tokens that are not padding."""
+        """Number of tokens, without padding."""
         return int((self.segments > 0).sum())
 
     @property
     def loss_token_count(self) -> int:
-        """Tokens that are targets."""
+        """Number of targets."""
         return int(self.loss_mask.sum(dtype=np.int64))
+
+    def split(self, size: int) -> "Iterator[PackedRows]":
+        """Yield the rows in groups of `size`."""
+        for start in range(0, len(self.tokens), size):
+            rows = slice(start, start + size)
+            yield PackedRows(self.tokens[rows], self.loss_mask[rows], self.segments[rows])
 
 
 def pack(conversations: Sequence[EncodedConversation], *, length: int, pad_id: int, seed: int) -> PackedRows:
     """Pack conversations into rows of `length` tokens.
 
-    Rows are shuffled by `seed` at the end: decreasing order would otherwise put the long conversations first.
+    Rows are shuffled by `seed` at the end; otherwise long conversations would come first.
     """
     pieces = [piece for conversation in conversations for piece in _cut(conversation, length)]
     order = sorted(range(len(pieces)), key=lambda i: (-len(pieces[i].tokens), i))
     rows: list[list[int]] = []
-    # Rows by free space, (space, row): the tightest row that still fits is found by bisection.
+    # (free space, row), sorted: bisection finds the fullest row that still fits.
     free: list[tuple[int, int]] = []
     for index in order:
         size = len(pieces[index].tokens)
@@ -70,7 +76,7 @@ def pack(conversations: Sequence[EncodedConversation], *, length: int, pad_id: i
             end = start + len(pieces[index].tokens)
             tokens[row, start:end] = pieces[index].tokens
             loss_mask[row, start:end] = pieces[index].loss_mask
-            # Nothing within the segment precedes its first token, so nothing can predict it.
+            # No token of the segment precedes its first token, so it cannot be predicted.
             loss_mask[row, start] = 0
             segments[row, start:end] = segment
             start = end

@@ -1,13 +1,11 @@
-"""Token shards in the lake: their format, their manifest, and the pointer to the current ones."""
+"""Token shards in the lake: format, manifest, and the pointer to the current manifest."""
 
 from dataclasses import dataclass, field
 import hashlib
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+import msgspec
+from safetensors.numpy import save
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake import keys
@@ -22,13 +20,9 @@ class TokenShardsNotFoundError(PixelError):
     """The lake holds no token shards yet."""
 
 
-class CorruptShardError(PixelError):
-    """A shard's bytes are not those that its manifest promises."""
-
-
 @dataclass(frozen=True)
 class TokenizerRef:
-    """The tokenizer of a set of shards. `digest` names it in keys; `eos_id` ends an answer; `pad_id` may be the same."""
+    """The tokenizer of a set of shards. `digest` identifies it in keys; `eos_id` ends an answer; `pad_id` may equal it."""
 
     key: str
     sha256: str
@@ -40,9 +34,9 @@ class TokenizerRef:
 
 @dataclass(frozen=True)
 class ShardRef:
-    """One shard: a safetensors file with `tokens` int32, `loss_mask` uint8 and `segments` int16, each [rows, L].
+    """A safetensors file with `tokens` int32, `loss_mask` uint8 and `segments` int16, each [rows, L].
 
-    All rows are of one `family`; `bytes` is the object's size.
+    All rows belong to one `family`; `bytes` is the object's size.
     """
 
     key: str
@@ -56,7 +50,7 @@ class ShardRef:
 
 @dataclass(frozen=True)
 class SplitManifest:
-    """Shards of one split, and their sums."""
+    """Shards of one split, with totals."""
 
     rows: int
     tokens: int
@@ -65,7 +59,7 @@ class SplitManifest:
 
     @classmethod
     def of(cls, shards: list[ShardRef]) -> Self:
-        """Sum up shards."""
+        """Total the shards."""
         return cls(
             rows=sum(shard.rows for shard in shards),
             tokens=sum(shard.tokens for shard in shards),
@@ -76,7 +70,7 @@ class SplitManifest:
 
 @dataclass(frozen=True)
 class FamilyTokens:
-    """What a family gave, over all splits."""
+    """A family's totals over all splits."""
 
     category: str
     conversations: int
@@ -85,13 +79,13 @@ class FamilyTokens:
 
 @dataclass(frozen=True)
 class ShardManifest:
-    """Everything a trainer needs to know. Written last: shards without a manifest are not there.
+    """Everything that a trainer needs. Written last: shards without a manifest do not count.
 
     Attributes:
-        base: Base model whose tokenizer and template were used; None for a tokenizer of the corpus's own.
+        base: Base model whose tokenizer and template were used; None for a tokenizer trained on the corpus.
         base_digest: That model's digest.
         chat_template: `chatml`, or `base` for the base model's own.
-        libraries: Versions of the libraries that made the tokens.
+        libraries: Versions of the libraries that determine the tokens.
     """
 
     dataset_version: str
@@ -107,30 +101,15 @@ class ShardManifest:
 
     @classmethod
     def load(cls, bucket: Bucket, key: str) -> Self:
-        """Read a manifest. Raises PixelError where it is of another format, or lacks fields."""
-        content: dict[str, Any] = bucket.get_json(key)
+        """Read a manifest. Raises PixelError if it has another format or lacks fields."""
+        content = bucket.get_json(key)
         if content.get("format") != FORMAT:
             raise PixelError(
-                f"{bucket.uri(key)} is no {FORMAT} manifest.", hint="Materialize token_shards again."
+                f"{bucket.uri(key)} is not a {FORMAT} manifest.", hint="Materialize token_shards again."
             )
         try:
-            return cls(
-                dataset_version=content["dataset_version"],
-                sequence_length=content["sequence_length"],
-                tokenizer=TokenizerRef(**content["tokenizer"]),
-                splits={
-                    name: SplitManifest(
-                        **{**split, "shards": [ShardRef(**shard) for shard in split["shards"]]}
-                    )
-                    for name, split in content["splits"].items()
-                },
-                families={name: FamilyTokens(**family) for name, family in content["families"].items()},
-                base=content["base"],
-                base_digest=content["base_digest"],
-                chat_template=content["chat_template"],
-                libraries=content.get("libraries", {}),
-            )
-        except (KeyError, TypeError, AttributeError):
+            return msgspec.convert(content, cls)
+        except msgspec.ValidationError:
             raise PixelError(
                 f"{bucket.uri(key)} lacks fields of a {FORMAT} manifest.",
                 hint="Materialize token_shards again.",
@@ -138,13 +117,13 @@ class ShardManifest:
 
 
 def current_manifest_key(bucket: Bucket) -> str:
-    """Key of the manifest that training uses. Raises TokenShardsNotFoundError on a lake without tokens."""
+    """Return the key of the current manifest. Raises TokenShardsNotFoundError on a lake without tokens."""
     try:
         return str(bucket.get_json(keys.CURRENT_TOKENS)["manifest"])
     except ObjectNotFoundError:
         raise TokenShardsNotFoundError(
             f"The lake has no token shards yet ({bucket.uri(keys.CURRENT_TOKENS)} does not exist).",
-            hint="Run `dagster job execute -j prepare_data` first; for an empty lake, `make demo` fills it with samples.",
+            hint="Run `dagster job execute -j prepare_data` first; `make demo` fills an empty lake with samples.",
         ) from None
 
 
@@ -161,23 +140,3 @@ def write_shard(bucket: Bucket, key: str, rows: PackedRows, *, family: str) -> S
         sha256=hashlib.sha256(data).hexdigest(),
         bytes=len(data),
     )
-
-
-def read_shard(bucket: Bucket, shard: ShardRef) -> dict[str, NDArray[Any]]:
-    """The arrays of a shard: `tokens`, `loss_mask`, `segments`, each [rows, L].
-
-    Raises:
-        CorruptShardError: the bytes do not have the manifest's sha256, or do not parse.
-    """
-    data = bucket.get(shard.key)
-    if hashlib.sha256(data).hexdigest() != shard.sha256:
-        raise CorruptShardError(
-            f"{bucket.uri(shard.key)} is not what its manifest says.", hint="Materialize token_shards again."
-        )
-    try:
-        arrays: dict[str, NDArray[Any]] = load(data)
-    except SafetensorError:
-        raise CorruptShardError(f"{bucket.uri(shard.key)} is no safetensors file.") from None
-    if arrays["tokens"].shape[0] != shard.rows or arrays["tokens"].dtype != np.int32:
-        raise CorruptShardError(f"{bucket.uri(shard.key)} has other rows than its manifest says.")
-    return arrays

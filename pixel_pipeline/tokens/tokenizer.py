@@ -1,7 +1,6 @@
-"""A byte-level BPE tokenizer trained on the corpus itself."""
+"""A byte-level BPE tokenizer trained on the corpus."""
 
 from collections.abc import Iterator
-import hashlib
 
 import orjson
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -14,7 +13,7 @@ def train_tokenizer(texts: Iterator[list[str]], *, vocab_size: int) -> Tokenizer
 
     Args:
         texts: Batches of strings.
-        vocab_size: Upper bound, special tokens and the 256 bytes included.
+        vocab_size: Upper bound, including special tokens and the 256 bytes.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -28,23 +27,11 @@ def train_tokenizer(texts: Iterator[list[str]], *, vocab_size: int) -> Tokenizer
             show_progress=False,
         ),
     )
-    # Spellings of special tokens inside a message stay text; `chat_template` places the real ones by id.
+    # Spellings of special tokens inside a message stay text; `chat_template` inserts special tokens by id.
     tokenizer.encode_special_tokens = True
     return tokenizer
 
 
 def serialize(tokenizer: Tokenizer) -> bytes:
-    """`tokenizer.json`, with sorted keys: equal tokenizers are equal bytes."""
+    """Write `tokenizer.json` with sorted keys, so that equal tokenizers have equal bytes."""
     return orjson.dumps(orjson.loads(tokenizer.to_str()), option=orjson.OPT_SORT_KEYS)
-
-
-def deserialize(data: bytes) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`."""
-    tokenizer = Tokenizer.from_str(data.decode())
-    tokenizer.encode_special_tokens = True
-    return tokenizer
-
-
-def tokenizer_digest(data: bytes) -> str:
-    """Digest (16 hex digits) that names the tokenizer in keys."""
-    return hashlib.sha256(data).hexdigest()[:16]

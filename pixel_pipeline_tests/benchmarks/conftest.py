@@ -1,4 +1,4 @@
-"""A lake as the workers of the benchmarks find it."""
+"""A lake that the workers of the benchmarks can find."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from pixel_pipeline.lake.lake import Lake
 
 
 @pytest.fixture
-def there(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    """The test's lake as workers find it: by the variables that AWS's own tools read."""
+def worker_lake(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """The test's lake, configured by the standard AWS variables."""
     target = lake.target
     assert target.endpoint is not None
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", target.access_key)

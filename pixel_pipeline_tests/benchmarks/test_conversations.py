@@ -1,4 +1,4 @@
-"""Material and jobs of the benchmarks of conversion: both sides do what they say, on small files."""
+"""Test material and jobs of the conversion benchmarks, on small files."""
 
 import csv
 import json
@@ -34,13 +34,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where Parquet files go."""
+    """Output folder of Parquet files."""
     path = tmp_path / "out"
     path.mkdir()
     return path
 
 
-def written(path: Path, kind: str) -> int:
+def write(path: Path, kind: str) -> int:
     return data.write_file(path, data.KINDS[kind], size=SIZE)
 
 
@@ -50,9 +50,9 @@ def column(folder: Path, name: str) -> list[str]:
     )
 
 
-def test_no_record_of_a_file_comes_twice(kind: str, tmp_path: Path) -> None:
+def test_a_file_has_no_repeated_record(kind: str, tmp_path: Path) -> None:
     path = tmp_path / kind
-    count = written(path, kind)
+    count = write(path, kind)
     assert SIZE <= path.stat().st_size < SIZE + 20_000
     text = path.read_text()
     if kind.endswith(".csv"):
@@ -67,11 +67,11 @@ def test_no_record_of_a_file_comes_twice(kind: str, tmp_path: Path) -> None:
     assert len({json.dumps(record) for record in records}) == count
 
 
-def test_pieces_hold_the_records_of_the_whole(
+def test_pieces_contain_all_records(
     kind: str, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / kind
-    count = written(path, kind)
+    count = write(path, kind)
     assert len(conversations_ours.pieces_of(str(path))) == 1
     assert conversations_ours.convert([str(path)], str(folder), workers=1)() == count
     whole = column(folder, "content_hash")
@@ -84,49 +84,51 @@ def test_pieces_hold_the_records_of_the_whole(
         assert column(folder, "content_hash") == whole
 
 
-def test_both_sides_count_the_same(kind: str, tmp_path: Path, folder: Path) -> None:
+def test_both_sides_have_the_same_count(kind: str, tmp_path: Path, folder: Path) -> None:
     path = tmp_path / kind
-    count = written(path, kind)
+    count = write(path, kind)
     bench = area.Bench("conversations", Options(1, 1.0, Path(sys.executable)), None, tmp_path, {})
     assert bench.ours("convert", paths=[str(path)], out=str(folder)).run().count == count
     for library in conversations.PEERS[kind]:
-        # The others are in the peers' environment alone.
-        for told in (False, True) if library == "pyarrow" else ():
-            assert conversations_peers.convert_pyarrow(str(path), str(folder), kind, told)() == count
+        # The others are installed only in the peers' environment.
+        for tuned in (False, True) if library == "pyarrow" else ():
+            assert conversations_peers.convert_pyarrow(str(path), str(folder), kind, tuned)() == count
 
 
-def test_the_fastest_peer_is_told_and_gets_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_peer_is_labelled_and_gets_the_goal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(conversations.PEERS, "thoughts.jsonl", ("pyarrow",))
     bench = area.Bench("conversations", Options(1, 0.001, Path(sys.executable)), None, tmp_path, {})
     figures = list(conversations.thoughts(bench))
-    assert [" told" in figure.peer for figure in figures] == [False, True]
+    assert [" tuned" in figure.peer for figure in figures] == [False, True]
     for figure in figures:
         assert figure.peer.startswith("pyarrow ")
         assert figure.peer.endswith(", the best")
         assert figure.goal == 1.0
-    assert [path.name for path in tmp_path.iterdir()] == ["files"], "what was written is deleted"
+    assert [path.name for path in tmp_path.iterdir()] == ["files"], "output folders are deleted"
 
 
 @pytest.mark.parametrize("maker", [data.sharegpt_lines, data.sharegpt_array, data.sharegpt_long_line])
-def test_generated_objects_are_converted(there: Lake, maker: object) -> None:
+def test_generated_objects_are_converted(worker_lake: Lake, maker: object) -> None:
     name = maker.__name__  # type: ignore[attr-defined]
     key = "big.json" if name.endswith("array") else "big.jsonl"
     with object_server.serving({key: (name, SIZE)}) as server:
         endpoint = f"http://127.0.0.1:{server['port']}"
-        told = server["objects"][key]
-        assert told["size"] > SIZE / 2
-        assert conversations_ours.convert_stored(endpoint, there.data.name, key)() == told["count"]
-    assert not [*there.data.list("bench")], "what was stored is deleted"
+        item = server["objects"][key]
+        assert item["size"] > SIZE / 2
+        assert conversations_ours.convert_stored(endpoint, worker_lake.data.name, key)() == item["count"]
+    assert not [*worker_lake.data.list("bench")], "stored files are deleted"
 
 
-def test_a_rerun_has_to_find_nothing_to_do(there: Lake) -> None:
-    area.put_raw(there, 10)
+def test_a_rerun_fails_if_it_converts_anything(worker_lake: Lake) -> None:
+    area.put_raw(worker_lake, 10)
     with pytest.raises(BenchmarkError, match="nothing had changed"):
         conversations_ours.convert_lake(unchanged=True)()
     assert conversations_ours.convert_lake(unchanged=True)() == 10
 
 
-def test_the_area_runs(there: Lake, session_home: Path) -> None:
+def test_the_area_runs(worker_lake: Lake, session_home: Path) -> None:
     embedded.ensure_bucket(session_home, "pixel-bench")
     command = [sys.executable, "-m", "benchmarks.conversations", "--json", "--scale", "0.001"]
     command += ["--repeats", "1", "--only", "linear", "rerun", "--peers-python", sys.executable]

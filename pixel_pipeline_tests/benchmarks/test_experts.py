@@ -1,4 +1,4 @@
-"""The benchmarks of experts at tiny sizes."""
+"""The experts benchmarks at tiny sizes."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -12,25 +12,25 @@ TINY = experts.Sizes(
 )
 
 
-def test_our_job_counts_its_tokens() -> None:
+def test_the_mixture_job_counts_its_tokens() -> None:
     assert experts_ours.mixture(**asdict(TINY))() == 2 * 2 * 8
 
 
-@pytest.mark.parametrize("more", [[], ["--checkpointing"], ["--frozen", "fp8"]])
-def test_h100_runs_at_tiny_sizes(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    found = h100.main(["--shape", "tiny", "--device", "cpu", "--length", "16", "--steps", "2", *more])
-    assert [figure.figure for figure in found] == ["tiny, training", "tiny, MFU"]
-    assert min(figure.value for figure in found) > 0
+@pytest.mark.parametrize("options", [[], ["--checkpointing"], ["--frozen", "fp8"]])
+def test_h100_runs_at_tiny_sizes(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    figures = h100.main(["--shape", "tiny", "--device", "cpu", "--length", "16", "--steps", "2", *options])
+    assert [figure.figure for figure in figures] == ["tiny, training", "tiny, MFU"]
+    assert min(figure.value for figure in figures) > 0
     assert "tiny, MFU" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "billions"), [("7b", 7.2), ("12b", 12.2)])
-def test_shapes_are_what_they_are_called_and_fit_an_h100(name: str, billions: float) -> None:
+def test_shapes_have_the_named_size_and_fit_an_h100(name: str, billions: float) -> None:
     from transformers import MistralConfig
 
     from pixel_pipeline.training.config.adapters import AdaptersConfig
-    from pixel_pipeline.training.loop.losses import CHUNK_ROWS
-    from pixel_pipeline.training.planning.cost import MixtureCost
+    from pixel_pipeline.training.model.cost import MixtureCost
+    from pixel_pipeline.training.model.losses import CHUNK_ROWS
 
     shape = h100.SHAPES[name]
     config: Any = MistralConfig(
@@ -48,6 +48,6 @@ def test_shapes_are_what_they_are_called_and_fit_an_h100(name: str, billions: fl
     assert cost.peak_bytes(tokens=4096, checkpointing=False, chunk_rows=CHUNK_ROWS) < 78 * h100.GIB
 
 
-def test_sizes_are_the_same_on_both_sides() -> None:
+def test_both_sides_have_the_same_sizes() -> None:
     bench = experts.Bench(experts.Options(1, 1.0, experts.Path("python")), replace(TINY))
     assert bench.ours().arguments == bench.peer("dense_lora").arguments == asdict(TINY)

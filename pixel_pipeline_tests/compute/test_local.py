@@ -1,4 +1,4 @@
-"""Tasks on worker processes: in order, all of them, and errors as they are."""
+"""Tasks on worker processes: all of them, in order, with their own errors."""
 
 import os
 import signal
@@ -6,13 +6,14 @@ import time
 
 import pytest
 
-from pixel_pipeline.compute.local import LocalExecutor, WorkerDiedError
+from pixel_pipeline.compute.executor import WorkerDiedError
+from pixel_pipeline.compute.local import LocalExecutor
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.s3.errors import ObjectChangedError
 
 
 def square_slowly(number: int) -> tuple[int, int]:
-    """The first tasks take longest, so that later ones are done before them."""
+    """The first tasks take longest, so that later tasks finish before them."""
     time.sleep(0.1 if number < 2 else 0)
     return number * number, os.getpid()
 
@@ -29,7 +30,7 @@ def die_at_three(number: int) -> int:
     return number
 
 
-def test_order_is_kept_on_other_processes() -> None:
+def test_results_of_worker_processes_keep_the_order() -> None:
     with LocalExecutor(workers=2) as executor:
         results = [*executor.map(square_slowly, range(12))]
         again = [*executor.map(square_slowly, range(3, 6))]
@@ -41,7 +42,7 @@ def test_order_is_kept_on_other_processes() -> None:
 
 
 @pytest.mark.parametrize(("workers", "tasks"), [(1, 5), (4, 1), (4, 0)])
-def test_little_work_stays_here(workers: int, tasks: int) -> None:
+def test_a_single_worker_or_task_uses_this_process(workers: int, tasks: int) -> None:
     with LocalExecutor(workers=workers) as executor:
         results = [*executor.map(square_slowly, range(tasks))]
     assert {pid for _, pid in results} <= {os.getpid()}
@@ -49,7 +50,7 @@ def test_little_work_stays_here(workers: int, tasks: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_comes_back_as_it_was_and_nothing_hangs(workers: int) -> None:
+def test_an_error_is_raised_unchanged_and_the_executor_stays_usable(workers: int) -> None:
     with LocalExecutor(workers=workers) as executor:
         results = executor.map(fail_at_three, range(100))
         assert [next(results) for _ in range(3)] == [0, 1, 2]
@@ -57,11 +58,10 @@ def test_an_error_comes_back_as_it_was_and_nothing_hangs(workers: int) -> None:
             next(results)
         assert (caught.value.message, caught.value.hint) == ("s3://b/k changed.", "Run again.")
         assert str(caught.value) == "s3://b/k changed.\nRun again."
-        # Still of use afterwards.
         assert [*executor.map(fail_at_three, range(3))] == [0, 1, 2]
 
 
-def test_a_killed_worker_is_an_error_that_says_so() -> None:
+def test_a_killed_worker_is_an_error_with_a_hint() -> None:
     with (
         LocalExecutor(workers=2) as executor,
         pytest.raises(WorkerDiedError, match="PIXEL_WORKERS"),

@@ -1,4 +1,4 @@
-"""The executor that the settings ask for, and Ray untouched where they do not."""
+"""The executor chosen in the settings; Ray is imported only if needed."""
 
 from importlib.machinery import ModuleSpec
 import subprocess
@@ -15,6 +15,7 @@ import sys
 import pixel_pipeline.definitions
 from pixel_pipeline.defs.resources import LakeResource
 
+pixel_pipeline.definitions.defs()
 with LakeResource().executor() as executor:
     assert [*executor.map(abs, [-1])] == [1]
 print(type(executor).__name__, "ray" in sys.modules)
@@ -22,7 +23,7 @@ print(type(executor).__name__, "ray" in sys.modules)
 
 
 @pytest.mark.parametrize(("compute", "name"), [("local", "LocalExecutor"), ("ray", "RayExecutor")])
-def test_ray_is_not_imported_before_it_has_work(
+def test_ray_is_not_imported_before_its_first_task(
     monkeypatch: pytest.MonkeyPatch, compute: str, name: str
 ) -> None:
     monkeypatch.setenv("PIXEL_COMPUTE", compute)
@@ -31,7 +32,7 @@ def test_ray_is_not_imported_before_it_has_work(
 
 
 @pytest.mark.parametrize("found", [None, ModuleSpec("ray", None)], ids=["nothing", "a folder named ray"])
-def test_a_missing_ray_is_told_with_the_command_that_installs_it(
+def test_a_missing_ray_is_an_error_with_the_install_command(
     monkeypatch: pytest.MonkeyPatch, found: ModuleSpec | None
 ) -> None:
     monkeypatch.setattr(opening, "find_spec", lambda name: found)
@@ -40,6 +41,6 @@ def test_a_missing_ray_is_told_with_the_command_that_installs_it(
     assert open_executor(kind="local", workers=2).workers == 2
 
 
-def test_another_kind_is_refused() -> None:
+def test_an_unknown_kind_is_rejected() -> None:
     with pytest.raises(SettingsError, match="local or ray"):
         open_executor(kind="dask", workers=2)

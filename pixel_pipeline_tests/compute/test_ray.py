@@ -1,4 +1,4 @@
-"""Tasks on a real Ray on this machine: as on local processes, and nobody else can reach it."""
+"""Tasks on a real Ray on this machine: same results as local processes, and no access for others."""
 
 from collections.abc import Callable, Iterator, Sequence
 from glob import glob
@@ -12,8 +12,8 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from pixel_pipeline.compute.executor import Executor, Result, Task
-from pixel_pipeline.compute.local import LocalExecutor, WorkerDiedError
+from pixel_pipeline.compute.executor import Executor, Result, Task, WorkerDiedError
+from pixel_pipeline.compute.local import LocalExecutor
 from pixel_pipeline.compute.ray_executor import RayExecutor
 from pixel_pipeline.compute.ray_session import ClusterError
 from pixel_pipeline.conversations.families.config import FamilyConfig
@@ -29,9 +29,9 @@ from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 
 @pytest.fixture(scope="module")
 def executor() -> Iterator[RayExecutor]:
-    """A Ray of two CPUs for all tests of this file."""
+    """A Ray with two CPUs for all tests of this file."""
     handler = signal.getsignal(signal.SIGTERM)
-    with RayExecutor(workers=2, environment={"PIXEL_BUCKET": "told"}) as executor:
+    with RayExecutor(workers=2, environment={"PIXEL_BUCKET": "passed-on"}) as executor:
         assert executor.workers == 2
         assert signal.getsignal(signal.SIGTERM) is handler
         yield executor
@@ -39,7 +39,7 @@ def executor() -> Iterator[RayExecutor]:
 
 
 class Counted(Sequence[int]):
-    """Numbers from 0 that note how many were taken."""
+    """Numbers from 0 that count how many were taken."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -56,7 +56,7 @@ class Counted(Sequence[int]):
 
 
 def square_slowly(number: int) -> tuple[int, int]:
-    """The first tasks take longest, so that later ones are done before them."""
+    """The first tasks take longest, so that later tasks finish before them."""
     time.sleep(0.1 if number < 2 else 0)
     return number * number, os.getpid()
 
@@ -85,21 +85,21 @@ def unpicklable(number: int) -> object:
     return (item for item in range(number))
 
 
-def test_order_is_kept_on_other_processes(executor: RayExecutor) -> None:
+def test_results_of_worker_processes_keep_the_order(executor: RayExecutor) -> None:
     results = [*executor.map(square_slowly, range(12))]
     assert [value for value, _ in results] == [number * number for number in range(12)]
     assert os.getpid() not in {pid for _, pid in results}
 
 
 @pytest.mark.parametrize("tasks", [0, 1])
-def test_little_work_stays_here_and_starts_nothing(tasks: int) -> None:
+def test_a_single_task_uses_this_process_and_starts_nothing(tasks: int) -> None:
     with RayExecutor(workers=4, address="ray://127.0.0.1:1") as executor:
         results = [*executor.map(square_slowly, range(tasks))]
     assert {pid for _, pid in results} <= {os.getpid()}
     assert len(results) == tasks
 
 
-def test_a_bounded_number_is_ahead(executor: RayExecutor) -> None:
+def test_a_bounded_number_of_tasks_runs_ahead(executor: RayExecutor) -> None:
     tasks = Counted(30)
     results = executor.map(square_slowly, tasks)
     for number in range(30):
@@ -113,10 +113,10 @@ def test_a_bounded_number_is_ahead(executor: RayExecutor) -> None:
     [
         ObjectChangedError("s3://b/k changed.", hint="Run again."),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
-        ValueError(f"what somebody said {uuid.uuid4()}"),
+        ValueError(f"a quoted conversation {uuid.uuid4()}"),
     ],
 )
-def test_an_error_comes_back_as_it_was_and_nowhere_else(executor: RayExecutor, error: Exception) -> None:
+def test_an_error_is_raised_unchanged_and_logged_nowhere(executor: RayExecutor, error: Exception) -> None:
     results = executor.map(fail_at_three, [(number, error) for number in range(100)])
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(type(error)) as caught:
@@ -129,7 +129,6 @@ def test_an_error_comes_back_as_it_was_and_nowhere_else(executor: RayExecutor, e
     assert any("worker" in path.name for path in written)
     text = str(error).encode()
     assert [path for path in written if path.is_file() and text in path.read_bytes()] == []
-    # Still of use afterwards.
     assert [*executor.map(die_at_three, range(3))] == [0, 1, 2]
 
 
@@ -139,15 +138,15 @@ def test_a_task_whose_worker_is_killed_runs_again(executor: RayExecutor, tmp_pat
     assert all(marker.exists() for marker in markers)
 
 
-def test_a_task_that_kills_every_worker_is_an_error_that_says_so(executor: RayExecutor) -> None:
+def test_a_task_that_kills_every_worker_is_an_error_with_the_attempts(executor: RayExecutor) -> None:
     results = executor.map(die_at_three, range(20))
     assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(WorkerDiedError, match="each of 3 tries"):
+    with pytest.raises(WorkerDiedError, match="each of 3 attempts"):
         next(results)
     assert [*executor.map(die_at_three, range(3))] == [0, 1, 2]
 
 
-def test_what_ray_cannot_do_is_an_error_of_ours(executor: RayExecutor) -> None:
+def test_an_error_of_ray_is_a_cluster_error(executor: RayExecutor) -> None:
     with pytest.raises(ClusterError, match="could not run a task: TypeError"):
         [*executor.map(unpicklable, range(2))]
 
@@ -158,14 +157,14 @@ def test_leaving_early_does_not_wait_for_the_rest(executor: RayExecutor) -> None
 
 
 def test_workers_have_their_environment_and_report_nothing(executor: RayExecutor) -> None:
-    assert [*executor.map(os.getenv, ["PIXEL_BUCKET", "RAY_USAGE_STATS_ENABLED"])] == ["told", "0"]
+    assert [*executor.map(os.getenv, ["PIXEL_BUCKET", "RAY_USAGE_STATS_ENABLED"])] == ["passed-on", "0"]
     from ray._common.usage import usage_lib
 
     assert not usage_lib.usage_stats_enabled()
 
 
-def test_nobody_else_reaches_it(executor: RayExecutor) -> None:
-    """Ray listens on loopback, wants a token, and keeps its files to this user."""
+def test_other_users_and_machines_have_no_access(executor: RayExecutor) -> None:
+    """Ray listens on loopback, requires a token, and hides its files from other users."""
     processes = psutil.Process().children(recursive=True)
     addresses = {
         connection.laddr.ip
@@ -187,10 +186,10 @@ def test_nobody_else_reaches_it(executor: RayExecutor) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_conversions_are_the_same_bytes_as_those_of_local_processes(
+def test_conversions_on_ray_and_on_local_processes_give_the_same_bytes(
     executor: RayExecutor, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Errors of the lake arrive as they are."""
+    """Errors of the lake are raised unchanged."""
     monkeypatch.setattr(tasks, "TASK_BYTES", 10_000)
     for number in range(3):
         record = lines(sharegpt(f"Question {number}", "Answer. " * 100), b'{"broken')
@@ -208,7 +207,7 @@ def test_conversions_are_the_same_bytes_as_those_of_local_processes(
         assert _convert(lake, inventory, executor=watched) == expected
         assert watched.tasks == local.tasks > 5
         assert _stored(lake) == files
-        lake.data.put(f"{keys.RAW}/Calm/1.jsonl", lines(sharegpt("Came in between", "Yes.")))
+        lake.data.put(f"{keys.RAW}/Calm/1.jsonl", lines(sharegpt("Changed during the run", "Yes.")))
         for prefix in (keys.PROCESSED, keys.INTERNAL):
             lake.data.delete([item.key for item in lake.data.list(prefix)])
         with pytest.raises(ObjectChangedError, match=r"Calm/1\.jsonl"):
@@ -216,13 +215,13 @@ def test_conversions_are_the_same_bytes_as_those_of_local_processes(
 
 
 def _stored(lake: Lake) -> dict[str, bytes]:
-    """What tables are made of, by name; logs apart, which hold times."""
+    """Files of all tables by name, except logs, which contain times."""
     listed = [item.key for prefix in (keys.PROCESSED, keys.CONVERSION) for item in lake.data.list(prefix)]
     return {key: lake.data.get(key) for key in listed if "_delta_log" not in key}
 
 
 class Watched:
-    """An executor that counts the tasks it is given."""
+    """An executor that counts its tasks."""
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor

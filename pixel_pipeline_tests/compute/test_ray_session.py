@@ -1,4 +1,4 @@
-"""Sessions of processes of their own: with a cluster that runs already, and one that Ctrl-C ends."""
+"""Ray sessions in separate processes: on a running cluster, and ended by Ctrl-C."""
 
 from collections.abc import Iterator
 from glob import glob
@@ -26,7 +26,7 @@ from pathlib import Path
 import orjson
 from pixel_pipeline.compute.ray_executor import RayExecutor
 
-with RayExecutor(workers=1, address=sys.argv[1], environment={"PIXEL_BUCKET": "told"}) as executor:
+with RayExecutor(workers=1, address=sys.argv[1], environment={"PIXEL_BUCKET": "passed-on"}) as executor:
     found = {
         "workers": executor.workers,
         "variables": [*executor.map(os.getenv, ["PIXEL_BUCKET", "NODE_SECRET", "DRIVER_SECRET"])],
@@ -48,12 +48,12 @@ with RayExecutor(workers=2) as executor:
     for _ in executor.map(time.sleep, [0, *[600] * 20]):
         print("working", flush=True)
 """
-# A cluster that other machines cannot reach, and a driver that looks for it there.
+# Keeps the cluster on loopback, and makes the driver look for it there.
 ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
 
 
 class Cluster(NamedTuple):
-    """The two ways to a running cluster."""
+    """The two addresses of a running cluster."""
 
     node: str
     client: str
@@ -61,7 +61,7 @@ class Cluster(NamedTuple):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A head node of two CPUs with a secret in its environment, as `ray start` brings it up."""
+    """A head node with two CPUs and a secret in its environment, started like `ray start` does."""
     with tempfile.TemporaryDirectory(prefix="ray-node-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield from _head_node(folder)
 
@@ -86,12 +86,12 @@ def _head_node(folder: str) -> Iterator[Cluster]:
         text=True,
     )
     assert head.stdout is not None
-    said = []
+    output = []
     for line in head.stdout:
-        said.append(line)
+        output.append(line)
         if "--block" in line:
             break
-    assert head.poll() is None, "".join(said)
+    assert head.poll() is None, "".join(output)
     yield Cluster(node=f"127.0.0.1:{ports[0]}", client=f"ray://127.0.0.1:{ports[1]}")
     family = [head, *psutil.Process(head.pid).children(recursive=True)]
     head.terminate()
@@ -99,10 +99,10 @@ def _head_node(folder: str) -> Iterator[Cluster]:
     psutil.wait_procs(family[1:], timeout=60)
 
 
-@pytest.mark.parametrize("way", ["node", "client"])
-def test_a_running_cluster_works_with_our_code_and_its_own_secrets(cluster: Cluster, way: str) -> None:
+@pytest.mark.parametrize("address", ["node", "client"])
+def test_a_running_cluster_uses_our_code_and_its_own_secrets(cluster: Cluster, address: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, getattr(cluster, way)],
+        [sys.executable, "-c", DRIVER, getattr(cluster, address)],
         env={**os.environ, **ON_LOOPBACK, "DRIVER_SECRET": "of the driver"},
         capture_output=True,
         text=True,
@@ -113,7 +113,7 @@ def test_a_running_cluster_works_with_our_code_and_its_own_secrets(cluster: Clus
     origins = found.pop("origins")
     assert found == {
         "workers": 2,
-        "variables": ["told", "of the node", None],
+        "variables": ["passed-on", "of the node", None],
         "sources": [(Path(pixel_pipeline.__file__).parent / "versions.py").read_text()] * 2,
         "error": ["ValueError", "math domain error"],
     }
@@ -123,17 +123,17 @@ def test_a_running_cluster_works_with_our_code_and_its_own_secrets(cluster: Clus
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "ray://127.0.0.1:port", "nonsense"]
 )
-def test_no_cluster_at_the_address_is_said_at_once(address: str) -> None:
+def test_a_missing_cluster_is_reported_at_once(address: str) -> None:
     (port,) = _free_ports(1)
     with (
         RayExecutor(workers=1, address=address.format(port)) as executor,
         pytest.raises(ClusterError, match="PIXEL_RAY_ADDRESS"),
     ):
-        executor.workers  # noqa: B018  it has to ask the cluster
+        executor.workers  # noqa: B018  the property queries the cluster
 
 
 def test_ctrl_c_ends_all_processes_and_leaves_no_file() -> None:
-    """As a terminal sends it: to every process of the group."""
+    """A terminal sends SIGINT to every process of the group."""
     before = set(glob("/tmp/pixel-ray-*"))
     driver = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED],
@@ -147,8 +147,8 @@ def test_ctrl_c_ends_all_processes_and_leaves_no_file() -> None:
     family = psutil.Process(driver.pid).children(recursive=True)
     assert any("raylet" in process.name() for process in family)
     os.killpg(driver.pid, signal.SIGINT)
-    _, told = driver.communicate()
-    assert told.splitlines()[-1] == "KeyboardInterrupt"
+    _, errors = driver.communicate()
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
     assert driver.returncode == -signal.SIGINT
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []

@@ -1,4 +1,4 @@
-"""Converts bytes in a test, and checks what holds for every object whatever it is."""
+"""Converts bytes in a test, and checks the invariants of every conversion."""
 
 from collections.abc import Iterable
 import io
@@ -9,7 +9,7 @@ import orjson
 import pyarrow as pa
 
 from pixel_pipeline.conversations.convert.conversion import convert_object
-from pixel_pipeline.conversations.convert.ledger import LedgerEntry, ledger_table
+from pixel_pipeline.conversations.convert.ledger import LedgerEntry
 from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
 from pixel_pipeline.conversations.model.records import Block, Fault, Item, Record
 from pixel_pipeline.conversations.model.schema import (
@@ -65,14 +65,14 @@ def convert(
         table.validate(full=True)
         for field in table.schema:
             assert field.nullable or table[field.name].null_count == 0, field.name
-    assert ledger.conserved, ledger
+    assert ledger.records_in == ledger.records_out + ledger.quarantined + sum(ledger.dropped.values()), ledger
     assert good.num_rows == ledger.records_out
     assert sum(bad["records"].to_pylist()) == ledger.quarantined
     assert ledger.runs.records == ledger.records_in
     assert ledger.runs.longest <= ledger.quarantined
     assert sum(ledger.formats.values()) == ledger.records_out
     assert len(set(good["id"].to_pylist())) == good.num_rows
-    assert ledger_table([ledger]).schema.equals(LEDGER_SCHEMA)
+    pa.Table.from_pylist([ledger.to_row()], LEDGER_SCHEMA).validate(full=True)
     for row in good.to_pylist():
         roles = [message["role"] for message in row["messages"]]
         assert set(roles) <= {"system", "user", "assistant", "tool"}
@@ -95,11 +95,11 @@ def lines(*values: Any) -> bytes:
     return b"\n".join(value if isinstance(value, bytes) else orjson.dumps(value) for value in values) + b"\n"
 
 
-def sharegpt(*texts: str, **besides: Any) -> dict[str, Any]:
+def sharegpt(*texts: str, **more: Any) -> dict[str, Any]:
     turns = [{"from": "gpt" if index % 2 else "human", "value": text} for index, text in enumerate(texts)]
-    return {"conversations": turns, **besides}
+    return {"conversations": turns, **more}
 
 
-def taken_apart(items: Iterable[Item]) -> list[Record | Fault]:
-    """What a container hands out, record by record."""
+def single_records(items: Iterable[Item]) -> list[Record | Fault]:
+    """The records that a container yields, one by one."""
     return [record for item in items for record in (item.records({}) if isinstance(item, Block) else (item,))]

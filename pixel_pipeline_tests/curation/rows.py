@@ -1,4 +1,4 @@
-"""Canonical rows for a test, and datasets of them in any order and any number of files."""
+"""Canonical and curated rows, and datasets of them in any order and any number of files."""
 
 from collections.abc import Sequence
 import json
@@ -12,12 +12,34 @@ import pyarrow.parquet as pq
 
 from pixel_pipeline.conversations.model.identity import content_hash, record_id
 from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
+from pixel_pipeline.curation.curate import CURATED_SCHEMA
+from pixel_pipeline.curation.splits import split_of
 
 Row = dict[str, Any]
+WORDS = [
+    "breathe",
+    "sleep",
+    "worry",
+    "friend",
+    "morning",
+    "quiet",
+    "talk",
+    "listen",
+    "heavy",
+    "light",
+    "walk",
+    "rest",
+    "hope",
+    "gentle",
+    "week",
+    "work",
+    "home",
+    "calm",
+]
 
 
 def row(*contents: str, key: str = "gdrive/raw/Calm/a.jsonl", position: int = 0, family: str = "calm") -> Row:
-    """A conversation of user and assistant turns, at a place of its own."""
+    """A conversation of user and assistant turns."""
     messages = [("assistant" if number % 2 else "user", content) for number, content in enumerate(contents)]
     return {
         "id": record_id(key=key, position=position),
@@ -42,9 +64,27 @@ def row(*contents: str, key: str = "gdrive/raw/Calm/a.jsonl", position: int = 0,
 
 
 def words(seed: int, *, n: int = 80) -> list[str]:
-    """Words that no other seed has in that order."""
+    """Random words, different for each seed."""
     generator = random.Random(seed)
     return [f"w{generator.randrange(5000)}" for _ in range(n)]
+
+
+def dialogue(seed: int) -> tuple[str, str]:
+    """A question and an answer, different for each seed."""
+    generator = random.Random(seed)
+    question, answer = (" ".join(generator.choices(WORDS, k=30)) for _ in range(2))
+    return f"{question} {seed}?", f"{answer}."
+
+
+def curated(conversations: int, *, families: tuple[str, ...] = ("calm", "sleep")) -> pa.Table:
+    """A curated table of different conversations, spread over families."""
+    rows = [
+        row(*dialogue(number), position=number, family=families[number % len(families)])
+        for number in range(conversations)
+    ]
+    return pa.Table.from_pylist(
+        [{**item, "split": split_of(item["content_hash"])} for item in rows], CURATED_SCHEMA
+    )
 
 
 def dataset(rows: Sequence[Row]) -> ds.Dataset:

@@ -1,4 +1,4 @@
-"""The books close on an honest lake, and each way to tamper with it is reported."""
+"""Accounts balance on an untouched lake, and every kind of tampering is reported."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.settings import get_settings
 from pixel_pipeline_tests.conversations.converted import lines, sharegpt
-from pixel_pipeline_tests.curation.records import dialogue
+from pixel_pipeline_tests.curation.rows import dialogue
 
 CONFIG = FamilyConfig()
 CALM = f"{keys.PROCESSED}/calm/calm"
@@ -29,7 +29,7 @@ TABLES = (keys.INVENTORY, keys.LEDGER, keys.QUARANTINE, keys.DROPPED, keys.CURAT
 
 
 def conversation(seed: int) -> dict[str, object]:
-    return sharegpt(*(text for _, text in dialogue(seed)))
+    return sharegpt(*dialogue(seed))
 
 
 RAW = {
@@ -47,8 +47,8 @@ def take_inventory(lake: Lake) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def honest(session_home: Path) -> Iterator[Lake]:
-    """A lake that went from raw to curated, made once."""
+def curated_lake(session_home: Path) -> Iterator[Lake]:
+    """A lake processed from raw to curated, built once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIXEL_HOME", str(session_home))
         for variable in ("PIXEL_BUCKET", "PIXEL_CHECKPOINT_BUCKET"):
@@ -70,16 +70,16 @@ def honest(session_home: Path) -> Iterator[Lake]:
 
 
 @pytest.fixture
-def books(honest: Lake) -> Iterator[Lake]:
-    """The same lake; what a test does to its tables and raw objects is undone."""
-    before = {key: Table(honest, key).open().version() for key in TABLES}
-    yield honest
+def accounted(curated_lake: Lake) -> Iterator[Lake]:
+    """The same lake; changes to its tables and raw objects are undone after the test."""
+    before = {key: Table(curated_lake, key).open().version() for key in TABLES}
+    yield curated_lake
     for key, version in before.items():
-        if Table(honest, key).version() != version:
-            Table(honest, key).open().restore(version)
+        if Table(curated_lake, key).version() != version:
+            Table(curated_lake, key).open().restore(version)
     for key, content in RAW.items():
-        honest.data.put(key, content)
-    honest.data.delete([item.key for item in honest.data.list(keys.RAW) if item.key not in RAW])
+        curated_lake.data.put(key, content)
+    curated_lake.data.delete([item.key for item in curated_lake.data.list(keys.RAW) if item.key not in RAW])
 
 
 def problems(lake: Lake) -> list[str]:
@@ -87,10 +87,10 @@ def problems(lake: Lake) -> list[str]:
     return [problem for account in accounts.values() for problem in account.imbalances()]
 
 
-def test_honest_books_close(books: Lake) -> None:
-    accounts = read_accounts(books, CONFIG)
-    assert problems(books) == []
-    assert unaccounted_objects(books) == []
+def test_accounts_of_an_untouched_lake_balance(accounted: Lake) -> None:
+    accounts = read_accounts(accounted, CONFIG)
+    assert problems(accounted) == []
+    assert unaccounted_objects(accounted) == []
     assert [*accounts] == ["calm", "sleep"]
     calm = accounts["calm"]
     assert calm.objects == 3
@@ -104,7 +104,7 @@ def test_honest_books_close(books: Lake) -> None:
 
 
 def without_first(lake: Lake, key: str, *, family: str = "calm") -> None:
-    """Write a table again without one of a family's rows."""
+    """Rewrite a table without one of a family's rows."""
     table = Table(lake, key)
     rows = table.dataset().to_table()
     place = pc.index(rows["family"], family).as_py()
@@ -116,15 +116,15 @@ def with_first_twice(lake: Lake, key: str) -> None:
     Table(lake, key).overwrite(pa.concat_tables([rows, rows.slice(0, 1)]))
 
 
-def strange_family(lake: Lake, key: str) -> None:
+def with_unknown_family(lake: Lake, key: str) -> None:
     rows = Table(lake, key).dataset().to_table()
     place = rows.schema.get_field_index("family")
-    names = pa.array(["nobody", *rows["family"].to_pylist()[1:]], pa.string())
+    names = pa.array(["unknown", *rows["family"].to_pylist()[1:]], pa.string())
     Table(lake, key).overwrite(rows.set_column(place, rows.schema.field(place), names))
 
 
 @pytest.mark.parametrize(
-    ("tamper", "told"),
+    ("tamper", "problem"),
     [
         (lambda lake: without_first(lake, keys.CURATED), "calm: 4 conversations, but 3 curated"),
         (lambda lake: without_first(lake, keys.DROPPED), "calm: 4 conversations, but 3 curated"),
@@ -134,9 +134,9 @@ def strange_family(lake: Lake, key: str) -> None:
         (lambda lake: with_first_twice(lake, keys.CURATED), "conversations, but"),
         (lambda lake: with_first_twice(lake, keys.LEDGER), "raw records"),
         (lambda lake: with_first_twice(lake, keys.QUARANTINE), "quarantined by the ledger"),
-        (lambda lake: strange_family(lake, keys.CURATED), "nobody: 0 conversations, but 1 curated"),
-        (lambda lake: strange_family(lake, keys.DROPPED), "nobody: 0 conversations, but 1 curated"),
-        (lambda lake: strange_family(lake, keys.QUARANTINE), "nobody: 0 raw records"),
+        (lambda lake: with_unknown_family(lake, keys.CURATED), "unknown: 0 conversations, but 1 curated"),
+        (lambda lake: with_unknown_family(lake, keys.DROPPED), "unknown: 0 conversations, but 1 curated"),
+        (lambda lake: with_unknown_family(lake, keys.QUARANTINE), "unknown: 0 raw records"),
     ],
     ids=[
         "curated row lost",
@@ -147,34 +147,34 @@ def strange_family(lake: Lake, key: str) -> None:
         "curated row twice",
         "ledger row twice",
         "quarantine row twice",
-        "curated row of nobody",
-        "dropped row of nobody",
-        "quarantine row of nobody",
+        "curated row of an unknown family",
+        "dropped row of an unknown family",
+        "quarantine row of an unknown family",
     ],
 )
-def test_tampering_is_reported(books: Lake, tamper: Callable[[Lake], None], told: str) -> None:
-    tamper(books)
-    found = problems(books)
+def test_tampering_is_reported(accounted: Lake, tamper: Callable[[Lake], None], problem: str) -> None:
+    tamper(accounted)
+    found = problems(accounted)
     assert found
-    assert re.search(told, "\n".join(found)), found
+    assert re.search(problem, "\n".join(found)), found
 
 
-def test_objects_that_the_ledger_does_not_know_are_named(books: Lake) -> None:
-    books.data.put("gdrive/raw/Calm/new.jsonl", b"x")
-    take_inventory(books)
-    assert unaccounted_objects(books) == ["gdrive/raw/Calm/new.jsonl"]
+def test_objects_missing_from_the_ledger_are_unaccounted(accounted: Lake) -> None:
+    accounted.data.put("gdrive/raw/Calm/new.jsonl", b"x")
+    take_inventory(accounted)
+    assert unaccounted_objects(accounted) == ["gdrive/raw/Calm/new.jsonl"]
 
 
-def test_an_object_that_was_changed_since_is_named(books: Lake) -> None:
-    books.data.put("gdrive/raw/Sleep/c.jsonl", b"other")
-    take_inventory(books)
-    assert unaccounted_objects(books) == ["gdrive/raw/Sleep/c.jsonl"]
+def test_an_object_changed_since_its_conversion_is_unaccounted(accounted: Lake) -> None:
+    accounted.data.put("gdrive/raw/Sleep/c.jsonl", b"other")
+    take_inventory(accounted)
+    assert unaccounted_objects(accounted) == ["gdrive/raw/Sleep/c.jsonl"]
 
 
-def test_a_ledger_entry_without_its_object_is_named(books: Lake) -> None:
-    books.data.delete(["gdrive/raw/Calm/b.jsonl"])
-    take_inventory(books)
-    assert unaccounted_objects(books) == ["gdrive/raw/Calm/b.jsonl"]
+def test_a_ledger_entry_without_its_object_is_unaccounted(accounted: Lake) -> None:
+    accounted.data.delete(["gdrive/raw/Calm/b.jsonl"])
+    take_inventory(accounted)
+    assert unaccounted_objects(accounted) == ["gdrive/raw/Calm/b.jsonl"]
 
 
 def test_an_empty_lake_has_no_accounts(lake: Lake) -> None:

@@ -1,4 +1,4 @@
-"""Which conversations stay: decided by content and source, never by file layout."""
+"""Curation decides by content and source, never by file layout."""
 
 from pathlib import Path
 import random
@@ -25,7 +25,7 @@ def _conversation(seed: int, *, position: int, family: str = "calm", changed: in
 
 
 def _mixture() -> list[Row]:
-    """Twelve different conversations in two families; of some an exact copy, a near copy or a copy of that."""
+    """Twelve different conversations in two families, with exact copies, near copies, and copies of near copies."""
     rows = [_conversation(seed, position=seed, family="calm" if seed % 2 else "work") for seed in range(12)]
     for seed in range(0, 12, 3):
         rows.append(_conversation(seed, position=100 + seed, family="work"))
@@ -40,7 +40,7 @@ def _dropped(decision: Decision) -> list[Row]:
     return rows
 
 
-def test_file_layout_and_row_order_do_not_matter(tmp_path: Path) -> None:
+def test_file_layout_and_row_order_make_no_difference(tmp_path: Path) -> None:
     rows = _mixture()
     expected = decide(dataset(rows))
     assert len(expected.kept) == 12
@@ -54,7 +54,7 @@ def test_file_layout_and_row_order_do_not_matter(tmp_path: Path) -> None:
         assert set(curated["id"].to_pylist()) == expected.kept
 
 
-def test_every_conversation_is_kept_or_dropped_once_in_favour_of_a_kept_one() -> None:
+def test_every_conversation_is_kept_or_dropped_for_a_kept_one() -> None:
     rows = _mixture()
     decision = decide(dataset(rows))
     dropped = _dropped(decision)
@@ -66,7 +66,7 @@ def test_every_conversation_is_kept_or_dropped_once_in_favour_of_a_kept_one() ->
     assert sum(decision.dropped_counts()["calm"].values()) == 10 - decision.records_out["calm"]
 
 
-def test_the_first_by_source_key_and_position_stays() -> None:
+def test_the_first_by_source_key_and_position_is_kept() -> None:
     later = _conversation(1, position=9)
     earlier = _conversation(1, position=2)
     other_key = _conversation(1, position=0, family="work")
@@ -78,21 +78,21 @@ def test_the_first_by_source_key_and_position_stays() -> None:
     }
 
 
-def test_whitespace_and_unicode_form_make_no_new_conversation() -> None:
+def test_exact_duplicates_may_differ_in_whitespace_and_unicode_form() -> None:
     original = row("I was at the café.  Twice.", "And how was it?", position=0)
     copy = row(unicodedata.normalize("NFD", "I was at the café.\nTwice. "), "And  how was it?", position=1)
     (item,) = _dropped(decide(dataset([original, copy])))
     assert (item["reason"], item["kept_id"], item["similarity"]) == ("exact_duplicate", original["id"], 1.0)
 
 
-def test_the_same_words_in_other_roles_are_no_exact_duplicate() -> None:
+def test_the_same_words_in_other_roles_are_a_near_duplicate() -> None:
     (item,) = _dropped(
         decide(dataset([row("a b c", "d e f", position=0), row("a b c\nd e f", "", position=1)]))
     )
     assert item["reason"] == "near_duplicate"
 
 
-def test_a_copy_of_a_dropped_near_copy_goes_in_favour_of_the_kept_one() -> None:
+def test_a_copy_of_a_dropped_near_copy_is_dropped_for_the_kept_one() -> None:
     original, near, copy = (
         _conversation(5, position=0),
         _conversation(5, position=1, changed=10),
@@ -106,15 +106,15 @@ def test_a_copy_of_a_dropped_near_copy_goes_in_favour_of_the_kept_one() -> None:
     assert len({item["similarity"] for item in _dropped(decision)}) == 1
 
 
-def test_a_chain_drops_stars_only() -> None:
-    """b goes for a; c is near b alone, and b is gone, so c stays."""
+def test_a_dropped_conversation_displaces_no_other() -> None:
+    """b is dropped for a; c is similar to b only, so c is kept."""
     text = words(9, n=300)
     a, b, c = (row(" ".join(text[start : start + 200]), "yes", position=start) for start in (0, 15, 30))
     decision = decide(dataset([c, b, a]))
     assert decision.kept == {a["id"], c["id"]}
 
 
-def test_what_stays_is_streamed_unchanged_with_its_split() -> None:
+def test_kept_conversations_are_streamed_unchanged_with_their_split() -> None:
     rows = _mixture()
     decision = decide(dataset(rows))
     curated = curated_batches(dataset(rows), decision).read_all()
@@ -125,14 +125,14 @@ def test_what_stays_is_streamed_unchanged_with_its_split() -> None:
     assert curated.to_pylist() == pa.Table.from_pylist(expected, CURATED_SCHEMA).to_pylist()
 
 
-def test_nothing_in_nothing_out() -> None:
+def test_an_empty_dataset() -> None:
     decision = decide(dataset([]))
     assert decision.kept == set()
     assert _dropped(decision) == []
     assert curated_batches(dataset([]), decision).read_all().num_rows == 0
 
 
-def test_a_side_of_a_comparison_is_never_trained_on() -> None:
+def test_a_side_of_a_comparison_is_dropped() -> None:
     rows = [_conversation(1, position=0), _conversation(1, position=1), _conversation(2, position=2)]
     rows[0]["tags"] = ["preference"]
     decision = decide(dataset(rows))

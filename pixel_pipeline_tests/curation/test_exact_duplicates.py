@@ -1,4 +1,4 @@
-"""Copies are found whatever became of their white space."""
+"""Exact duplicates are found despite different white space."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pixel_pipeline.curation.exact_duplicates import spoken_digest
 
 Messages = list[tuple[str, str]]
-said = st.lists(
+MESSAGES = st.lists(
     st.tuples(st.sampled_from(["user", "assistant"]), st.text("ab:1 \n\u3000\u00a0", max_size=6)), max_size=4
 )
 
@@ -20,9 +20,9 @@ def test_white_space_and_composition_make_no_difference() -> None:
     assert digest([("user", "a")]) != digest([("assistant", "a")])
 
 
-@given(said, said)
-def test_nothing_else_is_taken_for_a_copy(first: Messages, second: Messages) -> None:
-    def spoken(messages: Messages) -> Messages:
+@given(MESSAGES, MESSAGES)
+def test_any_other_difference_changes_the_digest(first: Messages, second: Messages) -> None:
+    def without_space(messages: Messages) -> Messages:
         return [(role, "".join(content.split())) for role, content in messages]
 
-    assert (digest(first) == digest(second)) == (spoken(first) == spoken(second))
+    assert (digest(first) == digest(second)) == (without_space(first) == without_space(second))

@@ -1,4 +1,4 @@
-"""Near-duplicates against an oracle: sets of five words in a row, compared pair by pair."""
+"""Near duplicates against an oracle that compares sets of five-word shingles pairwise."""
 
 from itertools import pairwise
 import random
@@ -12,7 +12,7 @@ from pixel_pipeline.curation.near_duplicates import NearDuplicateIndex
 from pixel_pipeline_tests.examples import examples
 
 Words = list[str]
-WIDE = 60
+MIN_WORDS = 60
 
 
 def _jaccard(left: Words, right: Words) -> float:
@@ -23,7 +23,7 @@ def _jaccard(left: Words, right: Words) -> float:
 
 
 def _edited(words: Words, *, edits: int, generator: random.Random) -> Words:
-    """Some words replaced, inserted or taken out."""
+    """Replace, insert or delete some words."""
     words = words.copy()
     for number in range(edits):
         place = generator.randrange(len(words))
@@ -34,16 +34,16 @@ def _edited(words: Words, *, edits: int, generator: random.Random) -> Words:
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[Words, Words]:
-    """Two long texts; how alike they are spreads over both sides of the threshold."""
+    """Two long texts with a similarity on either side of the threshold."""
     generator = random.Random(draw(st.integers(0, 2**32)))
-    words = [f"w{generator.randrange(2000)}" for _ in range(draw(st.integers(WIDE, 600)))]
+    words = [f"w{generator.randrange(2000)}" for _ in range(draw(st.integers(MIN_WORDS, 600)))]
     return words, _edited(words, edits=draw(st.integers(1, max(2, len(words) // 30))), generator=generator)
 
 
 @given(pair=pairs())
 @examples(60)
-def test_a_pair_is_told_by_its_true_similarity(pair: tuple[Words, Words]) -> None:
-    """Well above the threshold banding misses one pair in 100,000; below it nothing is dropped, ever."""
+def test_a_pair_is_judged_by_its_true_similarity(pair: tuple[Words, Words]) -> None:
+    """Well above the threshold, banding misses one pair in 100,000; below it, no pair is ever dropped."""
     left, right = pair
     truth = _jaccard(left, right)
     index = NearDuplicateIndex()
@@ -57,8 +57,7 @@ def test_a_pair_is_told_by_its_true_similarity(pair: tuple[Words, Words]) -> Non
         assert truth < 0.85
 
 
-def test_both_sides_of_the_threshold_are_seen_among_many() -> None:
-    """A crowd in one index: twins are found among all others, and nothing else is dropped."""
+def test_only_near_duplicates_are_found_among_many_texts() -> None:
     generator = random.Random(11)
     originals = [[f"w{generator.randrange(3000)}" for _ in range(200)] for _ in range(150)]
     index = NearDuplicateIndex()
@@ -79,7 +78,7 @@ def test_both_sides_of_the_threshold_are_seen_among_many() -> None:
 
 
 def test_a_chain_never_collapses() -> None:
-    """a~b~c~d …: each is near its neighbour, few are near a; a kept one speaks only for what is near itself."""
+    """In a~b~c~d … each is similar to its neighbours; a kept text displaces only texts similar to itself."""
     words = [f"w{number}" for number in range(400)]
     chain = [words[start : start + 200] for start in range(0, 200, 15)]
     assert all(_jaccard(left, right) > 0.8 for left, right in pairwise(chain))
@@ -93,7 +92,7 @@ def test_a_chain_never_collapses() -> None:
             assert _jaccard(chain[number], chain[twin.kept]) >= 0.8
 
 
-def test_the_most_alike_of_several_is_named() -> None:
+def test_the_most_similar_of_several_is_returned() -> None:
     words = [f"w{number}" for number in range(400)]
     index = NearDuplicateIndex()
     assert index.add(0, " ".join(words[:300])) is None
@@ -128,7 +127,7 @@ def test_decomposed_accents_make_no_difference() -> None:
 
 
 def test_vowel_signs_make_a_difference() -> None:
-    """In Indic scripts they are marks, not letters; without them different words would be one."""
+    """In Indic scripts they are marks, not letters, but they distinguish words."""
     index = NearDuplicateIndex()
     signs = "\u093e\u093f\u0940\u0941\u0942\u0947\u0948\u094b\u094c"
     generator = random.Random(3)
@@ -149,7 +148,7 @@ def test_vowel_signs_make_a_difference() -> None:
     ],
     ids=["words", "emoji", "one-emoji", "punctuation", "japanese", "five-words"],
 )
-def test_short_texts_are_the_same_or_not_alike(left: str, right: str) -> None:
+def test_short_texts_are_equal_or_different(left: str, right: str) -> None:
     index = NearDuplicateIndex()
     assert index.add(0, left) is None
     assert index.add(1, right) is None
@@ -162,7 +161,7 @@ def test_short_texts_are_the_same_or_not_alike(left: str, right: str) -> None:
 
 @given(texts=st.lists(st.text(max_size=60), max_size=8))
 @examples(40)
-def test_any_text_is_taken_and_its_repetition_known(texts: list[str]) -> None:
+def test_any_text_is_accepted_and_its_repetition_found(texts: list[str]) -> None:
     index = NearDuplicateIndex()
     for number, text in enumerate(texts):
         index.add(number, text)

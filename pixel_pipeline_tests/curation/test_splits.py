@@ -24,8 +24,8 @@ def test_same_content_same_split(value: str) -> None:
     assert split_of(value) in SPLITS
 
 
-def test_splits_are_for_ever() -> None:
-    """A change here would move held-out conversations into training."""
+def test_splits_never_change() -> None:
+    """A change would move held-out conversations into training."""
     assert split_of("0" * 32) == "validation"
     assert split_of(f"{4:032x}") == "test"
     assert split_of(f"{8:032x}") == "train"

@@ -5,9 +5,9 @@ import json
 
 import dagster as dg
 
-from pixel_pipeline.definitions import defs
 from pixel_pipeline.defs.resources import LakeResource
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline_tests.defs.loaded import defs
 
 
 def sensor(name: str) -> dg.SensorDefinition:

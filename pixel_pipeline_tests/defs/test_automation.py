@@ -1,15 +1,14 @@
-"""Changes of raw reach the registry by themselves, and never the trainer."""
+"""Automation takes changes from raw to the registry, and never starts training."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 import pytest
 
-from pixel_pipeline.definitions import defs
-from pixel_pipeline.defs.automation import automation
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline_tests.defs.scenario import Scenario
+from pixel_pipeline_tests.defs.loaded import defs
+from pixel_pipeline_tests.defs.scenario import Scenario, sensor
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def scenario(lake: Lake) -> Iterator[Scenario]:
 
 
 class Daemon:
-    """Evaluates the conditions again and again, and runs what they ask for together, as the daemon does."""
+    """Evaluates the conditions repeatedly and runs the requested assets together, as the daemon does."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -31,7 +30,7 @@ class Daemon:
         return sorted(item.key.to_user_string() for item in result.results if item.true_subset.size)
 
     def settle(self) -> list[str]:
-        """Run what is asked for until nothing is; returns all that was run, in order."""
+        """Run requested assets until there are no requests; returns all assets in the order of their runs."""
         done: list[str] = []
         while requested := self.evaluate():
             assert self.run(requested).success
@@ -47,7 +46,7 @@ class Daemon:
         )
 
 
-def test_what_was_converted_is_curated_and_registered(scenario: Scenario) -> None:
+def test_converted_families_are_curated_and_registered(scenario: Scenario) -> None:
     daemon = Daemon(scenario)
     assert daemon.evaluate() == []
     scenario.put("gdrive/raw/Grief/1.jsonl", "one")
@@ -73,7 +72,7 @@ def test_what_was_converted_is_curated_and_registered(scenario: Scenario) -> Non
     assert scenario.lake.data.get_json(keys.REGISTRY)["conversations"] == 3
 
 
-def test_what_conservation_refuses_is_not_registered(scenario: Scenario) -> None:
+def test_data_refused_by_conservation_is_not_registered(scenario: Scenario) -> None:
     daemon = Daemon(scenario)
     daemon.evaluate()
     for family in ("Grief", "Sleep"):
@@ -83,7 +82,7 @@ def test_what_conservation_refuses_is_not_registered(scenario: Scenario) -> None
     for request in tick.run_requests:
         scenario.start(request)
     daemon.settle()
-    # Two families change, and the conversion of one of them does not happen.
+    # Two families change, and only one is converted.
     for family in ("Grief", "Sleep"):
         scenario.put(f"gdrive/raw/{family}/1.jsonl", f"{family} again")
     scenario.run("refresh_inventory")
@@ -94,7 +93,7 @@ def test_what_conservation_refuses_is_not_registered(scenario: Scenario) -> None
     assert "curated" in requested
     # The check blocks within the run …
     assert not daemon.run(requested).success
-    # … and what comes after it, also where someone runs it alone.
+    # … and the assets after it, also if someone runs the asset alone.
     assert daemon.evaluate() == []
     assert not daemon.run(["curated"]).success
     for _ in range(2):
@@ -104,7 +103,7 @@ def test_what_conservation_refuses_is_not_registered(scenario: Scenario) -> None
 
 def test_nothing_automatic_reaches_the_trainer() -> None:
     graph = defs.resolve_asset_graph()
-    selected = automation(running=True).asset_selection.resolve(graph)
+    selected = sensor("automation").asset_selection.resolve(graph)
     assert {key.to_user_string() for key in selected} == {"curated", "dataset_registry"}
     with_condition = {
         key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).automation_condition

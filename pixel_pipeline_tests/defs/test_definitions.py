@@ -1,7 +1,10 @@
-"""The shape of the project as Dagster sees it."""
+"""The definitions that Dagster loads."""
 
+import json
 import os
 from pathlib import Path
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +17,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from pixel_pipeline.definitions import defs
 from pixel_pipeline.settings import project_root
 from pixel_pipeline_tests.activated import shell, start
+from pixel_pipeline_tests.defs.loaded import defs
 
 GRAPH = {
     "gdrive_sync": set(),
@@ -38,6 +41,11 @@ JOBS = {
     "promote_model": {"promoted_model"},
 }
 
+KEYS = """
+from pixel_pipeline.definitions import defs
+print(*(key.to_user_string() for key in defs().resolve_all_asset_keys()))
+"""
+
 
 @pytest.fixture(scope="module")
 def asset_graph() -> dg.AssetsDefinition:
@@ -52,13 +60,29 @@ def test_the_graph_is_the_documented_one(asset_graph) -> None:
     assert found == GRAPH
 
 
-def test_every_asset_tells_what_it_is(asset_graph) -> None:
+def test_every_asset_is_described(asset_graph) -> None:
     for key in asset_graph.get_all_asset_keys():
         node = asset_graph.get(key)
         assert node.description, key
         assert node.owners, key
         assert node.kinds, key
+        assert node.code_version, key
+        assert node.freshness_policy is not None, key
         assert node.group_name != "default", key
+        (reference, *_) = node.metadata["dagster/code_references"].code_references
+        assert "defs/" in reference.source, key
+
+
+def test_every_column_is_described(asset_graph) -> None:
+    found = {}
+    for key in asset_graph.get_all_asset_keys():
+        schema = asset_graph.get(key).metadata.get("dagster/column_schema")
+        if schema is not None:
+            found[key.to_user_string()] = {column.name: column.description for column in schema.columns}
+            # The UI cuts longer types.
+            assert all(len(column.type) <= 24 for column in schema.columns), key
+    assert set(found) == {"sync_report", "raw_inventory", "conversations", "curated"}
+    assert all(description for columns in found.values() for description in columns.values())
 
 
 def test_jobs_select_the_documented_assets() -> None:
@@ -68,7 +92,7 @@ def test_jobs_select_the_documented_assets() -> None:
         assert selected == assets, name
 
 
-def test_conservation_and_the_gates_of_promotion_block_and_other_checks_tell(asset_graph) -> None:
+def test_only_conservation_and_the_gates_of_promotion_block(asset_graph) -> None:
     checks = {key.to_user_string(): asset_graph.get(key).blocking for key in asset_graph.asset_check_keys}
     assert checks == {
         "gdrive_sync:complete": False,
@@ -82,40 +106,60 @@ def test_conservation_and_the_gates_of_promotion_block_and_other_checks_tell(ass
     }
 
 
-def test_nothing_runs_by_itself_where_no_drive_is_configured(tmp_path: Path) -> None:
+def test_sensors_and_schedules_start_switched_off_without_a_drive(tmp_path: Path) -> None:
     code = (
-        "from pixel_pipeline.definitions import defs;"
-        "print({item.name: item.default_status.value for item in [*defs.schedules, *defs.sensors]})"
+        "import json; from pixel_pipeline.definitions import defs; loaded = defs();"
+        "print(json.dumps({item.name: item.default_status.value for item in [*loaded.schedules, *loaded.sensors]}))"
     )
     names = ("sync_raw_schedule", "refresh_inventory_schedule", "raw_changes", "automation")
     for remote, status in (("", "STOPPED"), ("gdrive:", "RUNNING")):
         result = shell(f"python -c '{code}'", home=tmp_path, PIXEL_DRIVE_REMOTE=remote)
-        assert result.stdout.strip() == str(dict.fromkeys(names, status)), result.text
+        assert json.loads(result.stdout) == dict.fromkeys(names, status), result.text
 
 
-def test_freshness_is_watched_where_data_comes_in_and_goes_out(asset_graph) -> None:
-    watched = {
-        key.to_user_string()
-        for key in asset_graph.get_all_asset_keys()
-        if asset_graph.get(key).freshness_policy is not None
-    }
-    assert watched == {"gdrive_sync", "raw_inventory", "dataset_registry", "moe_checkpoint"}
-
-
-def test_workspace_and_pyproject_name_one_module() -> None:
-    """A [tool.dg] block silently wins over workspace.yaml: the two must not differ."""
+def test_workspace_and_dg_name_one_module() -> None:
     root = project_root()
     workspace = yaml.safe_load((root / "workspace.yaml").read_text())
-    pyproject = tomllib.loads((root / "pyproject.toml").read_text())
+    project = tomllib.loads((root / "dg.toml").read_text())["project"]
     module = workspace["load_from"][0]["python_module"]["module_name"]
     assert module == "pixel_pipeline.definitions"
-    assert pyproject["tool"]["dg"]["project"]["code_location_target_module"] == module
+    assert project["code_location_target_module"] == module
     assert f'"{module}"' in (root / "scripts" / "environment.sh").read_text()
+
+
+def test_a_scaffolded_file_is_loaded(tmp_path: Path) -> None:
+    """Also without pyproject.toml, as where the wheel is installed."""
+    root = project_root()
+    shutil.copytree(
+        root / "pixel_pipeline", tmp_path / "pixel_pipeline", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(root / "dg.toml", tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PIXEL_HOME": str(tmp_path / "home")}
+    dg_command = Path(sys.executable).parent / "dg"
+    for command in (
+        [str(dg_command), "scaffold", "defs", "dagster.asset", "extra/thing.py"],
+        [sys.executable, "-W", "ignore", "-c", KEYS],
+    ):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert set(done.stdout.split()) == {*GRAPH, "thing"}
+
+
+def test_only_the_compute_log_manager_uses_private_modules_of_dagster() -> None:
+    package = project_root() / "pixel_pipeline"
+    private = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(from|import) dagster\._", path.read_text(encoding="utf-8"), re.M)
+    }
+    assert private == {"defs/compute_logs.py"}
 
 
 @pytest.mark.parametrize("module", ["torch", "lightning", "transformers", "matplotlib", "pandas"])
 def test_the_code_server_imports_nothing_heavy(module: str) -> None:
-    code = f"import sys, pixel_pipeline.definitions; sys.exit({module!r} in sys.modules)"
+    code = f"import sys; from pixel_pipeline.definitions import defs; defs(); sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
@@ -158,7 +202,7 @@ def test_the_webserver_and_daemon_come_up_in_the_activated_environment(tmp_path:
         process.communicate(timeout=60)
 
 
-def test_runs_that_must_not_meet_share_a_pool(asset_graph) -> None:
+def test_runs_that_must_not_overlap_share_a_pool(asset_graph) -> None:
     """In production several runs go at once: one changes the lake, one trains."""
     pools = {key.to_user_string(): asset_graph.get(key).pools for key in asset_graph.get_all_asset_keys()}
     heavy = JOBS["train_moe"] | JOBS["promote_model"]

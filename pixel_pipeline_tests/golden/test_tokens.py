@@ -4,14 +4,15 @@ import hashlib
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+from safetensors.numpy import load
 
 from pixel_pipeline.conversations.families.config import FamilyRule
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry import dataset_registry
 from pixel_pipeline.tokens import build
 from pixel_pipeline.tokens.build import TokenConfig, build_shards
-from pixel_pipeline.tokens.shards import ShardManifest, read_shard
-from pixel_pipeline_tests.curation.records import curated
+from pixel_pipeline.tokens.shards import ShardManifest
+from pixel_pipeline_tests.curation.rows import curated
 from pixel_pipeline_tests.golden import golden
 from pixel_pipeline_tests.tokens.base_files import put_base
 
@@ -23,7 +24,7 @@ def _shards(lake: Lake, table: pa.Table, config: TokenConfig) -> tuple[dict[str,
     digests = {}
     for split in manifest.splits.values():
         for shard in split.shards:
-            arrays = read_shard(lake.data, shard)
+            arrays = load(lake.data.get(shard.key))
             content = b"".join(arrays[name].tobytes() for name in sorted(arrays))
             digests[shard.key.rsplit("/", 1)[-1]] = hashlib.sha256(content).hexdigest()[:16]
     return digests, manifest.libraries

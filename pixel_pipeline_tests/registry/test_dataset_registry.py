@@ -12,7 +12,7 @@ import pytest
 from pixel_pipeline.conversations.families.config import FamilyRule
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.registry.dataset_registry import build
-from pixel_pipeline_tests.curation.records import curated
+from pixel_pipeline_tests.curation.rows import curated
 
 FAMILIES = {
     "calm": FamilyRule(category="priority", family="calm", dataset="calm_2024"),
@@ -30,7 +30,7 @@ def registry(lake: Lake, table: pa.Table) -> dict[str, Any]:
     return build(ds.dataset(table), families=FAMILIES, data=lake.data)
 
 
-def test_counts_and_places(lake: Lake, table: pa.Table) -> None:
+def test_counts_and_paths(lake: Lake, table: pa.Table) -> None:
     content = registry(lake, table)
     assert content["conversations"] == 120
     assert content["categories"] == ["priority", "sleep"]
@@ -45,7 +45,7 @@ def test_counts_and_places(lake: Lake, table: pa.Table) -> None:
     assert calm["characters"] == sum(len(turn["content"]) for row in rows for turn in row["messages"])
 
 
-def test_same_content_same_bytes_whatever_the_order(lake: Lake, table: pa.Table) -> None:
+def test_the_same_content_in_any_order_gives_the_same_bytes(lake: Lake, table: pa.Table) -> None:
     content = registry(lake, table)
     shuffled = table.take(pa.array(np.random.default_rng(1).permutation(table.num_rows)))
     again = registry(lake, shuffled)
@@ -55,40 +55,40 @@ def test_same_content_same_bytes_whatever_the_order(lake: Lake, table: pa.Table)
     assert lake.data.put_json("one", content) == lake.data.put_json("two", again)
 
 
-def test_no_text_and_no_times(lake: Lake, table: pa.Table) -> None:
+def test_the_registry_contains_no_text_and_no_times(lake: Lake, table: pa.Table) -> None:
     written = orjson.dumps(registry(lake, table)).decode()
     first = table["messages"][0].as_py()[0]["content"]
     assert first not in written
-    assert not any(sign in written for sign in ("time", "date", "created"))
+    assert not any(word in written for word in ("time", "date", "created"))
 
 
-def test_version_changes_with_content_and_only_with_it(lake: Lake, table: pa.Table) -> None:
+def test_the_version_changes_only_with_the_content(lake: Lake, table: pa.Table) -> None:
     version = registry(lake, table)["version"]
-    # What does not reach training: where a record came from, its metadata.
-    untouched = table.set_column(
+    # Metadata does not reach training.
+    same_content = table.set_column(
         table.schema.get_field_index("metadata"),
         table.schema.field("metadata"),
         pa.array(['{"a":1}'] * table.num_rows),
     )
-    assert registry(lake, untouched)["version"] == version
+    assert registry(lake, same_content)["version"] == version
     changes = [table.slice(1), respaced(table), swapped_splits(table)]
     versions = [registry(lake, changed)["version"] for changed in changes]
     assert len({version, *versions}) == 4
 
 
 def respaced(table: pa.Table) -> pa.Table:
-    """One space more in one message: no other content hash, but other tokens."""
+    """Add a space to a message, which changes its tokens but not its content hash."""
     rows = table.to_pylist()
     rows[0]["messages"][0]["content"] += " "
     return pa.Table.from_pylist(rows, schema=table.schema)
 
 
 def swapped_splits(table: pa.Table) -> pa.Table:
-    """Two conversations of a family in each other's split: every count stays."""
+    """Swap the splits of two conversations of a family, which keeps every count."""
     rows = table.to_pylist()
     train, held_out = (
-        next(row for row in rows if row["family"] == "calm" and (row["split"] == "train") is wanted)
-        for wanted in (True, False)
+        next(row for row in rows if row["family"] == "calm" and (row["split"] == "train") is in_train)
+        for in_train in (True, False)
     )
     train["split"], held_out["split"] = held_out["split"], train["split"]
     return pa.Table.from_pylist(rows, schema=table.schema)

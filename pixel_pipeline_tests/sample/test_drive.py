@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pixel_pipeline.sample.drive import write_sample_drive
-from pixel_pipeline.sample.layout import FILES, LEAST_CONVERSATIONS, LOOSE_RECORDS
+from pixel_pipeline.sample.layout import FILES, MIN_CONVERSATIONS, UNSORTED_RECORDS
 from pixel_pipeline.sample.manifest import SampleFile, SampleManifest
 
 CONVERSATIONS = 300
@@ -67,7 +67,7 @@ def _turns(turns: list[dict[str, str]]) -> Messages:
 
 
 def _read(root: Path, file: SampleFile) -> tuple[list[Messages], int]:
-    """Reads a file with nothing of the writers' code: conversations, and number of lines that are no JSON."""
+    """Read a file without the writers' code; return its conversations and the number of lines that are not JSON."""
     if file.format.startswith("parquet"):
         rows = pq.read_table(root / file.path).to_pylist()
         if file.format == "parquet_pairs":
@@ -94,15 +94,15 @@ def _read(root: Path, file: SampleFile) -> tuple[list[Messages], int]:
         ], 0
     if file.format == "transcript":
         lines = [line.partition(": ") for line in text.splitlines() if re.match("(Client|Therapist): ", line)]
-        return [[(ROLES[speaker.lower()], said) for speaker, _, said in lines]], 0
+        return [[(ROLES[speaker.lower()], text) for speaker, _, text in lines]], 0
     document = json.loads(text)
     if file.format == "sessions":
         return [_turns(session) for session in document["conversations"]], 0
     if file.format == "alpaca":
-        joined = [
-            "\n\n".join(part for part in (row["instruction"], row["input"]) if part) for row in document
-        ]
-        return [_pair(asked, row["output"]) for asked, row in zip(joined, document, strict=True)], 0
+        return [
+            _pair("\n\n".join(filter(None, (row["instruction"], row["input"]))), row["output"])
+            for row in document
+        ], 0
     assert all(row["Complex_CoT"].strip() for row in document)
     return [_pair(row["Question"], row["Response"]) for row in document], 0
 
@@ -140,7 +140,7 @@ def test_bytes_do_not_depend_on_hash_randomisation(
     assert _files(tmp_path) == _files(root)
 
 
-def test_gzip_has_no_time_in_it(drive: tuple[Path, SampleManifest]) -> None:
+def test_gzip_header_has_no_timestamp(drive: tuple[Path, SampleManifest]) -> None:
     root, _ = drive
     assert (root / "Grief and Loss/grief_sharegpt.jsonl.gz").read_bytes()[4:8] == bytes(4)
 
@@ -150,39 +150,41 @@ def test_another_seed_writes_other_conversations_under_the_same_names(
 ) -> None:
     root, _ = drive
     write_sample_drive(tmp_path, seed=8, conversations=CONVERSATIONS + 50)
-    ours, others = _files(root), _files(tmp_path)
-    assert set(ours) == set(others)
-    assert all(ours[spec.path] != others[spec.path] for spec in FILES)
+    first, second = _files(root), _files(tmp_path)
+    assert set(first) == set(second)
+    assert all(first[spec.path] != second[spec.path] for spec in FILES)
 
 
-def test_writing_again_leaves_right_files_and_the_files_of_others_alone(tmp_path: Path) -> None:
-    manifest = write_sample_drive(tmp_path, conversations=LEAST_CONVERSATIONS)
+def test_rewrite_repairs_broken_files_and_leaves_all_others_alone(tmp_path: Path) -> None:
+    manifest = write_sample_drive(tmp_path, conversations=MIN_CONVERSATIONS)
     broken, kept = tmp_path / manifest.files[0].path, tmp_path / manifest.files[1].path
-    (tmp_path / "Grief and Loss" / "mine.txt").write_text("not ours")
+    (tmp_path / "Grief and Loss" / "mine.txt").write_text("unrelated")
     broken.write_bytes(b"half a file")
     before = kept.stat()
-    write_sample_drive(tmp_path, conversations=LEAST_CONVERSATIONS)
+    write_sample_drive(tmp_path, conversations=MIN_CONVERSATIONS)
     assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert broken.stat().st_size == manifest.files[0].size_bytes
-    assert (tmp_path / "Grief and Loss" / "mine.txt").read_text() == "not ours"
+    assert (tmp_path / "Grief and Loss" / "mine.txt").read_text() == "unrelated"
     assert not list(tmp_path.rglob("*.part"))
 
 
 def test_too_few_conversations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 150"):
-        write_sample_drive(tmp_path, conversations=LEAST_CONVERSATIONS - 1)
+        write_sample_drive(tmp_path, conversations=MIN_CONVERSATIONS - 1)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("seed", "conversations"), [(7, CONVERSATIONS), (3, 150), (12, 450)])
-def test_planted_counts_are_what_a_reader_finds(tmp_path: Path, seed: int, conversations: int) -> None:
+def test_an_independent_reader_finds_the_planted_counts(
+    tmp_path: Path, seed: int, conversations: int
+) -> None:
     manifest = write_sample_drive(tmp_path, seed=seed, conversations=conversations)
     totals = manifest.totals
     assert totals.conversations_written == conversations
     seen: set[tuple[tuple[str, str], ...]] = set()
     kept: list[set[tuple[str, ...]]] = []
     found: Counter[str] = Counter()
-    # In the order of paths, as a pipeline meets them: of equals the first stays, and the later file has the copy.
+    # In the order of paths, like a pipeline: the first of equals is kept, so the later file holds the copy.
     for file in manifest.files:
         here: Counter[str] = Counter()
         records, here["bad_lines"] = _read(tmp_path, file)
@@ -191,8 +193,8 @@ def test_planted_counts_are_what_a_reader_finds(tmp_path: Path, seed: int, conve
             if any(not content.strip() for _, content in messages):
                 here["empty_turns"] += 1
                 continue
-            said = " ".join(content for _, content in messages)
-            has_phone, has_email = bool(PHONE.search(said)), bool(EMAIL.search(said))
+            text = " ".join(content for _, content in messages)
+            has_phone, has_email = bool(PHONE.search(text)), bool(EMAIL.search(text))
             here["phone_conversations"] += has_phone
             here["email_conversations"] += has_email
             canonical = _canonical(messages)
@@ -227,12 +229,12 @@ def test_manifest_adds_up(drive: tuple[Path, SampleManifest]) -> None:
     assert totals["conversations_written"] == CONVERSATIONS
     for name in manifest.totals.to_dict():
         assert totals[name] == sum(family[name] for family in document["by_family"].values())
-    assert manifest.by_family["unsorted"].expected_curated == LOOSE_RECORDS
+    assert manifest.by_family["unsorted"].expected_curated == UNSORTED_RECORDS
     named = {file.path for file in manifest.files} | set(manifest.not_datasets)
     assert set(_files(root)) == named
 
 
-def test_drive_is_as_varied_as_a_real_one(drive: tuple[Path, SampleManifest]) -> None:
+def test_drive_has_many_formats_and_families(drive: tuple[Path, SampleManifest]) -> None:
     _, manifest = drive
     assert len({file.format for file in manifest.files}) >= 8
     assert len(manifest.by_family) >= 7

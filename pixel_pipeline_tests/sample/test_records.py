@@ -5,6 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
+import orjson
 import pytest
 
 from pixel_pipeline.sample import dirt
@@ -62,7 +63,7 @@ def test_copies_come_from_one_earlier_file_each(records: list[Record]) -> None:
             continue
         copy = dirt.shingles(record.conversation)
         sharing = Counter(index for shingle in copy for index in by_shingle.get(shingle, ()))
-        # Of a similar original's sampled shingles most are shared; the rest need not be compared.
+        # A near copy shares most of its original's sampled shingles; skip the rest.
         near = [index for index, shared in sharing.items() if shared >= len(shingles[index]) / 14]
         found = [index for index in near if dirt.jaccard(copy, shingles[index]) >= 0.8]
         assert len(found) == 1
@@ -74,12 +75,12 @@ def test_copies_come_from_one_earlier_file_each(records: list[Record]) -> None:
     assert families > 50
 
 
-def test_contacts_are_in_about_three_per_cent(records: list[Record]) -> None:
+def test_about_three_per_cent_have_contact_details(records: list[Record]) -> None:
     share = sum(record.has_phone or record.has_email for record in records) / len(records)
     assert 0.02 < share < 0.045
 
 
-def test_text_has_no_leftovers_of_templates_and_no_wrong_articles(records: list[Record]) -> None:
+def test_texts_have_no_template_markup_and_no_wrong_articles(records: list[Record]) -> None:
     wrong = re.compile(
         r"[|{}]|=>|@you|\b[aA] [aei]\w|\b[aA]n (?!hour)[^aeiou\W]|\b(\w+) \1\b|\.\.|[.?!] [a-z]| [,.?;]|\bto they\b"
     )
@@ -94,7 +95,7 @@ def test_text_has_no_leftovers_of_templates_and_no_wrong_articles(records: list[
 
 
 @pytest.mark.parametrize("group", THEME_GROUPS)
-def test_each_theme_can_be_told_in_every_shape(group: str) -> None:
+def test_each_theme_works_in_every_shape(group: str) -> None:
     for theme in themes(group):
         for section in ("opening", "detail", "thought", "teach", "step", "formulation"):
             assert len(theme.sections[section]) >= (2 if section == "formulation" else 4), theme.name
@@ -108,12 +109,12 @@ def test_each_theme_can_be_told_in_every_shape(group: str) -> None:
                 assert 20 <= len(long_running(rng, theme, sessions=3, topics=2).messages) <= 40
 
 
-def test_a_crisis_is_asked_about_safety_before_anything_else() -> None:
+def test_a_counsellor_in_a_crisis_asks_about_safety_first() -> None:
     for theme in themes("crisis"):
         for trial in range(20):
-            said = [content for _, content in multi_turn(Random(trial), theme, exchanges=4).messages]
+            turns = [content for _, content in multi_turn(Random(trial), theme, exchanges=4).messages]
             assert any(
-                word in said[1]
+                word in turns[1]
                 for word in (
                     "suicide",
                     "ending your life",
@@ -125,16 +126,15 @@ def test_a_crisis_is_asked_about_safety_before_anything_else() -> None:
                     "undisturbed",
                 )
             ), theme.name
-            assert "crisis line" in " ".join(said) or "emergency number" in " ".join(said)
+            assert "crisis line" in " ".join(turns) or "emergency number" in " ".join(turns)
 
 
-def test_no_line_in_the_templates_holds_a_number_to_call() -> None:
+def test_templates_contain_no_telephone_number() -> None:
     for file in (*THEME_GROUPS, "topics", "crisis_topics", "phrases", "reasoning"):
         for book in books(file).values():
             for lines in book.sections.values():
                 for line in lines:
-                    drawn = line.says.draw(Random(0), _Anything())
-                    assert not re.search(r"\d", drawn)
+                    assert not re.search(r"\d", line.text.draw(Random(0), _Anything()))
 
 
 class _Anything(dict[str, str]):
@@ -151,17 +151,17 @@ def test_echo_changes_person() -> None:
 
 
 @given(st.text())
-def test_capitals_change_nothing_but_case(text: str) -> None:
+def test_sentences_changes_only_case_and_is_idempotent(text: str) -> None:
     assert sentences(text).lower() == text.lower()
     assert sentences(sentences(text)) == sentences(text)
 
 
-def test_capitals_at_sentence_starts() -> None:
+def test_sentences_capitalises_sentence_starts() -> None:
     assert sentences('she left. "he stayed." why? i know: no.') == 'She left. "He stayed." Why? I know: no.'
 
 
 @given(st.integers(min_value=0, max_value=10_000))
-def test_near_copy_is_near_and_no_exact_copy(seed: int) -> None:
+def test_near_copy_is_similar_but_not_equal(seed: int) -> None:
     rng = Random(seed)
     theme = rng.choice(themes(rng.choice(THEME_GROUPS)))
     original = multi_turn(rng, theme, exchanges=rng.randint(4, 7))
@@ -170,13 +170,11 @@ def test_near_copy_is_near_and_no_exact_copy(seed: int) -> None:
     assert copy.messages != original.messages
     assert [role for role, _ in copy.messages] == [role for role, _ in original.messages]
     similarity = dirt.jaccard(dirt.shingles(original), dirt.shingles(copy))
-    assert dirt.LEAST_NEAR <= similarity <= dirt.MOST_NEAR
+    assert dirt.MIN_NEAR <= similarity <= dirt.MAX_NEAR
 
 
 @given(st.integers(), st.text(alphabet=st.characters(codec="ascii"), min_size=40))
-def test_bad_line_is_one_line_and_no_json(seed: int, text: str) -> None:
-    import orjson
-
+def test_bad_line_is_a_single_line_and_not_json(seed: int, text: str) -> None:
     line = dirt.bad_line(orjson.dumps({"messages": [{"role": "user", "content": text}]}), Random(seed))
     assert line.strip()
     assert b"\n" not in line

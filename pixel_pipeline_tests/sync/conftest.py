@@ -1,4 +1,4 @@
-"""Places that stand for the Drive."""
+"""Stand-ins for the Drive."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,14 +40,14 @@ def server(session_home: Path) -> EmbeddedServer:
 
 @pytest.fixture
 def proxy(server: EmbeddedServer) -> Iterator[FaultProxy]:
-    """In front of the S3 server, passing all until a test gives it faults."""
+    """A proxy before the S3 server that passes everything until a test adds faults."""
     with FaultProxy(upstream=urlsplit(server.endpoint).port or 0) as running:
         yield running
 
 
 @pytest.fixture
 def s3_drive(lake: Lake, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The remote `gdrive:` with FILES, configured by environment: another bucket, behind the proxy."""
+    """A remote `gdrive:` with FILES, configured by environment: another bucket, behind the proxy."""
     for name, content in FILES.items():
         lake.checkpoints.put(f"Team/{name}", content)
     for option, value in {
@@ -63,12 +63,12 @@ def s3_drive(lake: Lake, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def lake_behind(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Callable[[FaultProxy], Lake]:
-    """The same lake, reached through a proxy."""
+    """Open the same lake through a proxy."""
 
-    def reached(proxy: FaultProxy) -> Lake:
+    def open_behind(proxy: FaultProxy) -> Lake:
         monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", lake.target.access_key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", lake.target.secret_key.get_secret_value())
         return Lake.open(get_settings())
 
-    return reached
+    return open_behind

@@ -1,4 +1,4 @@
-"""As much of the Drive API as rclone needs to list and to download, behind an HTTPS proxy that rclone is told to use."""
+"""A fake Drive API with the calls that rclone needs to list and download, behind an HTTPS proxy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ EXPORT_FORMATS = {
 
 @dataclass
 class DriveFile:
-    """One file, folder or document of Google's own. `refusal` is what a download of it is answered: status and reason."""
+    """A file, folder or Google document. `refusal` is the response to its download: status and reason."""
 
     id: str
     name: str
@@ -38,7 +38,7 @@ class DriveFile:
     refusal: tuple[int, str] | None = None
 
     def listed(self) -> dict[str, Any]:
-        """As the API lists it."""
+        """The file's entry in a listing."""
         entry: dict[str, Any] = {
             "id": self.id,
             "name": self.name,
@@ -63,13 +63,13 @@ class DriveFile:
 
 @dataclass
 class GoogleDrive:
-    """The Drive.
+    """The fake Drive.
 
     Attributes:
-        files: What lies there.
-        token: What comes with each request must be this access token; it is given for any assertion of a service account.
-        locked: Identifiers of folders that may not be listed.
-        requests: Method and path of all that was asked.
+        files: Its files.
+        token: The access token that every request needs; any service account's assertion obtains it.
+        locked: Ids of folders whose listing is denied.
+        requests: Method and path of every request.
     """
 
     port: int
@@ -79,7 +79,7 @@ class GoogleDrive:
     requests: list[str] = field(default_factory=list)
 
     def answer(self, url: str) -> tuple[int, bytes]:
-        """Status and body for a GET."""
+        """Return status and body for a GET request."""
         path, query = urlsplit(url).path.removeprefix("/drive/v3/"), parse_qs(urlsplit(url).query)
         if path == "about":
             return 200, json.dumps({"exportFormats": EXPORT_FORMATS, "importFormats": {}}).encode()
@@ -108,7 +108,7 @@ def _refusal(status: int, reason: str) -> tuple[int, bytes]:
 
 @contextmanager
 def google_drive(context: ssl.SSLContext) -> Iterator[GoogleDrive]:
-    """A Drive that answers for Google's hosts to whoever connects through its port."""
+    """Run a fake Drive that answers for Google's hosts to clients that use its port as a proxy."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -142,7 +142,7 @@ def google_drive(context: ssl.SSLContext) -> Iterator[GoogleDrive]:
             self.wfile.write(body)
 
         def log_message(self, *arguments: object) -> None:
-            """Not on the terminal."""
+            """Suppress logging."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         drive = GoogleDrive(port=server.server_port)

@@ -1,4 +1,4 @@
-"""A whole sync: real rclone, a folder or another bucket standing for the Drive, faults on either side."""
+"""Whole syncs: real rclone, with a folder or another bucket as the Drive, and faults on either side."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ QUICK = SyncOptions(pause_seconds=0)
 
 @pytest.fixture(autouse=True)
 def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """rclone repeats a request ever more slowly, ten times."""
+    """Disable rclone's own ten retries with backoff."""
     monkeypatch.setattr(rclone, "REQUEST_TRIES", 1)
 
 
@@ -37,11 +37,11 @@ def in_raw(lake: Lake) -> dict[str, bytes]:
 
 
 def paths(report: SyncReport, action: str) -> dict[str, str | None]:
-    """Names with that action, and the reason."""
+    """Names of files with that action, with the reason."""
     return {row["path"]: row["reason"] for row in report.rows.to_pylist() if row["action"] == action}
 
 
-def test_life_of_a_mirror_of_another_bucket(s3_drive: str, lake: Lake) -> None:
+def test_syncs_of_a_changing_bucket(s3_drive: str, lake: Lake) -> None:
     before = datetime.now(UTC)
     first = sync(s3_drive, lake)
     assert in_raw(lake) == FILES
@@ -59,7 +59,7 @@ def test_life_of_a_mirror_of_another_bucket(s3_drive: str, lake: Lake) -> None:
     assert (second.complete, second.copied_bytes()) == (True, 0)
     assert [*lake.data.list(keys.RAW)] == objects
 
-    # One changed, one gone, one new.
+    # One changed, one deleted, one new.
     lake.checkpoints.put("Team/empty.json", b"no longer")
     lake.checkpoints.put("Team/new.json", b"{}")
     lake.checkpoints.delete(["Team/deep/er/🙂 smile.txt"])
@@ -71,12 +71,11 @@ def test_life_of_a_mirror_of_another_bucket(s3_drive: str, lake: Lake) -> None:
     assert in_raw(lake) == FILES | {"empty.json": b"no longer", "new.json": b"{}"}
 
 
-def test_the_report_is_kept_in_the_lake(drive: Path, lake: Lake) -> None:
+def test_the_report_is_stored_in_the_lake(drive: Path, lake: Lake) -> None:
     with pytest.raises(SyncError, match="pixel sync"):
         load_report(lake)
-    made = sync(drive, lake)
-    kept = load_report(lake)
-    assert kept == made
+    report = sync(drive, lake)
+    assert load_report(lake) == report
 
 
 def test_a_dry_run_leaves_no_trace(drive: Path, lake: Lake) -> None:
@@ -108,7 +107,7 @@ def test_patterns(drive: Path, lake: Lake) -> None:
         pytest.param(SyncOptions(bandwidth="a lot"), "PIXEL_SYNC_BANDWIDTH", id="bandwidth"),
     ],
 )
-def test_an_option_that_rclone_refuses_is_named(
+def test_an_error_names_the_setting_that_rclone_rejects(
     drive: Path, lake: Lake, options: SyncOptions, variable: str
 ) -> None:
     with pytest.raises(SyncError, match=variable) as caught:
@@ -116,17 +115,15 @@ def test_an_option_that_rclone_refuses_is_named(
     assert not caught.value.transient
 
 
-def test_a_file_that_is_refused_keeps_no_other_from_arriving(
-    s3_drive: str, lake: Lake, proxy: FaultProxy
-) -> None:
+def test_a_denied_file_does_not_stop_the_others(s3_drive: str, lake: Lake, proxy: FaultProxy) -> None:
     proxy.always = Fault("status", status=403, code="AccessDenied", on=r"^GET /.*/Team/empty.json")
     report = sync(s3_drive, lake)
     assert paths(report, "failed") == {"empty.json": "permission"}
     assert in_raw(lake).keys() == FILES.keys() - {"empty.json"}
     assert not report.complete
-    assert report.verdict() == f"of {len(FILES)} files 1 did not arrive: permission 1"
+    assert report.verdict() == f"of {len(FILES)} files, 1 did not arrive: permission 1"
     assert load_report(lake) == report
-    # The same would be refused again: it is not asked for a second time.
+    # A permanent error is not retried.
     assert (
         len([request for request in proxy.requests if "GET" in request and "Team/empty.json" in request]) == 1
     )
@@ -136,7 +133,9 @@ def test_a_file_that_is_refused_keeps_no_other_from_arriving(
     assert in_raw(lake) == FILES
 
 
-def test_a_folder_that_is_refused_is_named(s3_drive: str, lake: Lake, proxy: FaultProxy) -> None:
+def test_a_denied_listing_fails_the_sync_and_reports_no_deletions(
+    s3_drive: str, lake: Lake, proxy: FaultProxy
+) -> None:
     sync(s3_drive, lake)
     proxy.always = Fault("status", status=403, code="AccessDenied", on=r"^GET .*prefix=Team")
     with pytest.raises(SyncError, match="permission") as caught:
@@ -144,12 +143,11 @@ def test_a_folder_that_is_refused_is_named(s3_drive: str, lake: Lake, proxy: Fau
     assert not caught.value.transient
     kept = load_report(lake)
     assert kept.fault == "permission"
-    # What cannot be listed is not said to be gone.
     assert kept.counts() == {}
     assert in_raw(lake) == FILES
 
 
-def test_faults_of_the_source_pass(s3_drive: str, lake: Lake, proxy: FaultProxy) -> None:
+def test_transient_faults_of_the_source_are_retried(s3_drive: str, lake: Lake, proxy: FaultProxy) -> None:
     proxy.faults = [
         Fault("status", status=503, code="SlowDown", on=r"^GET .*deep/er"),
         Fault("reset", after=30, on=r"^GET .*Grief"),
@@ -163,56 +161,56 @@ def test_faults_of_the_source_pass(s3_drive: str, lake: Lake, proxy: FaultProxy)
     assert in_raw(lake) == FILES
 
 
-def test_faults_of_the_lake_pass(
+def test_transient_faults_of_the_lake_are_retried(
     drive: Path, lake: Lake, proxy: FaultProxy, lake_behind: Callable[[FaultProxy], Lake]
 ) -> None:
-    reached = lake_behind(proxy)
+    proxied = lake_behind(proxy)
     proxy.faults = [
         Fault("status", status=503, code="SlowDown", on=r"^PUT .*deep/er"),
         Fault("cut_request", after=2, on=r"^PUT .*Grief"),
         Fault("lose_answer", on=r"^PUT .*plus"),
         Fault("corrupt_request", after=1, on=r"^PUT .*Couples"),
     ]
-    report = sync(drive, reached)
+    report = sync(drive, proxied)
     assert proxy.faults == []
     assert report.complete, report.verdict()
     assert in_raw(lake) == FILES
 
 
-def test_a_fault_that_stays_is_reported_after_some_attempts(
+def test_a_permanent_fault_is_reported_after_the_last_attempt(
     drive: Path, lake: Lake, proxy: FaultProxy, lake_behind: Callable[[FaultProxy], Lake]
 ) -> None:
-    reached = lake_behind(proxy)
+    proxied = lake_behind(proxy)
     proxy.always = Fault("cut_request", after=2, on=r"^PUT .*deep/er")
-    report = sync(drive, reached)
+    report = sync(drive, proxied)
     assert paths(report, "failed") == {"deep/er/🙂 smile.txt": "network"}
-    # Those of the first attempt were copied, although the last one found them unchanged.
+    # Files of the first attempt count as copied, although the last attempt found them unchanged.
     assert report.counts() == {"copied": len(FILES) - 1, "failed": 1}
     assert in_raw(lake).keys() == FILES.keys() - {"deep/er/🙂 smile.txt"}
 
 
-def test_a_drive_that_does_not_answer_may_later(s3_drive: str, lake: Lake, proxy: FaultProxy) -> None:
+def test_an_unreachable_drive_is_a_transient_error(s3_drive: str, lake: Lake, proxy: FaultProxy) -> None:
     proxy.always = Fault("reset")
     with pytest.raises(TransientSyncError, match="network"):
         sync(s3_drive, lake, SyncOptions(attempts=1))
     assert load_report(lake).fault == "network"
 
 
-def test_a_listing_of_the_lake_that_breaks_copies_nothing_again(
+def test_a_failed_listing_of_the_lake_copies_nothing_again(
     tmp_path: Path, lake: Lake, proxy: FaultProxy, lake_behind: Callable[[FaultProxy], Lake]
 ) -> None:
     (tmp_path / "big.bin").write_bytes(os.urandom(3 << 20))
     sync(tmp_path, lake)
     objects = [*lake.data.list(keys.RAW)]
-    reached = lake_behind(proxy)
+    proxied = lake_behind(proxy)
     proxy.always = Fault("reset", on=r"^GET .*prefix=gdrive")
-    # rclone takes what it cannot list for empty; at this speed it is stopped long before the file is through.
+    # rclone treats an unlisted folder as empty; at this speed it is stopped long before the file is complete.
     with pytest.raises(TransientSyncError, match="network"):
-        sync(tmp_path, reached, SyncOptions(attempts=1, bandwidth="500k"))
+        sync(tmp_path, proxied, SyncOptions(attempts=1, bandwidth="500k"))
     assert [*lake.data.list(keys.RAW)] == objects
 
 
-def test_what_copying_cannot_see_the_comparison_finds(tmp_path: Path, lake: Lake) -> None:
+def test_verification_finds_a_change_that_copying_misses(tmp_path: Path, lake: Lake) -> None:
     path = tmp_path / "new.json"
     path.write_bytes(b"one")
     (tmp_path / "other.json").write_bytes(b"{}")
@@ -220,11 +218,11 @@ def test_what_copying_cannot_see_the_comparison_finds(tmp_path: Path, lake: Lake
     stat = path.stat()
     path.write_bytes(b"two")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    changed: dict[Verify, bool] = {"hash": True, "download": True, "size": False, "off": False}
-    for method, found in changed.items():
+    detects: dict[Verify, bool] = {"hash": True, "download": True, "size": False, "off": False}
+    for method, detected in detects.items():
         report = sync(tmp_path, lake, SyncOptions(verify=method))
-        assert paths(report, "unverified") == ({"new.json": "content_differs"} if found else {})
-        assert report.complete != found
+        assert paths(report, "unverified") == ({"new.json": "content_differs"} if detected else {})
+        assert report.complete != detected
     assert in_raw(lake)["new.json"] == b"one"
 
 
@@ -237,7 +235,7 @@ def test_a_touched_file_is_not_written_again(drive: Path, lake: Lake) -> None:
     assert [*lake.data.list(keys.RAW)] == objects
 
 
-def test_hostile_names_each_have_their_key(tmp_path: Path, lake: Lake) -> None:
+def test_each_hostile_name_gets_its_own_key(tmp_path: Path, lake: Lake) -> None:
     names = {
         "new\nline.txt": "new␊line.txt",
         "tab\t\x01\x7f.txt": "tab␉␁␡.txt",
@@ -271,8 +269,8 @@ def test_hostile_names_each_have_their_key(tmp_path: Path, lake: Lake) -> None:
     assert sync(tmp_path, lake).counts() == {"unchanged": len(expected), "skipped": 1}
 
 
-def test_a_name_that_the_server_garbles_is_noticed(tmp_path: Path, lake: Lake) -> None:
-    # U+FFFE cannot be told in XML, so no listing can name such a key.
+def test_a_name_that_the_server_garbles_is_reported(tmp_path: Path, lake: Lake) -> None:
+    # XML cannot contain U+FFFE, so no listing can name such a key.
     (tmp_path / "\ufffe.txt").write_bytes(b"x")
     report = sync(tmp_path, lake)
     assert paths(report, "unverified") == {"\ufffe.txt": "missing_in_raw"}
@@ -303,7 +301,7 @@ def test_a_private_authority_is_trusted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     authority = make_authority(tmp_path)
-    # `Lake.open` sets it for delta-rs; it is to be gone after the test.
+    # `Lake.open` sets it for delta-rs; monkeypatch removes it after the test.
     monkeypatch.setenv("SSL_CERT_FILE", "")
     with FaultProxy(upstream=proxy.upstream, tls=authority.context) as secure:
         monkeypatch.setenv("PIXEL_S3_CA_BUNDLE", str(authority.certificate))

@@ -1,4 +1,4 @@
-"""rclone's Drive backend against a Drive that lists and refuses as Google's does."""
+"""rclone's Drive backend against a fake Drive that lists and denies like Google's."""
 
 from collections.abc import Iterator
 import json
@@ -86,13 +86,13 @@ def test_files_folders_and_documents(drive: GoogleDrive, lake: Lake) -> None:
     assert all(row["size"] == len(expected[row["path"]]) for row in report.rows.to_pylist())
 
     assert sync().counts() == {"unchanged": len(expected)}
-    # A document has neither size nor hash: its time tells that it was edited.
+    # A document has no size and no hash; only its time shows an edit.
     document.content, document.modified = b"edited", "2026-02-02T00:00:00Z"
     assert sync().counts() == {"unchanged": len(expected) - 1, "replaced": 1}
     assert in_raw(lake)["Protocol.txt"] == b"text/plain:edited"
 
 
-def test_what_the_drive_refuses_is_told_and_the_rest_arrives(drive: GoogleDrive, lake: Lake) -> None:
+def test_refused_downloads_are_reported_and_the_others_arrive(drive: GoogleDrive, lake: Lake) -> None:
     drive.files = [
         DriveFile("a", "fine.json", b"{}"),
         DriveFile("b", "spam.json", b"1", refusal=(403, "cannotDownloadAbusiveFile")),
@@ -120,7 +120,7 @@ def test_what_the_drive_refuses_is_told_and_the_rest_arrives(drive: GoogleDrive,
     assert rows(report)["Survey"] == ("skipped", "not_exportable")
 
 
-def test_a_service_account(
+def test_a_service_account_authenticates(
     drive: GoogleDrive, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drive.files = [DriveFile("a", "fine.json", b"{}")]
@@ -144,9 +144,7 @@ def test_a_service_account(
     assert "POST /token" in drive.requests
 
 
-def test_a_folder_that_cannot_be_listed_is_named_and_the_others_arrive(
-    drive: GoogleDrive, lake: Lake
-) -> None:
+def test_a_denied_folder_is_reported_and_the_others_arrive(drive: GoogleDrive, lake: Lake) -> None:
     drive.files = [DriveFile(name, name, mime=FOLDER) for name in ("open", "locked")]
     drive.files += [DriveFile(f"{file.id}-1", "a.json", b"{}", parent=file.id) for file in drive.files]
     drive.locked = {"locked"}
@@ -155,7 +153,7 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_arrive(
     assert in_raw(lake) == {"open/a.json": b"{}"}
 
 
-def test_a_token_that_is_refused(drive: GoogleDrive, lake: Lake) -> None:
+def test_a_rejected_token_is_not_repeated_in_the_error(drive: GoogleDrive, lake: Lake) -> None:
     drive.token = "another"
     with pytest.raises(SyncError, match="credentials") as caught:
         sync()

@@ -1,4 +1,4 @@
-"""A folder into the lake: all of it, or an error that names what is missing."""
+"""Ingest a folder: all files arrive, or an error names the missing ones."""
 
 from collections.abc import Callable
 import os
@@ -31,7 +31,7 @@ def in_raw(lake: Lake) -> dict[str, bytes]:
     return {item.key.removeprefix(f"{PREFIX}/"): lake.data.get(item.key) for item in lake.data.list(PREFIX)}
 
 
-def test_life_of_a_mirror(drive: Path, lake: Lake) -> None:
+def test_copies_of_a_changing_folder(drive: Path, lake: Lake) -> None:
     first = copy(drive, lake)
     assert in_raw(lake) == FILES
     assert first.copied == len(FILES)
@@ -39,12 +39,12 @@ def test_life_of_a_mirror(drive: Path, lake: Lake) -> None:
     assert first.destination == f"s3://{lake.data.name}/{PREFIX}"
     before = [*lake.data.list(PREFIX)]
 
-    # Nothing has changed: nothing moves.
+    # Nothing has changed.
     second = copy(drive, lake)
     assert (second.copied, second.copied_bytes, second.checked) == (0, 0, len(FILES))
     assert [*lake.data.list(PREFIX)] == before
 
-    # One changed, one gone from the Drive, one new.
+    # One changed, one deleted, one new.
     (drive / "empty.json").write_bytes(b"no longer")
     (drive / "deep/er/🙂 smile.txt").unlink()
     (drive / "new.json").write_bytes(b"{}")
@@ -61,13 +61,13 @@ def test_a_backslash_in_a_name_is_no_separator(tmp_path: Path, lake: Lake) -> No
 
 
 @pytest.mark.parametrize("prefix", ["acquired/a\\b", "acquired/.\\", "acquired/../x", "acquired//x"])
-def test_a_destination_that_is_no_key_is_refused(drive: Path, lake: Lake, prefix: str) -> None:
+def test_a_prefix_that_is_no_valid_key_is_refused(drive: Path, lake: Lake, prefix: str) -> None:
     with pytest.raises(KeyNameError, match="cannot be an object's key"):
         copy_to_lake(drive, lake=lake, prefix=prefix)
     assert [*lake.data.list("")] == []
 
 
-def test_same_size_and_other_time_is_copied_again(drive: Path, lake: Lake) -> None:
+def test_a_file_of_the_same_size_with_another_time_is_copied_again(drive: Path, lake: Lake) -> None:
     copy(drive, lake)
     path = drive / "Grief and Loss/sessions.jsonl"
     path.write_bytes(b'{"a": 2}\n')
@@ -91,7 +91,7 @@ def test_links_are_not_followed(drive: Path, lake: Lake, tmp_path: Path) -> None
     assert in_raw(lake) == FILES
 
 
-def test_a_source_that_looks_like_an_option_is_a_name(
+def test_a_source_that_looks_like_an_option_is_read_as_a_folder(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -101,16 +101,16 @@ def test_a_source_that_looks_like_an_option_is_a_name(
     assert in_raw(lake) == {"a.txt": b"x"}
 
 
-def test_a_missing_source_is_named(lake: Lake, tmp_path: Path) -> None:
+def test_an_error_names_a_missing_source(lake: Lake, tmp_path: Path) -> None:
     with pytest.raises(SyncError, match=r"nowhere(?s:.*)PIXEL_DRIVE_REMOTE"):
         copy(tmp_path / "nowhere", lake)
     with pytest.raises(SyncError, match=r"no remote(?s:.*)RCLONE_CONFIG"):
         copy("no_such_remote:", lake)
 
 
-def test_an_object_that_cannot_be_stored_is_named_and_the_rest_arrives(drive: Path, lake: Lake) -> None:
+def test_an_error_names_a_file_that_cannot_be_stored_and_the_others_arrive(drive: Path, lake: Lake) -> None:
     (drive / ("x" * 200)).mkdir()
-    # 200 + 250 + 250 + 250 + 250 bytes: more than the 1024 that S3 allows a key.
+    # 200 + 250 + 250 + 250 + 250 bytes; S3 limits keys to 1024.
     deep = drive / ("x" * 200) / ("y" * 250) / ("y" * 250) / ("y" * 250) / ("too_long" + "z" * 200)
     deep.parent.mkdir(parents=True)
     deep.write_bytes(b"x")
@@ -138,7 +138,7 @@ def test_secrets_are_in_no_command_line_and_no_error(
 
 
 @pytest.mark.parametrize("fault", ["unreachable", "secret", "bucket"])
-def test_a_lake_that_cannot_be_written(
+def test_an_inaccessible_lake_is_an_error_that_names_the_setting(
     drive: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     endpoint, secret, bucket = lake.target.endpoint, lake.target.secret_key.get_secret_value(), lake.data.name
@@ -156,12 +156,12 @@ def test_a_lake_that_cannot_be_written(
     monkeypatch.setenv("PIXEL_BUCKET", bucket)
     with pytest.raises(PixelError) as caught:
         copy(drive, Lake.open(get_settings()))
-    said = str(caught.value)
-    assert secret not in said
-    assert lake.target.access_key not in said
+    message = str(caught.value)
+    assert secret not in message
+    assert lake.target.access_key not in message
     assert {"unreachable": "PIXEL_S3_ENDPOINT", "secret": "AWS_ACCESS_KEY_ID", "bucket": "PIXEL_BUCKET"}[
         fault
-    ] in said
+    ] in message
     assert in_raw(lake) == {}
 
 
@@ -173,9 +173,9 @@ def test_a_second_attempt_counts_each_file_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rclone, "REQUEST_TRIES", 1)
-    reached = lake_behind(proxy)
+    proxied = lake_behind(proxy)
     proxy.faults = [Fault("status", status=503, code="SlowDown", on=r"^PUT .*deep/er")]
-    report = copy_to_lake(drive, lake=reached, prefix=PREFIX, options=SyncOptions(pause_seconds=0))
+    report = copy_to_lake(drive, lake=proxied, prefix=PREFIX, options=SyncOptions(pause_seconds=0))
     assert (report.copied, report.checked) == (len(FILES), len(FILES))
     assert in_raw(lake) == FILES
 

@@ -1,4 +1,4 @@
-"""Progress for a log."""
+"""Progress lines of a log."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,14 +16,14 @@ STATS = {
 }
 
 
-def test_a_line_says_how_far_and_how_long() -> None:
+def test_a_line_shows_progress_and_remaining_time() -> None:
     assert (
         progress_line(STATS)
         == "1,200 of 20,000 objects, 3.2 of 50.0 GB (6%), 85.2 MB/s, 3:01:02 left, 7 compared"
     )
 
 
-def test_while_nothing_is_copied_it_says_what_was_compared() -> None:
+def test_a_line_before_the_first_transfer_counts_comparisons() -> None:
     assert progress_line({"totalTransfers": 0, "checks": 12_345}) == "12,345 compared"
 
 
@@ -34,7 +34,7 @@ def test_any_statistics_make_a_line(stats: dict[str, float | None]) -> None:
     assert progress_line(stats).isprintable()
 
 
-def test_lines_are_few_however_long_it_takes() -> None:
+def test_the_interval_between_lines_grows() -> None:
     now = [0.0]
     lines: list[str] = []
     progress = ProgressLines(lines.append, clock=lambda: now[0])

@@ -1,4 +1,4 @@
-"""The process: its environment and command line, its end."""
+"""The rclone process: environment, command line, termination."""
 
 from collections.abc import Iterator
 import os
@@ -21,7 +21,7 @@ SECRET = "planted-secret-of-a-service-account"
 
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list["Recorded"]]:
-    """Every rclone that was started, with its command line as the system shows it and all that it said."""
+    """Every rclone process, with its command line as the system shows it and its output."""
     started: list[Recorded] = []
 
     class Noted(Recorded):
@@ -40,17 +40,17 @@ class Recorded(subprocess.Popen[bytes]):
     def __init__(self, command: list[str], **options: Any) -> None:
         super().__init__([*command[:2], *self.flags, *command[2:]], **options)
         self.command_line = Path(f"/proc/{self.pid}/cmdline").read_bytes()
-        self.said: list[bytes] = []
+        self.output: list[bytes] = []
         stderr = self.stderr
         assert stderr is not None
-        self.stderr = (self.said.append(line) or line for line in stderr)  # type: ignore[assignment,func-returns-value]
+        self.stderr = (self.output.append(line) or line for line in stderr)  # type: ignore[assignment,func-returns-value]
 
 
 def test_no_secret_leaves_the_environment(
     s3_drive: str, lake: Lake, processes: list[Recorded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RCLONE_CONFIG_GDRIVE_SERVICE_ACCOUNT_CREDENTIALS", SECRET)
-    # They would show headers and bodies, or write them elsewhere.
+    # Each would log headers and bodies, or change the copy.
     for name, value in {
         "RCLONE_VERBOSE": "2",
         "RCLONE_LOG_LEVEL": "DEBUG",
@@ -58,17 +58,17 @@ def test_no_secret_leaves_the_environment(
         "RCLONE_DRY_RUN": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    told: list[dict[str, Any]] = []
-    report = sync_drive(s3_drive, lake=lake, options=SyncOptions(), report=told.append)
+    statistics: list[dict[str, Any]] = []
+    report = sync_drive(s3_drive, lake=lake, options=SyncOptions(), report=statistics.append)
     assert report.complete
     assert len(processes) == 2
-    seen = [b"".join((process.command_line, *process.said)) for process in processes]
-    seen += [repr((report, told)).encode(), lake.data.get(keys.LAST_SYNC)]
+    texts = [b"".join((process.command_line, *process.output)) for process in processes]
+    texts += [repr((report, statistics)).encode(), lake.data.get(keys.LAST_SYNC)]
     for secret in (SECRET, lake.target.secret_key.get_secret_value(), lake.target.access_key):
-        assert not any(secret.encode() in text for text in seen)
+        assert not any(secret.encode() in text for text in texts)
 
 
-def test_a_refused_token_is_not_repeated(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_key_is_not_repeated_in_the_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RCLONE_CONFIG_GDRIVE_TYPE", "drive")
     monkeypatch.setenv("RCLONE_CONFIG_GDRIVE_SERVICE_ACCOUNT_CREDENTIALS", f'{{"private_key": "{SECRET}"}}')
     with pytest.raises(SyncError, match="PIXEL_DRIVE_REMOTE") as caught:
@@ -77,7 +77,7 @@ def test_a_refused_token_is_not_repeated(lake: Lake, monkeypatch: pytest.MonkeyP
     assert not caught.value.transient
 
 
-def test_a_remote_is_configured_in_the_env_file_too(
+def test_a_remote_may_be_configured_in_the_env_file(
     drive: Path, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text(f"RCLONE_CONFIG_TEAM_TYPE=alias\nRCLONE_CONFIG_TEAM_REMOTE={drive}\n")
@@ -85,7 +85,7 @@ def test_a_remote_is_configured_in_the_env_file_too(
     assert sync_drive("team:", lake=lake, options=SyncOptions()).counts() == {"copied": len(FILES)}
 
 
-def test_a_remote_of_the_same_name_mixes_with_ours_nowhere(
+def test_a_user_remote_of_the_same_name_is_ignored(
     drive: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RCLONE_CONFIG_PIXELLAKE_STORAGE_CLASS", "no-such-class")
@@ -94,7 +94,7 @@ def test_a_remote_of_the_same_name_mixes_with_ours_nowhere(
 
 
 @pytest.mark.parametrize("flags", [(), ("--s3-upload-cutoff=5M",)], ids=["one-request", "in-parts"])
-def test_an_interrupted_copy_shows_nothing_half_and_goes_on(
+def test_an_interrupted_copy_leaves_no_partial_file_and_can_be_resumed(
     lake: Lake,
     tmp_path: Path,
     processes: list[Recorded],

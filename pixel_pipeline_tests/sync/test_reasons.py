@@ -1,4 +1,4 @@
-"""Messages as rclone 1.75 writes them."""
+"""Messages of rclone 1.75."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,15 +50,15 @@ S3 = "Failed to copy: operation error S3: PutObject, https response error Status
         ("googleapi: Error 404: File not found: 1abc., notFound", "not_found", False),
         ("couldn't fetch token: invalid_grant: maybe token expired?", "credentials", False),
         ("write: no space left on device", "no_space", False),
-        ("what nobody has seen before", "other", False),
+        ("an unknown message", "other", False),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
 )
-def test_messages(message: str, reason: str, transient: bool) -> None:
+def test_reasons_of_messages(message: str, reason: str, transient: bool) -> None:
     assert reason_of(message) == reason
     assert is_transient(reason) == transient
 
 
 @given(name=st.text(st.characters(exclude_characters='"\\')))
-def test_a_name_in_a_message_says_nothing(name: str) -> None:
-    assert reason_of(f'Get "http://host/{name}": unheard of') == "other"
+def test_a_quoted_name_does_not_affect_the_reason(name: str) -> None:
+    assert reason_of(f'Get "http://host/{name}": unknown') == "other"

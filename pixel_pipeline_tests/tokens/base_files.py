@@ -1,4 +1,4 @@
-"""Tokenizers and chat templates as base models are published with them, small enough to be made in a test."""
+"""Small tokenizers and chat templates in the formats of published base models."""
 
 from hashlib import sha256
 import json
@@ -43,7 +43,7 @@ MISTRAL = (
     "{{ message['content'] + eos_token}}{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}"
     "{% endif %}{% endfor %}"
 )
-# Newer Mistrals tell the system's message with the last question, so earlier turns change as the conversation goes on.
+# Newer Mistrals put the system message before the last question, so earlier turns change with later ones.
 MISTRAL_LAST = (
     "{%- if messages[0]['role'] == 'system' %}{%- set system_message = messages[0]['content'] %}{%- set loop_messages = "
     "messages[1:] %}{%- else %}{%- set loop_messages = messages %}{%- endif %}{{- bos_token }}{%- for message in loop_messages %}"
@@ -57,7 +57,7 @@ LLAMA3 = (
     "{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}"
     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
-# By name: template, special tokens (the first begins a text), end of turn, and whether the tokenizer is like SentencePiece's.
+# Template, special tokens (the first begins a text), end of turn, and whether the tokenizer imitates SentencePiece.
 FAMILIES = {
     "chatml": (JINJA, ("<|endoftext|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>", False),
     "smollm2": (SMOLLM2, ("<|im_start|>", "<|im_end|>"), "<|im_end|>", False),
@@ -86,7 +86,7 @@ def base_files(kind: str) -> dict[str, bytes]:
 
 
 def put_base(lake: Lake, *, name: str, kind: str, config: bytes = b"{}") -> BaseManifest:
-    """A base model in the lake whose weights nobody looks at."""
+    """Store a base model without weights in the lake."""
     files = {**base_files(kind), "config.json": config}
     digests = {
         file: FileDigest(sha256=sha256(data).hexdigest(), bytes=len(data)) for file, data in files.items()
@@ -108,7 +108,7 @@ def put_base(lake: Lake, *, name: str, kind: str, config: bytes = b"{}") -> Base
 
 
 def tokenizer_json(special: tuple[str, ...], *, sentencepiece: bool) -> bytes:
-    """A tokenizer that begins each text with the first special token, cuts after 8 tokens and trims its offsets."""
+    """A tokenizer that starts each text with the first special token, truncates after 8 tokens and trims its offsets."""
     if sentencepiece:
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -127,7 +127,7 @@ def tokenizer_json(special: tuple[str, ...], *, sentencepiece: bool) -> bytes:
         trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     if sentencepiece:
-        # The trainer flags them as special, which the bytes of a real vocabulary are not.
+        # The trainer flags the byte tokens as special; in a real vocabulary they are not.
         content = json.loads(tokenizer.to_str())
         content["added_tokens"] = content["added_tokens"][:1]
         tokenizer = Tokenizer.from_str(json.dumps(content))

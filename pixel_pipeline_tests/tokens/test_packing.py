@@ -1,4 +1,4 @@
-"""Packing loses nothing, mixes nothing, and wastes little."""
+"""Packing keeps every token in its segment and leaves little padding."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ Piece = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def _conversation(number: int, n_tokens: int) -> EncodedConversation:
-    """Tokens that no other conversation has, and that tell their own order."""
+    """A conversation of unique, increasing tokens."""
     tokens = np.arange(n_tokens, dtype=np.int32) + 1 + 1000 * number
     return EncodedConversation(tokens=tokens, loss_mask=(tokens % 3 > 0).astype(np.uint8))
 
@@ -27,7 +27,7 @@ def corpora(draw: st.DrawFn) -> tuple[list[EncodedConversation], int]:
 
 
 def _expected(conversations: list[EncodedConversation], length: int) -> Counter[Piece]:
-    """Each conversation cut at every `length`th token; the first token of a piece is no target."""
+    """Each conversation cut after every `length`th token; the first token of a piece is not a target."""
     pieces: Counter[Piece] = Counter()
     for conversation in conversations:
         tokens, mask = conversation.tokens.tolist(), conversation.loss_mask.tolist()
@@ -38,7 +38,7 @@ def _expected(conversations: list[EncodedConversation], length: int) -> Counter[
 
 
 def _segments(rows: PackedRows) -> Counter[Piece]:
-    """What the rows hold, read by their segments alone."""
+    """The pieces in the rows, according to their segments."""
     found: Counter[Piece] = Counter()
     for tokens, mask, segments in zip(rows.tokens, rows.loss_mask, rows.segments, strict=True):
         for segment in range(1, segments.max() + 1):
@@ -48,7 +48,7 @@ def _segments(rows: PackedRows) -> Counter[Piece]:
 
 
 @given(corpus=corpora(), seed=st.integers(0, 3))
-def test_every_token_is_kept_once_in_its_piece(
+def test_every_token_is_packed_once_in_its_piece(
     corpus: tuple[list[EncodedConversation], int], seed: int
 ) -> None:
     conversations, length = corpus
@@ -61,7 +61,7 @@ def test_every_token_is_kept_once_in_its_piece(
 
 
 @given(corpus=corpora())
-def test_rows_have_the_shape_that_is_promised(corpus: tuple[list[EncodedConversation], int]) -> None:
+def test_shapes_types_and_order_of_rows(corpus: tuple[list[EncodedConversation], int]) -> None:
     conversations, length = corpus
     rows = pack(conversations, length=length, pad_id=PAD_ID, seed=1)
     assert rows.tokens.shape == rows.loss_mask.shape == rows.segments.shape
@@ -70,7 +70,7 @@ def test_rows_have_the_shape_that_is_promised(corpus: tuple[list[EncodedConversa
     for tokens, mask, segments in zip(rows.tokens, rows.loss_mask, rows.segments, strict=True):
         filled = int((segments > 0).sum())
         assert filled > 0
-        # Segments count up from 1, each in one stretch, padding only at the end.
+        # Segments are contiguous and numbered from 1; padding is at the end.
         assert segments[0] == 1
         assert set(np.diff(segments[:filled]).tolist()) <= {0, 1}
         assert (tokens[filled:] == PAD_ID).all()
@@ -82,7 +82,7 @@ def test_rows_have_the_shape_that_is_promised(corpus: tuple[list[EncodedConversa
 
 @given(corpus=corpora())
 def test_rows_are_well_filled(corpus: tuple[list[EncodedConversation], int]) -> None:
-    """Never more rows than pieces; no two rows whose tokens would fit into one."""
+    """There are at most as many rows as pieces, and no two rows would fit into one."""
     conversations, length = corpus
     rows = pack(conversations, length=length, pad_id=PAD_ID, seed=0)
     assert len(rows.tokens) <= sum(_expected(conversations, length).values())
@@ -90,12 +90,12 @@ def test_rows_are_well_filled(corpus: tuple[list[EncodedConversation], int]) -> 
     assert len(filled) < 2 or filled[0] + filled[1] > length
 
 
-def test_long_ones_are_placed_first_so_that_short_ones_fill_their_gaps() -> None:
+def test_short_conversations_fill_the_gaps_of_long_ones() -> None:
     conversations = [_conversation(number, 3 if number < 10 else 7) for number in range(20)]
     assert len(pack(conversations, length=10, pad_id=PAD_ID, seed=0).tokens) == 10
 
 
-def test_a_mixed_corpus_leaves_next_to_no_padding() -> None:
+def test_a_mixed_corpus_leaves_almost_no_padding() -> None:
     generator = np.random.default_rng(4)
     sizes = generator.integers(10, 900, size=400).tolist()
     rows = pack(
@@ -112,7 +112,7 @@ def test_the_same_input_gives_the_same_rows(corpus: tuple[list[EncodedConversati
         assert np.array_equal(getattr(first, name), getattr(second, name))
 
 
-def test_the_seed_shuffles_rows_so_that_long_ones_do_not_come_first() -> None:
+def test_the_seed_shuffles_the_rows() -> None:
     conversations = [_conversation(number, 9 + number // 2) for number in range(80)]
     orders = {
         tuple(pack(conversations, length=50, pad_id=PAD_ID, seed=seed).tokens[:, 0].tolist())
@@ -123,11 +123,11 @@ def test_the_seed_shuffles_rows_so_that_long_ones_do_not_come_first() -> None:
 
 
 @pytest.mark.parametrize("length", [8, 9, 10, 27, 28])
-def test_a_long_conversation_is_cut_not_cropped(length: int) -> None:
+def test_a_long_conversation_is_split_not_truncated(length: int) -> None:
     rows = pack([_conversation(1, 27)], length=length, pad_id=PAD_ID, seed=0)
     assert len(rows.tokens) == -(-27 // length)
     assert sorted(rows.tokens[rows.segments > 0].tolist()) == _conversation(1, 27).tokens.tolist()
 
 
-def test_nothing_packs_to_no_rows() -> None:
+def test_an_empty_corpus_gives_no_rows() -> None:
     assert pack([], length=16, pad_id=PAD_ID, seed=0).tokens.shape == (0, 16)

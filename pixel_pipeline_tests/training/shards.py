@@ -1,11 +1,11 @@
-"""Makes small token shards in a lake, by the same functions that the token stage uses."""
+"""Writes small token shards with the functions of the token stage."""
 
 from dataclasses import asdict
-import hashlib
 import random
 
 from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.tokens.chat_template import END_ID, PAD_ID, encode_conversations
+from pixel_pipeline.tokens.chat_template import PAD_ID
+from pixel_pipeline.tokens.encoder import own_encoder
 from pixel_pipeline.tokens.packing import pack
 from pixel_pipeline.tokens.shards import (
     FORMAT,
@@ -13,10 +13,8 @@ from pixel_pipeline.tokens.shards import (
     ShardManifest,
     ShardRef,
     SplitManifest,
-    TokenizerRef,
     write_shard,
 )
-from pixel_pipeline.tokens.tokenizer import serialize, tokenizer_digest, train_tokenizer
 
 FAMILIES = ("calm", "sleep", "work")
 CATEGORIES = {"calm": "rest", "sleep": "rest", "work": "work"}
@@ -80,7 +78,9 @@ def write_shards(
 ) -> str:
     """Write tokenizer, shards and manifest; returns the manifest's key.
 
-    `conversations` are those of the training split in all, `held_out` those of each held-out split and family.
+    Args:
+        conversations: Of the training split, in all.
+        held_out: Of each held-out split and family.
     """
     generator = random.Random(seed)
 
@@ -89,18 +89,12 @@ def write_shards(
 
     train = {family: some(family, conversations // len(FAMILIES)) for family in FAMILIES}
     texts = [content for dialogues in train.values() for dialogue in dialogues for _, content in dialogue]
-    tokenizer = train_tokenizer(iter([texts]), vocab_size=vocab_size)
-    data = serialize(tokenizer)
-    digest = tokenizer_digest(data)
-    tokenizer_key = f"tokens/{digest}/tokenizer.json"
-    lake.data.put(tokenizer_key, data)
+    encoder = own_encoder(lake.data, iter([texts]), vocab_size=vocab_size)
     version = f"test-{seed}-{sequence_length}-{conversations}"
-    prefix = f"tokens/{digest}/{version}"
+    prefix = f"tokens/{encoder.reference.digest}/{version}"
 
     def shard(name: str, dialogues: list[list[tuple[str, str]]], family: str) -> ShardRef:
-        rows = pack(
-            encode_conversations(tokenizer, dialogues), length=sequence_length, pad_id=PAD_ID, seed=seed
-        )
+        rows = pack(encoder.encode(dialogues), length=sequence_length, pad_id=PAD_ID, seed=seed)
         return write_shard(lake.data, f"{prefix}/{name}.safetensors", rows, family=family)
 
     splits = {
@@ -113,14 +107,7 @@ def write_shards(
     manifest = ShardManifest(
         dataset_version=version,
         sequence_length=sequence_length,
-        tokenizer=TokenizerRef(
-            key=tokenizer_key,
-            sha256=hashlib.sha256(data).hexdigest(),
-            digest=digest,
-            vocab_size=tokenizer.get_vocab_size(),
-            pad_id=PAD_ID,
-            eos_id=END_ID,
-        ),
+        tokenizer=encoder.reference,
         splits={name: SplitManifest.of(shards) for name, shards in splits.items()},
         families={
             family: FamilyTokens(category=CATEGORIES[family], conversations=len(train[family]), tokens=0)

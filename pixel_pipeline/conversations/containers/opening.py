@@ -1,8 +1,6 @@
-"""Containers: how the bytes of an object become records. What an object is, its content says, not its name.
+"""Opening an object: its content decides what it is, not its name.
 
-A container is a module with `NAME`, `POSITION_KIND`, `IS_TEXT`, `matches(Input) -> bool` and `read(Input) ->
-records`. CONTAINERS is asked in order; the last takes any text. To add one: write its module, add it here,
-write its test. Around them, packings (`unpacking`) are taken off, and archives hand out members that are opened in turn.
+Compression is removed, and the members of archives are opened in turn.
 """
 
 from collections import Counter
@@ -10,82 +8,64 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
-from pixel_pipeline.conversations.containers import other, text_document, yaml_document
-from pixel_pipeline.conversations.containers.arrow import ipc as arrow_table
-from pixel_pipeline.conversations.containers.arrow import parquet as parquet_table
-from pixel_pipeline.conversations.containers.csv import table as csv_table
-from pixel_pipeline.conversations.containers.json import (
-    array as json_array,
-)
-from pixel_pipeline.conversations.containers.json import (
-    document as json_document,
-)
-from pixel_pipeline.conversations.containers.json import (
-    lines as json_lines,
-)
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES, Container, Evidence, Input, Opened
-from pixel_pipeline.conversations.containers.openings import opening_of
+from pixel_pipeline.conversations.containers import other
+from pixel_pipeline.conversations.containers.container import PROBE_BYTES, Container, Evidence, Input, Opened
+from pixel_pipeline.conversations.containers.known import ARCHIVES, CONTAINERS
 from pixel_pipeline.conversations.containers.overrides import (
     WIDE,
     mismatch,
     refuse_container,
     refuse_encoding,
 )
-from pixel_pipeline.conversations.containers.packed import word as word_document
-from pixel_pipeline.conversations.containers.packed.archives import TAR, ZIP, ZIP_MAGIC, Archive
+from pixel_pipeline.conversations.containers.packed.archives import ZIP_MAGIC, Archive
 from pixel_pipeline.conversations.containers.packed.unpacking import packing_of
 from pixel_pipeline.conversations.containers.packed.workbook import WORKBOOK
 from pixel_pipeline.conversations.containers.random_access import spooled
+from pixel_pipeline.conversations.containers.ranges import opening_of
 from pixel_pipeline.conversations.containers.streams import (
     PeekableStream,
     TranscodedStream,
-    returns_to_feeds,
+    carriage_returns_to_line_feeds,
     to_utf8,
 )
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.records import ObjectError
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.text.cleaning import SAMPLE_BYTES, Encoding, detect_encoding
-from pixel_pipeline.conversations.threads.messages import joined, strewn
+from pixel_pipeline.conversations.threads.messages import join_messages
 
-CONTAINERS: tuple[Container, ...] = tuple(
-    Container(module.NAME, module.POSITION_KIND, module.IS_TEXT, module.matches, module.read)
-    for module in (
-        parquet_table,
-        arrow_table,
-        word_document,
-        json_lines,
-        json_array,
-        json_document,
-        yaml_document,
-        csv_table,
-        text_document,
-    )
-)
-ARCHIVES: tuple[Archive, ...] = (WORKBOOK, ZIP, TAR)
 MAX_DEPTH = 2
-"""Archives within archives, and packings within packings."""
+"""Limit of archives within archives, and of compression within compression."""
 
 NOT_A_DATASET = "not_a_dataset"
-"""Why an object is dropped."""
-SAID_BY_RULE = "its rule in families.yaml says so"
+"""Reason for dropping an object."""
+SET_BY_RULE = "its rule in families.yaml says so"
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
 def open_container(
-    source: SourceObject, stream: BinaryIO, *, repaired: Counter[str], curious: bool = False
+    source: SourceObject, stream: BinaryIO, *, repaired: Counter[str], all_candidates: bool = False
 ) -> Opened:
-    """Finds out what an object is, unless its rule says so, and opens it.
+    """Open an object with the container that its content shows or its rule names.
 
     Args:
-        repaired: Gets the changes that are made on the way.
-        curious: Ask all containers, not only those up to the first that matches.
+        source: The object.
+        stream: Its bytes.
+        repaired: Counts repairs.
+        all_candidates: Whether to test all containers, not only those up to the first match.
 
     Raises:
-        ObjectError: It is an archive or a table of a kind that is not read here, or its rule says what it cannot be.
+        ObjectError: The kind of archive or table is not supported, or the rule contradicts the content.
     """
     name = PurePosixPath(source.key).name.lower()
-    return _open(name, stream, repaired=repaired, depth=0, options=source.options, curious=curious)
+    return _open(
+        name,
+        stream,
+        repaired=repaired,
+        depth=0,
+        options=source.options,
+        all_candidates=all_candidates,
+    )
 
 
 def _open(
@@ -95,78 +75,85 @@ def _open(
     repaired: Counter[str],
     depth: int,
     options: ConversionOptions,
-    curious: bool = False,
+    all_candidates: bool = False,
 ) -> Opened:
     content, original = PeekableStream(stream), stream if _seekable(stream) else None
-    packed = ""
+    unpacked = ""
     for _ in range(MAX_DEPTH):
         if (packing := packing_of(content.peek(PROBE_BYTES))) is None:
             break
         content, original = PeekableStream(packing.unpack(content)), None
         name = name.removesuffix(packing.suffix)
-        packed += f"unpacked ({packing.suffix}); "
+        unpacked += f"unpacked ({packing.suffix}); "
     head = content.peek(PROBE_BYTES)
     if head.startswith(ZIP_MAGIC) and original is None:
         original = spooled(content)
         content = PeekableStream(original)
     given = Input(name, content, original, 0, repaired)
-    chosen = next((kind for kind in CONTAINERS if kind.name == options.container), None)
-    candidates = _candidates(given, are_text=False) if curious else None
+    chosen = next((container for container in CONTAINERS if container.name == options.container), None)
+    candidates = _candidates(given, are_text=False) if all_candidates else None
     for container in CONTAINERS:
         if not container.is_text and (evidence := container.matches(given)):
             if chosen not in (None, container):
                 raise mismatch(f"container: {options.container}", evidence.why)
-            return _opened(
-                container, given, Encoding("binary", ""), packed + evidence.why, candidates=candidates
-            )
+            why = unpacked + evidence.why
+            return _opened(container, given, Encoding("binary", ""), why, candidates=candidates)
     if (archive := next((kind for kind in ARCHIVES if kind.matches(given)), None)) is not None:
         if archive is WORKBOOK and chosen is not None:
             raise mismatch(f"container: {chosen.name}", "it is a workbook")
         if depth >= MAX_DEPTH:
             raise ObjectError("nesting_too_deep", f"more than {MAX_DEPTH} archives within each other")
         members = _members(archive, given, depth=depth + 1, options=options)
-        why = f"{packed}it is an archive ({archive.name})"
+        why = f"{unpacked}it is an archive ({archive.name})"
         return Opened(archive.name, "binary", "object", iter(()), members=members, why=why)
-    # Who says what a file is read as knows better than its name.
-    believed = name if chosen is None else ""
+    # A rule outweighs the object's name.
+    trusted_name = name if chosen is None else ""
     wide = any(name.startswith(WIDE) for name in (options.encoding or "", detect_encoding(head).name))
-    if why_none := other.not_a_dataset(believed, head, wide=wide):
+    if reason := other.not_a_dataset(trusted_name, head, wide=wide):
         content.raise_fault()
-        return Opened("other", "binary", "object", iter(()), NOT_A_DATASET, why=packed + why_none)
+        return Opened("other", "binary", "object", iter(()), NOT_A_DATASET, why=unpacked + reason)
     other.refuse_unsupported(head)
     if chosen is not None and not chosen.is_text:
         raise mismatch(f"container: {chosen.name}", chosen.matches(given).why)
+    return _open_text(given, options, chosen, unpacked=unpacked, all_candidates=all_candidates)
 
+
+def _open_text(
+    given: Input,
+    options: ConversionOptions,
+    chosen: Container | None,
+    *,
+    unpacked: str,
+    all_candidates: bool,
+) -> Opened:
+    name, content, original, start, repaired = given
     sample = content.peek(SAMPLE_BYTES)
     if options.encoding is None:
         encoding = detect_encoding(sample)
     else:
         refuse_encoding(options.encoding, sample)
-        encoding = Encoding(options.encoding, SAID_BY_RULE)
+        encoding = Encoding(options.encoding, SET_BY_RULE)
     if encoding.name != "utf-8":
-        content = PeekableStream(TranscodedStream(content, to_utf8(encoding.name, repaired)))
+        content, original = PeekableStream(TranscodedStream(content, to_utf8(encoding.name, repaired))), None
     head = content.peek(PROBE_BYTES)
     if b"\r" in head and b"\n" not in head:
-        content, original = PeekableStream(TranscodedStream(content, returns_to_feeds(repaired))), None
-    start = 0
+        convert = carriage_returns_to_line_feeds(repaired)
+        content, original = PeekableStream(TranscodedStream(content, convert)), None
     if content.peek(3) == _UTF8_MARK:
         content.skip(3)
         start = 3
         repaired["byte_order_mark"] += 1
+    # Ranges can only be read of an object whose stored bytes are the text.
+    in_place = original is not None
     given = Input(name, content, None, start, repaired)
-    # Only an object that is read as it lies can be read from the middle on.
-    as_it_lies = original is not None and encoding.name == "utf-8"
-    candidates = _candidates(given, are_text=True) if curious else None
+    candidates = _candidates(given, are_text=True) if all_candidates else None
     if chosen is not None:
         refuse_container(chosen.name, given)
-        return _opened(
-            chosen, given, encoding, packed + SAID_BY_RULE, as_it_lies=as_it_lies, candidates=candidates
-        )
-    for container in CONTAINERS:
-        if container.is_text and (evidence := container.matches(given)):
-            why = packed + evidence.why
-            return _opened(container, given, encoding, why, as_it_lies=as_it_lies, candidates=candidates)
-    raise AssertionError("the last container takes any text")
+        container, why = chosen, SET_BY_RULE
+    else:
+        matches = ((kind, kind.matches(given)) for kind in CONTAINERS if kind.is_text)
+        container, why = next((kind, evidence.why) for kind, evidence in matches if evidence)
+    return _opened(container, given, encoding, unpacked + why, in_place=in_place, candidates=candidates)
 
 
 def _candidates(given: Input, *, are_text: bool) -> dict[str, Evidence]:
@@ -180,15 +167,14 @@ def _opened(
     why: str,
     *,
     candidates: dict[str, Evidence] | None,
-    as_it_lies: bool = False,
+    in_place: bool = False,
 ) -> Opened:
-    opening = opening_of(container.name, given) if as_it_lies else None
-    are_messages, records = strewn(container.read(given))
+    opening = opening_of(container.name, given) if in_place else None
+    are_messages, records = join_messages(container.read(given), repaired=given.repaired)
     if are_messages:
-        # Those of one conversation may lie anywhere in the object.
+        # Messages of one conversation may be anywhere in the object.
         opening = None
-        why = f"{why}; a record is a single message, those of one conversation are taken together"
-        records = joined(records, repaired=given.repaired)
+        why = f"{why}; each record is a single message, and messages of one conversation are joined"
     return Opened(
         container.name,
         encoding.name,
@@ -214,14 +200,9 @@ def _members(
             )
         else:
             base = PurePosixPath(member.name).name.lower()
+            content = cast(BinaryIO, member.content)
             try:
-                opened = _open(
-                    base,
-                    cast(BinaryIO, member.content),
-                    repaired=given.repaired,
-                    depth=depth,
-                    options=options,
-                )
+                opened = _open(base, content, repaired=given.repaired, depth=depth, options=options)
             except ObjectError as error:
                 opened = error
         yield member.name, member.size, opened

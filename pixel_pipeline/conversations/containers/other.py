@@ -1,4 +1,4 @@
-"""What is not a dataset, and what may be one but is not read here: told from content and name."""
+"""Recognition of objects that are not datasets, or whose kind is not supported, by content and name."""
 
 import re
 
@@ -40,31 +40,31 @@ _CONTROLS = bytes(b for b in range(32) if b not in _TEXT_CONTROLS) + b"\x7f"
 
 
 def not_a_dataset(name: str, head: bytes, *, wide: bool) -> str | None:
-    """Returns why an object is no dataset, None for what may be one.
+    """Return why an object is not a dataset; None if it may be one.
 
     Args:
-        name: File name, lower case; "" where it says nothing.
+        name: File name, lower case; "" to ignore it.
         head: First bytes of the content.
-        wide: Whether text of it would be in UTF-16 or UTF-32.
+        wide: Whether its text would be in UTF-16 or UTF-32.
     """
     if len(head) <= 4 if wide else not head.strip(b" \t\r\n\x00\xef\xbb\xbf"):
         return "it is blank"
     if head.startswith(_NOT_A_DATASET) and not _is_text(head):
         return "it begins as a picture, a sound, a document in print or a program does"
-    if _is_named_so(name, head):
+    if _has_other_name(name, head):
         return "it is named as a read-me, a licence, a configuration or a program is"
     if wide or head.startswith(tuple(_UNSUPPORTED)) or _is_text(head):
         return None
     return "it is neither text nor of a binary kind that holds conversations"
 
 
-def _is_named_so(name: str, head: bytes) -> bool:
-    # A configuration is an object; an array under its name is data all the same.
+def _has_other_name(name: str, head: bytes) -> bool:
+    # A configuration is an object; an array under such a name is data.
     return _NAMES.fullmatch(name) is not None and not (name.endswith(".json") and head.lstrip()[:1] == b"[")
 
 
 def refuse_unsupported(head: bytes) -> None:
-    """Refuses what may hold data but is not read here.
+    """Refuse kinds of objects that may hold data but are not supported.
 
     Raises:
         ObjectError: `unsupported_container`.
@@ -75,7 +75,7 @@ def refuse_unsupported(head: bytes) -> None:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether bytes are text, with at most a few stray control characters: in other data they abound."""
+    """Whether bytes are text, with at most a few stray control characters; other data has many."""
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls <= 0.02 * len(head):
         return True

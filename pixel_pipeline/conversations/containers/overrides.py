@@ -1,10 +1,12 @@
-"""What a rule says of an object's container and encoding, held against its content: an override decides where content is open
-to doubt, and is refused where it cannot be."""
+"""Checks of a rule's container and encoding against the object's content.
+
+An override decides doubtful cases and is refused if it contradicts the content.
+"""
 
 import codecs
 import re
 
-from pixel_pipeline.conversations.containers.opened import Input
+from pixel_pipeline.conversations.containers.container import Input
 from pixel_pipeline.conversations.model.records import ObjectError
 
 _MARKS = (
@@ -16,7 +18,7 @@ _MARKS = (
 )
 WIDE = ("utf-16", "utf-32")
 _MOST_UNDECODABLE = 0.01
-# What has to stand in a text for a container to find one record in it.
+# Pattern that a text must contain for a container to find a record in it.
 _NEEDED = {
     "json_lines": (re.compile(rb"(?m)^[ \t]*[{\[]"), "no line opens an object or an array"),
     "json_array": (re.compile(rb"\A\s*\["), "it does not begin with an array"),
@@ -24,13 +26,13 @@ _NEEDED = {
 }
 
 
-def mismatch(said: str, found: str) -> ObjectError:
-    """Returns the error of an override that cannot be."""
-    return ObjectError("override_mismatch", f"the rule in families.yaml says {said}, but {found}")
+def mismatch(setting: str, found: str) -> ObjectError:
+    """Return the error for an override that contradicts the content."""
+    return ObjectError("override_mismatch", f"the rule in families.yaml says {setting}, but {found}")
 
 
 def refuse_container(name: str, given: Input) -> None:
-    """Refuses a container of text that would not find one record.
+    """Refuse a container of text that would not find a single record.
 
     Raises:
         ObjectError: `override_mismatch`.
@@ -41,7 +43,7 @@ def refuse_container(name: str, given: Input) -> None:
 
 
 def refuse_encoding(encoding: str, sample: bytes) -> None:
-    """Refuses an encoding that a text is plainly not in. A line that is not UTF-8 is the matter of that line alone.
+    """Refuse an encoding that a text is plainly not in. A line that is not UTF-8 is handled as a bad record.
 
     Args:
         encoding: Python's name of it.
@@ -50,16 +52,16 @@ def refuse_encoding(encoding: str, sample: bytes) -> None:
     Raises:
         ObjectError: `override_mismatch`.
     """
-    said = f"encoding: {encoding}"
+    setting = f"encoding: {encoding}"
     marked = next((name for mark, name in _MARKS if sample.startswith(mark)), None)
     if marked is not None:
         if not encoding.startswith(marked):
-            raise mismatch(said, f"it begins with the byte order mark of {marked}")
+            raise mismatch(setting, f"it begins with the byte order mark of {marked}")
         return
     if encoding.startswith(WIDE) and b"\0" not in sample:
-        raise mismatch(said, "it holds not one zero byte")
+        raise mismatch(setting, "it contains no zero byte")
     if encoding == "utf-8":
         return
     text = codecs.getincrementaldecoder(encoding)("replace").decode(sample)
     if (bad := text.count("\ufffd")) > _MOST_UNDECODABLE * len(text):
-        raise mismatch(said, f"{bad:,} of its first {len(text):,} characters are none in it")
+        raise mismatch(setting, f"{bad:,} of its first {len(text):,} characters are invalid in it")

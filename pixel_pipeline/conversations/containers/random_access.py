@@ -1,27 +1,43 @@
-"""Objects that libraries read here and there: watched for errors of the stream itself, copied where they cannot seek."""
+"""Objects that libraries read with random access."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 import io
+import tarfile
 import tempfile
 from typing import Any, BinaryIO, cast
+import zipfile
+import zlib
 
-from pixel_pipeline.conversations.containers.streams import CHUNK, PeekableStream
+import pyarrow as pa
+
+from pixel_pipeline.conversations.containers.streams import PeekableStream
 from pixel_pipeline.conversations.model.records import ObjectError
 
 MAX_SPOOLED_BYTES = 4 << 30
 _SPOOL_IN_MEMORY = 64 << 20
 _MOST_AT_ONCE = 16 << 20
+DAMAGE = (
+    OSError, EOFError, ValueError, OverflowError, MemoryError, NotImplementedError, RuntimeError, zlib.error,
+    zipfile.BadZipFile, tarfile.TarError, pa.ArrowException,
+)  # fmt: skip
+"""Errors that libraries raise for damaged objects."""
 
 
 class WatchedStream(io.RawIOBase):
-    """Remembers an error of the stream itself: libraries report damage as OSError too, and only damage is the object's
-    fault. `last` holds the last bytes that were read."""
+    """Remembers an error of the stream itself: libraries also report damage as OSError, and only damage is the object's fault.
+
+    Attributes:
+        error: The error.
+        last: The last bytes that were read.
+        size: Number of bytes that were read.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream: BinaryIO = stream
         self.error: Exception | None = None
         self.last = b""
+        self.size = 0
 
     def readable(self) -> bool:
         return True
@@ -45,29 +61,33 @@ class WatchedStream(io.RawIOBase):
             self.error = error
             raise
         self.last = data[-512:] or self.last
+        self.size += len(data)
         return data
 
+    def fault(self, error: BaseException, error_class: str, reason: str) -> Exception:
+        """Return the ObjectError for a library's error, or the error of the stream itself if that was the cause."""
+        return self.error or ObjectError(error_class, f"{reason} ({type(error).__name__})")
+
     def _pieces(self, size: int) -> Iterator[bytes]:
-        """Reads as much as there is: a buffer of what a damaged header asks for might be more than all memory."""
+        """Read what exists: a buffer of the size that a damaged header asks for might exceed all memory."""
         while size and (piece := self._stream.read(min(size, _MOST_AT_ONCE))):
             size -= len(piece)
             yield piece
 
 
 def spooled(content: PeekableStream) -> BinaryIO:
-    """Copies an object to a temporary file that goes with it.
+    """Copy an object to a temporary file that is deleted when it is closed.
 
     Raises:
         ObjectError: `too_large`: more than MAX_SPOOLED_BYTES.
     """
-    file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - it lives on with the reader
+    file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - the reader closes it
     size = 0
-    while chunk := content.read(CHUNK):
+    for chunk in content.chunks():
         size += len(chunk)
         if size > MAX_SPOOLED_BYTES:
-            raise ObjectError(
-                "too_large", f"more than {MAX_SPOOLED_BYTES >> 20} MiB to unpack before reading"
-            )
+            reason = f"more than {MAX_SPOOLED_BYTES >> 20} MiB to unpack before reading"
+            raise ObjectError("too_large", reason)
         file.write(chunk)
     file.seek(0)
     return cast(BinaryIO, file)
@@ -75,7 +95,7 @@ def spooled(content: PeekableStream) -> BinaryIO:
 
 @contextmanager
 def seekable(content: PeekableStream, original: BinaryIO | None) -> Iterator[BinaryIO]:
-    """Gives an object that is read here and there: as it came where it can be, otherwise `spooled`."""
+    """Return an object for random access: the original if there is one, else a `spooled` copy."""
     if original is not None:
         yield original
         return

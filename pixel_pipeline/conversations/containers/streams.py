@@ -1,4 +1,4 @@
-"""Byte streams that containers read: looked at before they are read, unpacked, transcoded, cut into lines."""
+"""Byte streams for containers: peeking, transcoding, and cutting into lines."""
 
 import codecs
 from collections import Counter
@@ -14,10 +14,9 @@ BLOCK = 2 << 20
 
 
 class PeekableStream(io.RawIOBase):
-    """A stream whose first bytes can be looked at before it is read.
+    """A stream whose first bytes can be inspected before it is read.
 
-    An ObjectError met while looking is kept, and raised when reading gets there: what stands before it is
-    still converted.
+    An ObjectError met while peeking is raised once reading reaches it, so that everything before it is still converted.
     """
 
     def __init__(self, stream: BinaryIO | io.RawIOBase) -> None:
@@ -31,7 +30,7 @@ class PeekableStream(io.RawIOBase):
         return True
 
     def peek(self, size: int) -> bytes:
-        """Returns the first `size` bytes, fewer where the stream is shorter. Only before the first read."""
+        """Return the first `size` bytes, fewer if the stream is shorter. Only before the first read."""
         while len(self._head) < size and not self._ended:
             try:
                 chunk = self._stream.read(max(CHUNK, size - len(self._head)))
@@ -42,16 +41,16 @@ class PeekableStream(io.RawIOBase):
         return bytes(memoryview(self._head)[:size])
 
     def raise_fault(self) -> None:
-        """Raises the ObjectError met while looking, if any."""
+        """Raise the ObjectError met while peeking, if any."""
         if self._fault is not None:
             raise self._fault
 
     def skip(self, size: int) -> None:
-        """Drops the first bytes, which have been looked at."""
+        """Drop bytes that were peeked at."""
         del self._head[:size]
 
     def read(self, size: int = -1) -> bytes:
-        """Returns the next bytes, at most `size` of them; as the stream gives them, once its head is read."""
+        """Return at most `size` bytes: those peeked at first, then what one read of the stream returns."""
         if size < 0:
             return self.readall()
         if self._position < len(self._head):
@@ -60,8 +59,7 @@ class PeekableStream(io.RawIOBase):
             if self._position >= len(self._head):
                 self._head, self._position = bytearray(), 0
             return part
-        if self._fault is not None:
-            raise self._fault
+        self.raise_fault()
         return b"" if self._ended else self._stream.read(size) or b""
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
@@ -69,20 +67,23 @@ class PeekableStream(io.RawIOBase):
         buffer[: len(part)] = part
         return len(part)
 
+    def chunks(self) -> Iterator[bytes]:
+        """Return the rest in chunks."""
+        return iter(lambda: self.read(CHUNK), b"")
+
     def read_all(self, limit: int) -> bytes:
-        """Returns the rest.
+        """Return the rest.
 
         Raises:
             ObjectError: `too_large`: more than `limit` bytes.
         """
         chunks, size = [], 0
-        while chunk := self.read(CHUNK):
+        for chunk in self.chunks():
             chunks.append(chunk)
             size += len(chunk)
             if size > limit:
-                raise ObjectError(
-                    "too_large", f"more than {limit >> 20} MiB in one piece that has to be read whole"
-                )
+                reason = f"more than {limit >> 20} MiB in one piece that has to be read whole"
+                raise ObjectError("too_large", reason)
         return b"".join(chunks)
 
 
@@ -113,7 +114,7 @@ class TranscodedStream(io.RawIOBase):
 
 
 def to_utf8(encoding: str, repaired: Counter[str]) -> Callable[[bytes, bool], bytes]:
-    """Returns a converter to UTF-8, for TranscodedStream; what cannot be decoded becomes U+FFFD, counted (`undecodable`)."""
+    """Return a converter to UTF-8 for TranscodedStream; undecodable bytes become U+FFFD, counted as `undecodable`."""
     if encoding == "cp1252":
         return lambda chunk, last: decode_cp1252(chunk).encode()
     decoder = codecs.getincrementaldecoder(encoding)("replace")
@@ -126,8 +127,8 @@ def to_utf8(encoding: str, repaired: Counter[str]) -> Callable[[bytes, bool], by
     return convert
 
 
-def returns_to_feeds(repaired: Counter[str]) -> Callable[[bytes, bool], bytes]:
-    """Returns a converter for text whose lines end in carriage returns alone; offsets stay."""
+def carriage_returns_to_line_feeds(repaired: Counter[str]) -> Callable[[bytes, bool], bytes]:
+    """Return a converter for text whose lines end in carriage returns alone; offsets stay the same."""
 
     def convert(chunk: bytes, last: bool) -> bytes:
         repaired["line_ends"] += chunk.count(b"\r")
@@ -141,7 +142,7 @@ class Line(NamedTuple):
 
     Attributes:
         offset: Offset of its first byte.
-        data: Its bytes without the line feed; only the first of them where it is over the limit.
+        data: Its bytes without the line feed, truncated if there are more than MAX_RECORD_BYTES.
         size: Its size in bytes, without the line feed.
     """
 
@@ -150,55 +151,82 @@ class Line(NamedTuple):
     size: int
 
 
-def iter_blocks(
-    stream: PeekableStream, *, offset: int = 0, limit: int = MAX_RECORD_BYTES
-) -> Iterator[tuple[int, bytes] | Line]:
-    """Cuts a stream at line feeds into blocks of whole lines, in bounded memory.
+class LineReader:
+    """Reads a text in blocks of whole lines, in bounded memory.
 
-    Yields:
-        Offset and bytes of a block, its last line feed included where it has one; of a line over `limit` bytes a Line with
-        the first of them alone.
+    An ObjectError of the content is raised once the whole lines before it were taken.
+
+    Args:
+        content: The text.
+        start: Offset of its first byte.
+
+    Attributes:
+        offset: Offset of the first byte that was not taken.
+        ended: Whether the text was read to its end.
     """
-    pieces: list[bytes] = []
-    size = 0
-    while chunk := stream.read(min(BLOCK, limit)):
-        first = chunk.find(b"\n")
-        if first >= 0 and size + first > limit:
-            yield Line(offset, b"".join([*pieces, chunk[:first]])[: limit + 1], size + first)
-            offset += size + first + 1
-            pieces, size, chunk = [], 0, chunk[first + 1 :]
-        cut = chunk.rfind(b"\n") + 1
-        if cut:
-            data = b"".join([*pieces, memoryview(chunk)[:cut]])
-            yield offset, data
-            offset += len(data)
-            pieces, size = [], 0
-        if size <= limit:
-            pieces.append(chunk[cut:])
-        size += len(chunk) - cut
-    if size > limit:
-        yield Line(offset, b"".join(pieces)[: limit + 1], size)
-    elif size:
-        yield offset, b"".join(pieces)
 
+    def __init__(self, content: PeekableStream, *, start: int) -> None:
+        self.offset = start
+        self.ended = False
+        self._content = content
+        self._ahead = b""
+        self._fault: ObjectError | None = None
 
-def iter_lines(stream: PeekableStream, *, offset: int = 0, limit: int = MAX_RECORD_BYTES) -> Iterator[Line]:
-    """Cuts a stream into lines at line feeds, in bounded memory: of a line over `limit` bytes only the first
-    are kept."""
-    pieces: list[bytes] = []
-    size = 0
-    while chunk := stream.read(CHUNK):
-        first, *others = chunk.split(b"\n")
-        if size <= limit:
-            pieces.append(first)
-        size += len(first)
-        if not others:
-            continue
-        yield Line(offset, b"".join(pieces)[: limit + 1], size)
-        offset += size + 1
-        for data in others[:-1]:
-            yield Line(offset, data, len(data))
-            offset += len(data) + 1
-        pieces, size = [others[-1]], len(others[-1])
-    if size:
-        yield Line(offset, b"".join(pieces)[: limit + 1], size)
+    @property
+    def done(self) -> bool:
+        """Whether all of the text was taken."""
+        return self.ended and not self._ahead
+
+    def block(self) -> bytes:
+        """Return the next whole lines, without taking them; empty if the next line is longer than a block.
+
+        The last line of the text counts as whole even without a line feed.
+        """
+        self._fill(BLOCK)
+        block = self._ahead if self.ended else self._ahead[: self._ahead.rfind(b"\n") + 1]
+        if not block and self._fault is not None:
+            raise self._fault
+        return block
+
+    def take(self, size: int) -> None:
+        """Take bytes of the block."""
+        self._ahead = self._ahead[size:]
+        self.offset += size
+
+    def line(self) -> Line | None:
+        """Take one line, of any length; None at the end of the text."""
+        pieces: list[bytes] = []
+        size = 0
+        while (end := self._ahead.find(b"\n")) < 0:
+            if size <= MAX_RECORD_BYTES:
+                pieces.append(self._ahead)
+            size += len(self._ahead)
+            self._ahead = b""
+            self._fill(1)
+            if self._fault is not None and not self._ahead:
+                raise self._fault
+            if not self._ahead:
+                break
+        if end < 0 and not size:
+            return None
+        pieces.append(self._ahead[: max(end, 0)])
+        size += max(end, 0)
+        line = Line(self.offset, b"".join(pieces)[: MAX_RECORD_BYTES + 1], size)
+        self._ahead = self._ahead[end + 1 :]
+        self.offset += size + (end >= 0)
+        return line
+
+    def _fill(self, size: int) -> None:
+        """Read until `size` bytes are held, or the text ends."""
+        pieces, held = [self._ahead], len(self._ahead)
+        while held < size and not self.ended and self._fault is None:
+            try:
+                chunk = self._content.read(BLOCK) or b""
+            except ObjectError as error:
+                self._fault = error
+                break
+            self.ended = not chunk
+            pieces.append(chunk)
+            held += len(chunk)
+        if len(pieces) > 1:
+            self._ahead = b"".join(pieces)

@@ -2,14 +2,8 @@
 
 from collections.abc import Iterator
 
-from pixel_pipeline.conversations.containers.opened import Evidence, Input
-from pixel_pipeline.conversations.model.records import (
-    MAX_RECORD_BYTES,
-    Fault,
-    ObjectError,
-    Record,
-    RecordError,
-)
+from pixel_pipeline.conversations.containers.container import Evidence, Input
+from pixel_pipeline.conversations.model.records import MAX_RECORD_BYTES, Fault, Record
 from pixel_pipeline.conversations.text.cleaning import decode_document
 
 NAME = "text_document"
@@ -23,7 +17,4 @@ def matches(given: Input) -> Evidence:
 
 def read(given: Input) -> Iterator[Record | Fault]:
     data = given.content.read_all(MAX_RECORD_BYTES)
-    try:
-        yield Record(0, decode_document(data, given.repaired), None)
-    except RecordError as error:
-        raise ObjectError(error.error_class, error.reason) from None
+    yield Record(0, decode_document(data, given.repaired), None)

@@ -1,40 +1,29 @@
-"""Columns of a batch in the making: plain lists while records come, looked at and turned into Arrow arrays once it is full."""
+"""Collects the records of one object and turns them into Arrow batches."""
 
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pixel_pipeline.conversations.convert.ledger import LedgerEntry
 from pixel_pipeline.conversations.convert.refused import Refused
+from pixel_pipeline.conversations.convert.rows import NO_CONVERSATIONS, conversation_rows, unready
 from pixel_pipeline.conversations.formats import metadata
-from pixel_pipeline.conversations.formats.thoughts import thinking
+from pixel_pipeline.conversations.formats.thoughts import with_thought
 from pixel_pipeline.conversations.formats.validation import validated
-from pixel_pipeline.conversations.model.columns import Flags, Ints, Texts, blank, dirty, texts_of
-from pixel_pipeline.conversations.model.identity import ROLE_CODES, content_hashes, record_id
+from pixel_pipeline.conversations.model.columns import dirty, texts_of
+from pixel_pipeline.conversations.model.identity import record_id
 from pixel_pipeline.conversations.model.options import ConversionOptions
-from pixel_pipeline.conversations.model.records import Record, RecordError
-from pixel_pipeline.conversations.model.schema import (
-    CONVERSATION_SCHEMA,
-    MESSAGE_TYPE,
-    MESSAGES_TYPE,
-    SOURCE_TYPE,
-    TAGS_TYPE,
-)
+from pixel_pipeline.conversations.model.records import Parsed, Record, RecordError
+from pixel_pipeline.conversations.model.schema import QUARANTINE_RAW_BYTES, TAGS_TYPE
 from pixel_pipeline.conversations.model.source import SourceObject
+from pixel_pipeline.conversations.model.turns import Turns
 from pixel_pipeline.conversations.text.cleaning import clean
-
-_NO_CONVERSATIONS = pa.RecordBatch.from_pylist([], schema=CONVERSATION_SCHEMA)
-_ROLE_NAMES = pa.array(list(ROLE_CODES), pa.string())
-_SYSTEM, _USER, _ASSISTANT = ROLE_CODES["system"], ROLE_CODES["user"], ROLE_CODES["assistant"]
 
 
 class ConvertedBatch(NamedTuple):
-    """A bounded part of what one object became. Either side may have no rows.
+    """A bounded part of the result of one object. Either side may have no rows.
 
     Attributes:
         conversations: Rows of CONVERSATION_SCHEMA.
@@ -45,36 +34,60 @@ class ConvertedBatch(NamedTuple):
     quarantine: pa.RecordBatch
 
 
-class Conversation(NamedTuple):
-    """A conversation but for its turns.
+@dataclass(slots=True)
+class Conversation:
+    """A conversation that is not a row yet.
 
     Attributes:
         record: The record it came from.
-        sub_index: Its place among several conversations of one record.
-        reasoning: Chain of thought as it stands in the source.
+        sub_index: Its index among several conversations of one record.
+        format_name: Name of its format.
+        parsed: Its turns and reasoning; cleaned and validated only if necessary.
+        language: BCP 47 tag.
         metadata: JSON object.
-        repaired: Changes made so far, by kind.
+        error: Why it is refused after all.
     """
 
     record: Record
     sub_index: int | None
     format_name: str
+    parsed: Parsed
     language: str | None
-    reasoning: str | None
     metadata: str
-    repaired: Mapping[str, int]
-    tags: tuple[str, ...]
+    error: RecordError | None = None
+
+    def settle(self, options: ConversionOptions) -> None:
+        """Clean and validate the conversation, or set `error`."""
+        repaired = dict(self.parsed.repaired)
+        try:
+            messages = [(role, clean(content, repaired)) for role, content in self.parsed.messages]
+            messages = validated(messages, repaired, options)
+        except RecordError as error:
+            self.error = error
+            return
+        reasoning = clean(self.parsed.reasoning, repaired) if self.parsed.reasoning else None
+        self.parsed = self.parsed._replace(messages=messages, reasoning=reasoning, repaired=repaired)
+
+    def think(self) -> None:
+        """Move the reasoning into the last answer, if there is one."""
+        messages = self.parsed.messages
+        answers = [index for index, (role, _) in enumerate(messages) if role == "assistant"]
+        if self.parsed.reasoning and answers:
+            role, content = messages[answers[-1]]
+            messages = list(messages)
+            messages[answers[-1]] = (role, with_thought(self.parsed.reasoning, content))
+            self.parsed = self.parsed._replace(messages=messages, reasoning=None)
 
 
 class BatchBuilder:
-    """Collects what the records of one object say, and settles it a batch at a time.
+    """Collects the records of one object in order, and turns them into rows a batch at a time.
 
-    Texts are cleaned and conversations validated only here: most need neither, and which do is found out for the whole
-    batch at once (`columns`).
+    Texts are cleaned and conversations validated only when a batch is taken: most need neither, and the few that do are found
+    for the whole batch at once (`rows.unready`).
 
     Attributes:
         position_kind: Unit of the records' positions.
-        member: Of an archive, what is read at present. None where the object is no archive.
+        member: The archive member being read, None if the object is not an archive.
         whole_size: Size in bytes of the object or member.
         rows: Conversations and quarantine rows collected since the last `take`.
         size: Characters and raw bytes collected since then: bounds memory, and keeps each column below 2 GiB.
@@ -84,191 +97,126 @@ class BatchBuilder:
         self.position_kind = "object"
         self.member: str | None = None
         self.whole_size = source.size
+        self.rows = self.size = 0
         self._source = source
         self._entry = entry
         self._refused = Refused(source, entry)
-        self._clear()
+        # In the order of the object: conversations, finished rows, and quarantine rows.
+        self._items: list[Conversation | pa.RecordBatch | dict[str, Any]] = []
 
-    def _clear(self) -> None:
-        self.rows = 0
-        self.size = 0
-        self._conversations: list[Conversation] = []
-        self._lengths: list[int] = []
-        self._roles: list[str] = []
-        self._contents: list[str] = []
-        # Rows that are done, and how many conversations stand before each of them.
-        self._done: list[pa.RecordBatch] = []
-        self._done_rows = 0
-        self._before: list[tuple[int, int]] = []
-        # Of the conversation that is looked at when a batch is settled.
-        self._settling: int | None = None
-
-    def add_conversation(
-        self, conversation: Conversation, *, roles: Sequence[str], contents: Sequence[str]
-    ) -> None:
-        """Adds a conversation: one canonical role and one text a turn."""
-        self._conversations.append(conversation)
-        self._lengths.append(len(roles))
-        self._roles += roles
-        self._contents += contents
+    def add_conversation(self, conversation: Conversation) -> None:
+        """Add a conversation."""
+        parsed = conversation.parsed
+        self._items.append(conversation)
         self.rows += 1
-        self.size += sum(map(len, contents)) + len(conversation.metadata) + len(conversation.reasoning or "")
+        self.size += sum(len(content) for _, content in parsed.messages)
+        self.size += len(conversation.metadata) + len(parsed.reasoning or "")
 
     def add_rows(self, rows: pa.RecordBatch) -> None:
-        """Adds conversations that are rows already, and counted; the positions of all others in the batch are byte offsets."""
-        self._before.append((len(self._conversations), self._done_rows))
-        self._done.append(rows)
-        self._done_rows += rows.num_rows
+        """Add finished rows that are already counted; positions of all others in the batch are byte offsets."""
+        self._items.append(rows)
         self.rows += rows.num_rows
 
     def quarantine_record(self, record: Record, error: RecordError) -> None:
-        """Adds a record that cannot become a conversation."""
-        raw = record.raw
-        if raw is None and self.position_kind != "object":
-            raw = metadata.raw_json(record.value)
+        """Add a record that cannot become a conversation."""
+        raw = self._raw(record)
         self.quarantine(position=record.position, raw=raw, raw_size=len(raw or b""), error=error)
 
     def quarantine(self, *, position: int, raw: bytes | None, raw_size: int, error: RecordError) -> None:
-        """Adds a record to what is quarantined."""
-        self.size += self._refused.add(
-            position=position,
-            position_kind=self.position_kind,
-            member=self.member,
-            raw=raw,
-            raw_size=self.whole_size if self.position_kind == "object" else raw_size,
-            error=error,
-            place=self._place(),
-            late=self._settling is not None,
-        )
+        """Add a quarantine row."""
+        row = self._quarantine_row(position=position, raw=raw, raw_size=raw_size, error=error)
+        self._items.append(row)
         self.rows += 1
+        self.size += len(row["raw_bytes"] or b"")
 
-    def _place(self) -> int:
-        """How many conversations of the batch stand before the present one."""
-        if self._settling is None:
-            return len(self._conversations) + self._done_rows
-        # Rows added when so many conversations had come stand before the next one.
-        added = bisect_right(self._before, self._settling, key=itemgetter(0))
-        done = self._before[added][1] if added < len(self._before) else self._done_rows
-        return self._settling + done
+    def _raw(self, record: Record) -> bytes | None:
+        if record.raw is None and self.position_kind != "object":
+            return metadata.raw_json(record.value)
+        return record.raw
+
+    def _quarantine_row(
+        self, *, position: int, raw: bytes | None, raw_size: int, error: RecordError
+    ) -> dict[str, Any]:
+        is_whole = self.position_kind == "object"
+        return {
+            "position": position,
+            "position_kind": self.position_kind,
+            "member": self.member,
+            "raw_bytes": None if is_whole or raw is None else raw[:QUARANTINE_RAW_BYTES],
+            "raw_size": self.whole_size if is_whole else raw_size,
+            "error_class": error.error_class,
+            "reason": error.reason,
+            "records": 1,
+        }
 
     def take(self) -> ConvertedBatch:
-        """Settles what was collected and returns it; starts anew."""
-        arrived = len(self._conversations) + self._done_rows
-        texts = self._settled() if self._conversations else texts_of([])
-        for conversation in self._conversations:
-            if conversation.repaired:
-                self._entry.repaired.update(conversation.repaired)
-        self._entry.records_out += len(self._conversations)
-        self._entry.formats.update(conversation.format_name for conversation in self._conversations)
-        batch = ConvertedBatch(self._all_rows(texts), self._refused.take(arrived))
-        self._clear()
-        return batch
+        """Return what was collected as a batch, and start the next one."""
+        conversations = [item for item in self._items if isinstance(item, Conversation)]
+        turns = self._settled(conversations)
+        conversations = [conversation for conversation in conversations if conversation.error is None]
+        bad: list[bool] = []
+        refused: list[dict[str, Any]] = []
+        finished: list[pa.RecordBatch] = []
+        for item in self._items:
+            if isinstance(item, pa.RecordBatch):
+                finished.append(item)
+                bad += [False] * item.num_rows
+                continue
+            if isinstance(item, Conversation) and item.error is not None:
+                raw = self._raw(item.record)
+                item = self._quarantine_row(
+                    position=item.record.position, raw=raw, raw_size=len(raw or b""), error=item.error
+                )
+            bad.append(isinstance(item, dict))
+            if isinstance(item, dict):
+                refused.append(item)
+        for conversation in conversations:
+            self._entry.repaired.update(conversation.parsed.repaired)
+        self._entry.records_out += len(conversations)
+        self._entry.formats.update(conversation.format_name for conversation in conversations)
+        if conversations:
+            finished.append(self._conversation_rows(conversations, turns))
+        self._items = []
+        self.rows = self.size = 0
+        quarantine = self._refused.take(np.array(bad, np.bool_), refused)
+        if len(finished) < 2:
+            return ConvertedBatch(finished[0] if finished else NO_CONVERSATIONS, quarantine)
+        rows = pa.concat_batches(finished)
+        if conversations:
+            positions = rows["source"].field("position").to_numpy()
+            rows = rows.take(pa.array(np.argsort(positions, kind="stable")))
+        return ConvertedBatch(rows, quarantine)
 
     def take_unlisted(self) -> ConvertedBatch:
-        """What is quarantined without a row of its own, once the whole object was read."""
-        return ConvertedBatch(_NO_CONVERSATIONS, self._refused.unlisted())
+        """Return the quarantine rows that stand for many records, after the whole object was read."""
+        return ConvertedBatch(NO_CONVERSATIONS, self._refused.unlisted())
 
-    def _settled(self) -> Texts:
-        """The texts of all turns, once every conversation is clean and valid."""
-        thoughts = {
-            index: conversation.reasoning
-            for index, conversation in enumerate(self._conversations)
-            if conversation.reasoning
+    def _settled(self, conversations: list[Conversation]) -> Turns:
+        """Clean and validate the conversations that need it, and return the turns of all that are not refused."""
+        options = self._source.options
+        reasonings = {
+            index: conversation.parsed.reasoning
+            for index, conversation in enumerate(conversations)
+            if conversation.parsed.reasoning
         }
         try:
-            texts = texts_of(self._contents)
-            flagged = flagged_conversations(
-                self._role_codes(), texts, bounds=self._turn_bounds(), options=self._source.options
-            )
-            flagged[np.fromiter(thoughts, np.int64)[dirty(texts_of([*thoughts.values()]))]] = True
+            turns = Turns.of([conversation.parsed.messages for conversation in conversations])
+            flags = unready(turns, options)
+            flags[np.fromiter(reasonings, np.int64)[dirty(texts_of([*reasonings.values()]))]] = True
         except UnicodeEncodeError:
-            # A lone surrogate somewhere.
-            flagged = np.ones(len(self._conversations), np.bool_)
-        if flagged.any():
-            self._settle(np.flatnonzero(flagged).tolist())
-            texts = texts_of(self._contents)
-        if self._source.options.reasoning == "think" and self._think():
-            texts = texts_of(self._contents)
-        return texts
+            # A text has a lone surrogate.
+            flags = np.ones(len(conversations), np.bool_)
+        for index in np.flatnonzero(flags).tolist():
+            conversations[index].settle(options)
+        thinking = options.reasoning == "think" and bool(reasonings)
+        if thinking:
+            for index in reasonings:
+                conversations[index].think()
+        if thinking or flags.any():
+            turns = Turns.of([item.parsed.messages for item in conversations if item.error is None])
+        return turns
 
-    def _think(self) -> bool:
-        """Puts the reasoning of each conversation in front of its last answer; returns whether there is any."""
-        bounds = self._turn_bounds().tolist()
-        thoughtful = [
-            (index, conversation.reasoning)
-            for index, conversation in enumerate(self._conversations)
-            if conversation.reasoning
-        ]
-        for index, reasoning in thoughtful:
-            turns = range(bounds[index], bounds[index + 1])
-            answer = max((turn for turn in turns if self._roles[turn] == "assistant"), default=None)
-            if answer is None:
-                continue
-            self._contents[answer] = thinking(reasoning, self._contents[answer])
-            self._conversations[index] = self._conversations[index]._replace(reasoning=None)
-        return bool(thoughtful)
-
-    def _settle(self, flagged: list[int]) -> None:
-        """Cleans and validates the flagged conversations one by one; those that fail go to quarantine."""
-        bounds = self._turn_bounds().tolist()
-        conversations, lengths, roles, contents = (
-            self._conversations,
-            self._lengths,
-            self._roles,
-            self._contents,
-        )
-        self._conversations, self._lengths, self._roles, self._contents = [], [], [], []
-        done = 0
-        for index in [*flagged, len(conversations)]:
-            self._conversations += conversations[done:index]
-            self._lengths += lengths[done:index]
-            self._roles += roles[bounds[done] : bounds[index]]
-            self._contents += contents[bounds[done] : bounds[index]]
-            done = index + 1
-            if index == len(conversations):
-                break
-            conversation, turns = conversations[index], slice(bounds[index], bounds[index + 1])
-            repaired = dict(conversation.repaired)
-            try:
-                messages = validated(
-                    [
-                        (role, clean(content, repaired))
-                        for role, content in zip(roles[turns], contents[turns], strict=True)
-                    ],
-                    repaired,
-                    self._source.options,
-                )
-            except RecordError as error:
-                self._settling = index
-                self.quarantine_record(conversation.record, error)
-                continue
-            reasoning = clean(conversation.reasoning, repaired) if conversation.reasoning else None
-            self._conversations.append(conversation._replace(reasoning=reasoning, repaired=repaired))
-            self._lengths.append(len(messages))
-            self._roles += [role for role, _ in messages]
-            self._contents += [content for _, content in messages]
-
-    def _turn_bounds(self) -> Ints:
-        """First turn of each conversation, and the number of turns."""
-        bounds = np.zeros(len(self._lengths) + 1, np.int64)
-        np.cumsum(self._lengths, out=bounds[1:])
-        return bounds
-
-    def _role_codes(self) -> npt.NDArray[np.uint8]:
-        return np.fromiter(map(ROLE_CODES.__getitem__, self._roles), np.uint8, len(self._roles))
-
-    def _all_rows(self, texts: Texts) -> pa.RecordBatch:
-        parts = self._done if not self._conversations else [*self._done, self._conversation_rows(texts)]
-        if len(parts) < 2:
-            return parts[0] if parts else _NO_CONVERSATIONS
-        rows = pa.concat_batches(parts)
-        if parts is self._done:
-            return rows
-        positions = rows["source"].field("position").to_numpy()
-        return rows.take(pa.array(np.argsort(positions, kind="stable")))
-
-    def _conversation_rows(self, texts: Texts) -> pa.RecordBatch:
-        conversations = self._conversations
+    def _conversation_rows(self, conversations: list[Conversation], turns: Turns) -> pa.RecordBatch:
         ids = [
             record_id(
                 key=self._source.key,
@@ -280,108 +228,16 @@ class BatchBuilder:
         ]
         return conversation_rows(
             self._source,
+            turns,
             ids=ids,
             positions=[conversation.record.position for conversation in conversations],
             position_kind=self.position_kind,
             member=self.member,
-            roles=self._role_codes(),
-            texts=texts,
-            bounds=self._turn_bounds(),
             formats=pa.array([conversation.format_name for conversation in conversations], pa.string()),
-            languages=[conversation.language for conversation in conversations],
-            reasonings=[conversation.reasoning for conversation in conversations],
-            tags=pa.array([conversation.tags for conversation in conversations], TAGS_TYPE),
-            metadata=[conversation.metadata for conversation in conversations],
+            languages=pa.array([conversation.language for conversation in conversations], pa.string()),
+            reasonings=pa.array(
+                [conversation.parsed.reasoning for conversation in conversations], pa.string()
+            ),
+            tags=pa.array([conversation.parsed.tags for conversation in conversations], TAGS_TYPE),
+            metadata=pa.array([conversation.metadata for conversation in conversations], pa.string()),
         )
-
-
-def conversation_rows(
-    source: SourceObject,
-    *,
-    ids: Sequence[str],
-    positions: Sequence[int] | Ints,
-    position_kind: str,
-    member: str | None,
-    roles: npt.NDArray[np.uint8],
-    texts: Texts,
-    bounds: Ints,
-    formats: pa.Array,
-    languages: Sequence[str | None] | pa.Array,
-    reasonings: Sequence[str | None] | pa.Array,
-    metadata: Sequence[str] | pa.Array,
-    tags: pa.Array | None = None,
-) -> pa.RecordBatch:
-    """Rows of CONVERSATION_SCHEMA.
-
-    Args:
-        roles: ROLE_CODES of all turns.
-        texts: Contents of all turns.
-        bounds: First turn of each conversation, and the number of turns.
-    """
-    n = len(ids)
-    turns = pa.StructArray.from_arrays(
-        [_ROLE_NAMES.take(pa.array(roles)), texts.array], fields=list(MESSAGE_TYPE)
-    )
-    places = pa.StructArray.from_arrays(
-        [
-            repeated(source.bucket, n),
-            repeated(source.key, n),
-            repeated(source.etag, n),
-            pa.array(positions, pa.int64()),
-            repeated(position_kind, n),
-            formats,
-            pa.nulls(n, pa.string()) if member is None else repeated(member, n),
-        ],
-        fields=list(SOURCE_TYPE),
-    )
-    columns: dict[str, pa.Array] = {
-        "id": pa.array(ids, pa.string()),
-        "messages": pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), turns, type=MESSAGES_TYPE),
-        "category": repeated(source.category, n),
-        "family": repeated(source.family, n),
-        "dataset": repeated(source.dataset, n),
-        "source": places,
-        "content_hash": pa.array(content_hashes(roles, texts, bounds=bounds), pa.string()),
-        "language": _text_array(languages),
-        "tags": tags if tags is not None else _no_tags(n),
-        "reasoning": _text_array(reasonings),
-        "metadata": _text_array(metadata),
-    }
-    return pa.RecordBatch.from_arrays(
-        [columns[name] for name in CONVERSATION_SCHEMA.names], schema=CONVERSATION_SCHEMA
-    )
-
-
-def flagged_conversations(
-    roles: npt.NDArray[np.uint8], texts: Texts, *, bounds: Ints, options: ConversionOptions
-) -> Flags:
-    """Conversations that need cleaning, joining or refusing; arguments as of `conversation_rows`."""
-    opening = np.zeros(len(roles) + 1, np.bool_)
-    opening[bounds[:-1]] = True
-    wrong = dirty(texts) | blank(texts) | ((roles == _SYSTEM) & ~opening[:-1])
-    wrong[1:] |= (roles[1:] == roles[:-1]) & ~opening[1:-1]
-    flags = np.zeros(len(bounds) - 1, np.bool_)
-    flags[np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1] = True
-    sides = (roles == _USER, roles == _ASSISTANT)
-    for needed in (sides[0] | sides[1],) if options.one_sided == "keep" else sides:
-        before = np.concatenate([[0], np.cumsum(needed)])
-        flags |= before[bounds[1:]] == before[bounds[:-1]]
-    if options.longest is not None:
-        # In bytes, of which there are at least as many.
-        flags |= np.diff(texts.offsets[bounds]) > options.longest
-    return flags
-
-
-def _text_array(values: Sequence[str | None] | pa.Array) -> pa.Array:
-    return values if isinstance(values, pa.Array) else pa.array(values, pa.string())
-
-
-def _no_tags(n: int) -> pa.Array:
-    return pa.ListArray.from_arrays(
-        pa.array(np.zeros(n + 1, np.int32)), pa.array([], pa.string()), type=TAGS_TYPE
-    )
-
-
-def repeated(value: str, n: int) -> pa.Array:
-    """One text n times."""
-    return pa.repeat(pa.scalar(value, pa.string()), n)

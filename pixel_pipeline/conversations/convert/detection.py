@@ -1,4 +1,4 @@
-"""What an object was taken for, and on what evidence: counted over its first records as they are converted."""
+"""How an object was identified, with the evidence: counted over its first records as they are converted."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,13 +7,13 @@ from typing import Any
 
 import orjson
 
-from pixel_pipeline.conversations.containers.opened import Opened
+from pixel_pipeline.conversations.containers.container import Opened
 from pixel_pipeline.conversations.formats.fields import nameable_keys
 from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
 
 SAMPLE_RECORDS = 200
 MIXED_SHARE = 0.05
-"""A second format with this share of the sample makes an object a mixed one: fewer records may be accidents."""
+"""Share of the sample from which a second format makes an object mixed; fewer records may be accidents."""
 MOST_KEYS = 40
 UNRECOGNISED = "unrecognised"
 UNREADABLE = "unreadable"
@@ -21,20 +21,20 @@ UNREADABLE = "unreadable"
 
 @dataclass(slots=True)
 class Detection:
-    """Evidence of one object.
+    """Evidence about one object.
 
-    Each record is converted by what it is itself; this tells what most of them are. The sample is the records that
-    begin within the first PROBE_BYTES, the same whether an object is read whole or in ranges; where positions are no offsets
-    in the object, it is the first SAMPLE_RECORDS.
+    Each record is converted by its own structure; the detection describes most of them. The sample is the records that begin within
+    the first PROBE_BYTES, the same whether an object is read whole or in ranges; if positions are not offsets in the object, it is
+    the first SAMPLE_RECORDS.
 
     Attributes:
-        options: What its rule says; what it says of container, encoding and format is an override.
+        options: Settings of the rule; its container, encoding and format are overrides.
         container: Name of the container, or "other".
-        container_why: What speaks for it.
+        container_why: Evidence for it.
         encoding: As in the ledger.
-        encoding_why: What speaks for it.
-        votes: Records of the sample by format; UNRECOGNISED: of no known structure; UNREADABLE: not even a record.
-        keys: Keys of the records, as far as they are short identifiers.
+        encoding_why: Evidence for it.
+        votes: Records of the sample by format, or UNRECOGNISED (no known structure), or UNREADABLE (not a record).
+        keys: Keys of the records that are short identifiers.
     """
 
     options: ConversionOptions = DEFAULT_OPTIONS
@@ -46,40 +46,34 @@ class Detection:
     keys: set[str] = field(default_factory=set)
 
     def opened(self, opened: Opened) -> None:
-        """Notes what an object was opened as."""
+        """Record how an object was opened."""
         self.container, self.container_why = opened.name, opened.why
         self.encoding, self.encoding_why = opened.encoding, opened.encoding_why
 
     def add(self, vote: str, keys: Iterable[Any], *, records: int = 1) -> None:
-        """Counts records that belong to the sample."""
+        """Count records of the sample."""
         self.votes[vote] += records
         self.keys.update(nameable_keys(keys))
 
     @property
-    def format(self) -> str | None:
-        """The format of most records; None where none is recognised."""
-        formats = self.formats
-        return min(formats, key=lambda name: (-formats[name], name)) if formats else None
-
-    @property
     def formats(self) -> dict[str, int]:
-        """Records of the sample by format, without those of none."""
+        """Records of the sample by format, only those with a format."""
         return {name: n for name, n in self.votes.items() if name not in (UNRECOGNISED, UNREADABLE)}
 
     @property
     def confidence(self) -> float:
-        """Share of the sample that has the format of most records, from 0 to 1."""
+        """Share of the sample that has the most frequent format, from 0 to 1."""
         return max(self.formats.values(), default=0) / (self.votes.total() or 1)
 
     @property
     def mixed(self) -> bool:
-        """Whether a second format has a share of the sample that is no accident."""
+        """Whether a second format has a share of the sample that is not accidental."""
         counts = sorted(self.formats.values(), reverse=True)
         return len(counts) > 1 and counts[1] >= MIXED_SHARE * self.votes.total()
 
     def to_json(self) -> dict[str, Any]:
-        """What the ledger keeps of it."""
-        said = {name: getattr(self.options, name) for name in ("container", "encoding", "format")}
+        """The detection as stored in the ledger."""
+        overrides = {name: getattr(self.options, name) for name in ("container", "encoding", "format")}
         return {
             "container": self.container,
             "container_why": self.container_why,
@@ -90,16 +84,12 @@ class Detection:
             "confidence": round(self.confidence, 3),
             "mixed": self.mixed,
             "keys": sorted(self.keys)[:MOST_KEYS],
-            "override": {name: value for name, value in said.items() if value is not None},
+            "override": {name: value for name, value in overrides.items() if value is not None},
         }
-
-    def dumped(self) -> str:
-        """`to_json` as text."""
-        return orjson.dumps(self.to_json()).decode()
 
 
 def merged_detection(first: str, second: str) -> str:
-    """Returns what the ledger keeps of an object, from what it has of two ranges of it, one behind the other."""
+    """Merge the ledger's detections of two consecutive ranges of an object."""
     whole, more = orjson.loads(first), orjson.loads(second)
     detection = Detection(
         votes=Counter(whole["votes"]) + Counter(more["votes"]), keys={*whole["keys"], *more["keys"]}

@@ -1,4 +1,4 @@
-"""The account of one object: what came in, and what became of each record."""
+"""The ledger entry of one object: the number of records it had, and the outcome of each."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-import pyarrow as pa
 
 from pixel_pipeline.conversations.convert.detection import Detection, merged_detection
 from pixel_pipeline.conversations.model.bad_runs import BadRuns
 from pixel_pipeline.conversations.model.recipe import RECIPE_VERSION
-from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
 
 _SUMS = ("records_in", "records_out", "quarantined", "unlisted")
@@ -24,17 +22,17 @@ class LedgerEntry:
 
     Attributes:
         source: The raw object.
-        container: Name of the container; "other" for none.
-        encoding: "utf-8", "utf-16", "cp1252" or "binary".
+        container: Name of the container or archive; "other" if there is none.
+        encoding: Python's name of the encoding, or "binary".
         records_in: Records found.
         records_out: Conversations written.
         formats: Conversations by format name.
-        errors: Records quarantined, by error class.
-        unlisted: Those of them that have no quarantine row of their own.
-        runs: How many of them come in a row.
+        errors: Quarantined records by error class.
+        unlisted: Number of them without a quarantine row of their own.
+        runs: Runs of quarantined records.
         dropped: Records by reason that are neither written nor quarantined.
         repaired: Changes made, by kind.
-        detection: What the object was taken for, and why.
+        detection: How the object was identified, and why.
     """
 
     source: SourceObject
@@ -54,29 +52,24 @@ class LedgerEntry:
         self.detection = Detection(self.source.options)
 
     def count_converted(self, n: int, format_name: str) -> None:
-        """Counts records that came in and became conversations."""
+        """Count records that became conversations."""
         self.records_in += n
         self.records_out += n
         self.formats[format_name] += n
 
     def count_dropped(self, reason: str) -> None:
-        """Counts a record that came in and is no conversation, nor ought to be one."""
+        """Count a record that is not a conversation and should not be one."""
         self.records_in += 1
         self.dropped[reason] += 1
         self.runs += BadRuns.none(1)
 
     @property
     def quarantined(self) -> int:
-        """Records quarantined."""
+        """Number of quarantined records."""
         return self.errors.total()
 
-    @property
-    def conserved(self) -> bool:
-        """Whether every record is accounted for."""
-        return self.records_in == self.records_out + self.quarantined + sum(self.dropped.values())
-
     def to_row(self) -> dict[str, Any]:
-        """Returns the entry as a row of LEDGER_SCHEMA."""
+        """Return the entry as a row of LEDGER_SCHEMA."""
         return {
             "source_key": self.source.key,
             "etag": self.source.etag,
@@ -94,17 +87,12 @@ class LedgerEntry:
             "dropped": json_counts(self.dropped),
             "repaired": json_counts(self.repaired),
             "code_version": RECIPE_VERSION,
-            "detection": self.detection.dumped(),
+            "detection": orjson.dumps(self.detection.to_json()).decode(),
         }
 
 
-def ledger_table(entries: list[LedgerEntry]) -> pa.Table:
-    """Returns entries as a table of LEDGER_SCHEMA."""
-    return pa.Table.from_pylist([entry.to_row() for entry in entries], schema=LEDGER_SCHEMA)
-
-
 def merged_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of LEDGER_SCHEMA, those of the pieces of one object as one; pieces follow each other."""
+    """Merge the rows of LEDGER_SCHEMA of each object's pieces, which follow each other, into one."""
     merged: list[dict[str, Any]] = []
     for row in rows:
         if not merged or merged[-1]["source_key"] != row["source_key"]:
@@ -117,12 +105,11 @@ def merged_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             for name in _COUNTS
         }
         detection = merged_detection(whole["detection"], row["detection"])
-        # Before the sums: how many records there were before decides which runs meet.
         runs = BadRuns.of_row(whole) + BadRuns.of_row(row)
         merged[-1] = whole | sums | counts | runs.columns() | {"detection": detection}
     return merged
 
 
 def json_counts(counts: Counter[str]) -> str:
-    """Counts as the ledger keeps them: without zeros, sorted."""
+    """Counts as stored in the ledger: without zeros, sorted."""
     return orjson.dumps({key: n for key, n in counts.items() if n}, option=orjson.OPT_SORT_KEYS).decode()

@@ -1,4 +1,4 @@
-"""Which category the name of a folder or file speaks of."""
+"""Finds the category that the name of a folder or file suggests."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,12 +14,12 @@ _FILE = "category_words.yaml"
 
 
 class Hint(NamedTuple):
-    """What a name says.
+    """A category suggested by a name.
 
     Attributes:
-        rank: Place of the category among all; the lower one counts.
+        rank: Index of the category; lower ranks win.
         category: Slug.
-        text: What in the name says so.
+        text: The matching part of the name.
     """
 
     rank: int
@@ -28,10 +28,10 @@ class Hint(NamedTuple):
 
 
 class CategoryWords:
-    """Categories with their words, those first whose word counts.
+    """Categories and their words, in order of precedence.
 
     Args:
-        words: Words or terms of several words, by category.
+        words: Words, or terms of several words, by category.
     """
 
     def __init__(self, words: Mapping[str, tuple[str, ...]]) -> None:
@@ -41,15 +41,15 @@ class CategoryWords:
 
     @classmethod
     def of(cls, config: FamilyConfig) -> "CategoryWords":
-        """Those of families.yaml, the names of its categories among them, before those that everyone has."""
+        """The words and category names of families.yaml, followed by the built-in words."""
         default = parse_words(yaml.safe_load(files(__package__).joinpath(_FILE).read_text("utf-8")), _FILE)
         named = {rule.category: () for _, rule in config.rules if rule.category not in default}
         own = {**config.words, **{name: () for name in named if name not in config.words}}
-        together = {category: own[category] + default.get(category, ()) for category in own}
-        return cls(together | {name: terms for name, terms in default.items() if name not in together})
+        merged = {category: own[category] + default.get(category, ()) for category in own}
+        return cls(merged | {name: terms for name, terms in default.items() if name not in merged})
 
     def _hint(self, name: str) -> Hint | None:
-        """Returns the first category that has a word in a name; None where none has."""
+        """Return the first category with a word in the name; None if there is none."""
         for rank, pattern in enumerate(self._patterns):
             if found := pattern.search(name):
                 return Hint(rank, self.categories[rank], found.group())
@@ -64,9 +64,9 @@ def _term(term: str) -> str:
     words = [re.escape(word) for word in re.findall(r"[^\W_]+", term)]
     text = r"[\W_]*".join(words)
     if not term.isascii():
-        # Scripts that put nothing between words.
+        # Scripts without spaces between words.
         return text
-    # Words also begin and end where upper and lower case do, as in `CoTReasoning` and `therapyNotes`.
+    # A change of case is a word boundary too, as in `CoTReasoning` and `therapyNotes`.
     before = "[A-Za-z]" if text[0].isalpha() else "[A-Za-z0-9]"
     behind = "s?)(?![a-z])" if text[-1].isalpha() else ")(?![0-9])"
     return rf"(?:(?<!{before})|(?<=[a-z])(?=[A-Z]))(?i:{text}{behind}"

@@ -1,4 +1,4 @@
-"""Which family, category and dataset a raw object belongs to: configuration, with a default from its path."""
+"""Maps raw keys to family, category and dataset: by the rules of families.yaml, else by the first folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,18 +28,18 @@ __all__ = [
 
 TIERS = ("gdrive/raw/", "acquired/")
 UNSORTED = "unsorted"
-# A key in a folder of a tier, up to that folder.
+# Captures tier and first folder of a key.
 _IN_FOLDER = rf"(?s)\A((?:{'|'.join(TIERS)})[^/]+/).*\z"
 _SLUG = re.compile(r"[a-z0-9_]+")
 _RULE_KEYS = {"match", "category", "family", "dataset", "read", "budget"}
-# Letters that NFKD does not take apart.
+# Letters that NFKD does not decompose.
 _LETTERS = str.maketrans(
     {"ß": "ss", "ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d"}
 )
 
 
 class FamilyRule(NamedTuple):
-    """Where an object belongs, and how it is converted. Its canonical table is `gdrive/processed/<category>/<dataset>`."""
+    """Where an object belongs and how it is converted. Its canonical table is `gdrive/processed/<category>/<dataset>`."""
 
     category: str
     family: str
@@ -48,22 +48,21 @@ class FamilyRule(NamedTuple):
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """Category, family and dataset: one for all rules of a family, whatever their options."""
+        """Category, family and dataset; the same for all rules of a family."""
         return self[:3]
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyConfig:
-    """Ordered rules; the first that matches a key decides.
+    """Ordered rules; the first one that matches a key applies.
 
-    Without a match, `gdrive/raw/<First Folder>/…` and `acquired/<First Folder>/…` belong to the family,
-    category and dataset slug(first folder). Two folders with the same slug share the family, on purpose:
-    "Couples & Family" and "couples_family" are one. A key directly under a tier, or outside the tiers, is
-    `unsorted`.
+    Without a match, the first folder below the tier names family, category and dataset (as a slug). Folders with the same
+    slug share one family on purpose: "Couples & Family" and "couples_family". Keys without a folder, and keys outside the
+    tiers, are `unsorted`.
 
     Attributes:
-        rules: Compiled globs with what they decide. `*` and `?` stay within a folder, `**` crosses folders.
-        words: By category, words of names that speak for it (`suggestions`). They decide nothing.
+        rules: Compiled globs and their rules. `*` and `?` match within a folder, `**` crosses folders.
+        words: Words by category, used only to suggest rules.
     """
 
     rules: tuple[tuple[re.Pattern[str], FamilyRule], ...] = ()
@@ -71,16 +70,13 @@ class FamilyConfig:
 
     @classmethod
     def load(cls, path: Path) -> "FamilyConfig":
-        """Reads families.yaml: `rules:`, a list of `{match: [globs over raw keys], family, category,
-        dataset, read, budget}`.
+        """Read families.yaml: `rules`, a list of `{match: [globs], family, category, dataset, read, budget}`.
 
-        `category` and `dataset` default to the family. All three are slugs. `read` and `budget` hold what
-        ConversionOptions has; two rules of one family may differ in them. `words:`, optional, has a list of words by
-        category.
+        `category` and `dataset` default to the family. All three are slugs. `read` and `budget` set fields of
+        ConversionOptions and may differ between rules of one family. `words` is optional: lists of words by category.
 
         Raises:
-            FamilyConfigError: The file or a rule is wrong, one family has two tables, or two families have
-            one table.
+            FamilyConfigError: The file or a rule is invalid, a family has two tables, or a table two families.
         """
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -111,29 +107,28 @@ class FamilyConfig:
         return cls(tuple(rules), parse_words(document.get("words"), str(path)))
 
     def rule_number(self, key: str) -> int | None:
-        """Returns which rule decides about a raw key, counted from 1; None where its folder does."""
+        """Return the number, from 1, of the rule that matches a raw key; None if none does."""
         return next(
             (number for number, (pattern, _) in enumerate(self.rules, 1) if pattern.fullmatch(key)), None
         )
 
     def rule_of(self, family: str) -> FamilyRule:
-        """Returns where a family's objects belong, by its rules or the default of one named after its folder. Options are
-        the defaults: they are those of an object (`classify`)."""
+        """Return the table of a family, with default options: options depend on the object (`classify`)."""
         for _, rule in self.rules:
             if rule.family == family:
                 return FamilyRule(*rule.place)
         return FamilyRule(category=family, family=family, dataset=family)
 
     def classify(self, key: str) -> FamilyRule:
-        """Returns where a raw key belongs, and the options of the rule that says so."""
+        """Return the place of a raw key, and the options of the matching rule."""
         for pattern, rule in self.rules:
             if pattern.fullmatch(key):
                 return rule
-        # One family, one table: also for folders that only share the name of a configured family.
+        # A folder that shares the name of a configured family uses that family's table.
         return self.rule_of(default_family(key))
 
     def rule_column(self, keys: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Returns which of `rules` decides about each of many raw keys, counted from 0; null where none does."""
+        """Return the index in `rules` of the rule that matches each raw key; null if none does."""
         found = pa.chunked_array([pa.nulls(len(keys), pa.int32())])
         for number in reversed(range(len(self.rules))):
             matches = pc.match_substring_regex(keys, rf"\A(?:{self.rules[number][0].pattern})\z")
@@ -141,7 +136,7 @@ class FamilyConfig:
         return found
 
     def family_column(self, keys: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Returns the family of each of many raw keys, as `classify` does, a million in about a second."""
+        """Return the family of each raw key, like `classify`, at about a million keys per second."""
         folders = pc.replace_substring_regex(keys, pattern=_IN_FOLDER, replacement=r"\1").combine_chunks()
         folders = pc.dictionary_encode(folders)
         names = [self.rule_of(default_family(folder)).family for folder in folders.dictionary.to_pylist()]
@@ -154,10 +149,10 @@ class FamilyConfig:
 
 @lru_cache(maxsize=4096)
 def slug(name: str) -> str:
-    """Returns a folder's name as `[a-z0-9_]+`, the same at every run.
+    """Return a folder's name as `[a-z0-9_]+`, deterministically.
 
-    Accents are taken off (NFKD). Where letters remain that are not ASCII, a hash of the name is added, so
-    that two such folders stay apart: "心理咨询" becomes `folder_` and eight hex digits.
+    Strips accents (NFKD). If other non-ASCII letters are lost, appends a hash of the name to keep such folders distinct:
+    "心理咨询" becomes `folder_` and eight hex digits.
     """
     folded = unicodedata.normalize("NFKD", name.casefold().translate(_LETTERS))
     lost = any(ord(letter) > 127 and unicodedata.category(letter)[0] in "LN" for letter in folded)
@@ -169,7 +164,7 @@ def slug(name: str) -> str:
 
 
 def default_family(key: str) -> str:
-    """Returns the family of a raw key that no rule matches, if no rule speaks of that family either."""
+    """Return the family that the first folder of a raw key names."""
     for tier in TIERS:
         if key.startswith(tier):
             folder, slash, _ = key.removeprefix(tier).partition("/")
@@ -178,10 +173,10 @@ def default_family(key: str) -> str:
 
 
 def parse_words(words: Any, where: str) -> dict[str, tuple[str, ...]]:
-    """Returns lists of words by category, as they are given in YAML.
+    """Validate the lists of words by category from YAML.
 
     Raises:
-        FamilyConfigError: They are something else.
+        FamilyConfigError: The structure or a value is invalid.
     """
     if words is None:
         return {}
@@ -200,7 +195,7 @@ def parse_words(words: Any, where: str) -> dict[str, tuple[str, ...]]:
         ):
             raise FamilyConfigError(
                 f"{where}: `words.{category}` is not a list of words.",
-                hint="Quote words that YAML takes for others.",
+                hint="Quote words that YAML reads as numbers or booleans.",
             )
     return {category: tuple(terms) for category, terms in words.items()}
 
@@ -235,31 +230,31 @@ def _parse_rule(entry: Any, where: str) -> tuple[list[str], FamilyRule]:
 
 
 def _check_invariant(known: Sequence[FamilyRule], rule: FamilyRule, where: str) -> None:
-    """One family, one table: within the file, and with the families that folders get by default."""
+    """Check that each family has one table, and each table one family, including the default families of folders."""
     table = f"{rule.category}/{rule.dataset}"
     for other in known:
         if other.family == rule.family and other.place != rule.place:
             raise FamilyConfigError(
-                f"{where}: the family {rule.family} has the table {table} here, "
+                f"{where}: the family {rule.family} has the table {table} here and "
                 f"{other.category}/{other.dataset} above.",
                 hint="Give a family one category and one dataset.",
             )
         if other.family != rule.family and (other.category, other.dataset) == (rule.category, rule.dataset):
             raise FamilyConfigError(
-                f"{where}: the table {table} is that of the family {other.family} already.",
+                f"{where}: the table {table} already belongs to the family {other.family}.",
                 hint="Give each family its own dataset.",
             )
     if rule.category == rule.dataset != rule.family or (
         rule.family == UNSORTED and table != "unsorted/unsorted"
     ):
         raise FamilyConfigError(
-            f"{where}: the table {table} is kept for the family that a folder of that name gets by default.",
+            f"{where}: the table {table} is reserved for the family that a folder of this name gets by default.",
             hint="Choose a category and a dataset that differ.",
         )
 
 
 def glob_pattern(glob: str) -> str:
-    """Translates a glob: `**/` any folders or none, `**` anything, `*` and `?` anything but `/`."""
+    """Translate a glob to a regular expression: `**/` matches any number of folders, `**` anything, `*` and `?` anything except `/`."""
     pieces = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob)
     return "(?s:" + "".join(pieces.get(part, re.escape(part)) for part in parts) + ")"

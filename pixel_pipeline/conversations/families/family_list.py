@@ -1,4 +1,4 @@
-"""What families there are, how much raw each has, and why an object belongs to it."""
+"""Lists the families with their raw objects, and the reason the objects belong to them."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ class FamilyFacts:
     """One family.
 
     Attributes:
-        rules: Numbers of its rules in families.yaml, counted from 1; one without a rule is that of a folder's name.
-        objects, bytes: Raw objects, and their size.
-        by_rule: Those of the objects that a rule decides about.
+        rules: Numbers of its rules in families.yaml, from 1; empty if it is named after a folder.
+        objects, bytes: Number and size of its raw objects.
+        by_rule: Number of objects that match one of the rules.
     """
 
     family: str
@@ -27,7 +27,7 @@ class FamilyFacts:
 
     @property
     def why(self) -> str:
-        """By what the objects belong to it."""
+        """Why the objects belong to it: its rules, its folder, or both."""
         numbers = f"rule {', '.join(map(str, self.rules))}" if self.rules else ""
         if self.rules and self.by_rule == self.objects:
             return numbers
@@ -36,10 +36,10 @@ class FamilyFacts:
 
 
 def list_families(inventory: pa.Table, config: FamilyConfig) -> list[FamilyFacts]:
-    """The families of an inventory and those of families.yaml, sorted by name.
+    """List the families of an inventory and of families.yaml, sorted by name.
 
     Args:
-        inventory: Table of INVENTORY_SCHEMA, of which key and size are used.
+        inventory: Table with the columns key and size.
     """
     rows = pa.table(
         {

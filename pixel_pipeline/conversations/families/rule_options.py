@@ -1,33 +1,32 @@
-"""The `read:` and `budget:` of a rule in families.yaml, made ConversionOptions; what cannot be meant is refused."""
+"""Parses `read` and `budget` of a rule in families.yaml into ConversionOptions."""
 
 import codecs
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pixel_pipeline.conversations.containers.opening import CONTAINERS
+from pixel_pipeline.conversations.containers.known import CONTAINERS
 from pixel_pipeline.conversations.formats.known import FORMATS
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.errors import PixelError
 
 
 class FamilyConfigError(PixelError):
-    """families.yaml is missing, is not YAML, or has a rule that cannot be; the message names the file and the
-    rule."""
+    """families.yaml is missing, is not YAML, or has an invalid rule; the message names the file and the rule."""
 
 
-class _Unmeant(Exception):
-    """A value that a setting cannot have; the message says what it can."""
+class _InvalidValue(Exception):
+    """An invalid value of a setting; the message describes valid values."""
 
 
 def parse_options(rule: dict[str, Any], where: str) -> ConversionOptions:
-    """Returns the options that a rule gives.
+    """Return the options of a rule.
 
     Args:
-        rule: The rule as it stands in the file.
+        rule: The rule as parsed from YAML.
         where: File and number of the rule, for errors.
 
     Raises:
-        FamilyConfigError: A setting is unknown, or has a value that it cannot have.
+        FamilyConfigError: A setting is unknown or has an invalid value.
     """
     given: dict[str, Any] = {}
     for part, settings in (("read", _READ), ("budget", _BUDGET)):
@@ -44,10 +43,10 @@ def parse_options(rule: dict[str, Any], where: str) -> ConversionOptions:
                     f"{where}: `{part}` has no setting {name!r}.", hint=f"It has: {', '.join(settings)}."
                 )
             if value is None:
-                continue  # the default
+                continue  # keep the default
             try:
                 given[name] = settings[name](value)
-            except _Unmeant as error:
+            except _InvalidValue as error:
                 raise FamilyConfigError(
                     f"{where}: `{part}.{name}` is {value!r}.", hint=f"Give {error}."
                 ) from None
@@ -57,7 +56,7 @@ def parse_options(rule: dict[str, Any], where: str) -> ConversionOptions:
 def _one_of(*names: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if not isinstance(value, str) or value not in names:
-            raise _Unmeant(f"one of {', '.join(names)}")
+            raise _InvalidValue(f"one of {', '.join(names)}")
         return value
 
     return parse
@@ -71,22 +70,22 @@ def _encoding(value: Any) -> str:
     try:
         name = codecs.lookup(value).name
         codecs.getincrementaldecoder(name)
-        # Python has codecs that are none of text, such as `hex`.
+        # Refuse Python codecs that do not encode text, such as `hex`.
         "a".encode(name)
     except (LookupError, TypeError, ValueError):
-        raise _Unmeant("the name of an encoding of text, such as utf-8, utf-16, cp1252 or gb18030") from None
+        raise _InvalidValue("the name of a text encoding, such as utf-8, utf-16, cp1252 or gb18030") from None
     return name
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or value < 1:
-        raise _Unmeant("a whole number above 0")
+        raise _InvalidValue("a whole number above 0")
     return value
 
 
 def _share(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value <= 1:
-        raise _Unmeant("a share from 0 to 1, such as 0.05")
+        raise _InvalidValue("a share from 0 to 1, such as 0.05")
     return float(value)
 
 

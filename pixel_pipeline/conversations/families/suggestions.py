@@ -1,8 +1,8 @@
-"""Rules for raw objects that no rule of families.yaml names, guessed from the words of folders and files.
+"""Suggests rules for raw objects without one, from words in the names of folders and files.
 
-A folder speaks for all that lies in it; of several that speak, the one whose category comes first in the list of words counts.
-Files speak where no folder does. A rule is written as a person would write it (`gdrive/raw/Shared/**/*cptsd*`) where that
-takes nothing but what is meant, else folder by folder and file by file.
+A folder's category applies to everything below it. If several folders of a path have one, the category that comes first in the
+list of words wins. File names count only if no folder has a category. A rule is as short as a person would write it
+(`gdrive/raw/Shared/**/*cptsd*`) if that matches no other object; otherwise it lists folders and files.
 """
 
 from collections import defaultdict
@@ -29,18 +29,18 @@ from pixel_pipeline.conversations.families.config import (
 
 SHOWN_TEXTS = 5
 SHOWN_UNNAMED = 50
-MOST_SAID = 0.8
-"""A folder that says nothing itself goes with this share of its objects, if none of the others says anything else."""
+WHOLE_FOLDER_SHARE = 0.8
+"""A rule covers a whole folder if this share of its objects has the category and the others have none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A rule for families.yaml, and what it would take.
+    """A rule for families.yaml, and the objects it would match.
 
     Attributes:
         match: Globs over raw keys.
-        evidence: What speaks for the category, for a person.
-        objects, bytes: What the rule would decide about, below the rules that are there and the suggestions before it.
+        evidence: Why the category is suggested, in words.
+        objects, bytes: Objects that the rule would apply to, after the existing rules and the suggestions before it.
     """
 
     match: tuple[str, ...]
@@ -54,7 +54,7 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Unnamed:
-    """Objects of which neither a rule nor a word says anything. They belong to the family of their first folder."""
+    """Objects without a rule and without a suggestion. They belong to the family of their first folder."""
 
     place: str
     family: str
@@ -64,14 +64,14 @@ class Unnamed:
 
 @dataclass(frozen=True, slots=True)
 class Suggestions:
-    """Rules in the order in which they have to stand, and what they leave over."""
+    """Suggested rules in their required order, and the objects they do not match."""
 
     rules: tuple[Suggestion, ...]
     unnamed: tuple[Unnamed, ...]
 
 
-class _Said(NamedTuple):
-    """What is said of one key."""
+class _KeyHint(NamedTuple):
+    """The category suggested for one key. `depth` is the index of the folder, or of the file, that suggests it."""
 
     key: str
     place: str
@@ -81,10 +81,10 @@ class _Said(NamedTuple):
 
 
 def suggest(inventory: pa.Table, config: FamilyConfig) -> Suggestions:
-    """Suggests rules for what is unsorted.
+    """Suggest rules for unsorted objects.
 
     Args:
-        inventory: Table of INVENTORY_SCHEMA, of which key and size are used.
+        inventory: Table with the columns key and size.
     """
     words = CategoryWords.of(config)
     unsorted = inventory.filter(_unsorted(inventory["key"], config, words)).select(["key", "size"])
@@ -92,8 +92,8 @@ def suggest(inventory: pa.Table, config: FamilyConfig) -> Suggestions:
     by_place: dict[str, list[str]] = defaultdict(list)
     for key in keys:
         by_place[_place(key)].append(key)
-    said = {place: [found for key in of if (found := _said(key, words))] for place, of in by_place.items()}
-    groups = [group for place, found in said.items() for group in _groups(place, found, of=by_place[place])]
+    hints = {place: [hint for key in of if (hint := _key_hint(key, words))] for place, of in by_place.items()}
+    groups = [group for place, found in hints.items() for group in _groups(place, found, of=by_place[place])]
     rules = _named(
         groups,
         defaults={default_family(f"{place}x") for place in by_place} | {UNSORTED, *words.categories},
@@ -103,10 +103,10 @@ def suggest(inventory: pa.Table, config: FamilyConfig) -> Suggestions:
 
 
 def as_yaml(suggestions: Suggestions, *, below: bool) -> str:
-    """Returns suggestions as they can be pasted into families.yaml.
+    """Format suggestions for pasting into families.yaml.
 
     Args:
-        below: Below rules that are there; else in place of `rules: []`.
+        below: The file already has rules; otherwise the text replaces `rules: []`.
     """
     lines = [] if below else ["rules:" if suggestions.rules else "rules: []"]
     for rule in suggestions.rules:
@@ -116,10 +116,10 @@ def as_yaml(suggestions: Suggestions, *, below: bool) -> str:
         decided = {name: getattr(rule, name) for name in ("category", "family", "dataset")}
         lines += [f"    {line}" for line in yaml.safe_dump(decided, sort_keys=False).splitlines()]
     if suggestions.unnamed:
-        lines.append("# No word says anything of a category:")
+        lines.append("# No category found for:")
         lines += [
-            f"#   {_quoted(left.place)}  {left.objects:,} objects, {left.bytes:,} bytes, family {left.family}"
-            for left in suggestions.unnamed[:SHOWN_UNNAMED]
+            f"#   {_quoted(item.place)}  {item.objects:,} objects, {item.bytes:,} bytes, family {item.family}"
+            for item in suggestions.unnamed[:SHOWN_UNNAMED]
         ]
     if len(suggestions.unnamed) > SHOWN_UNNAMED:
         lines.append(f"#   and {len(suggestions.unnamed) - SHOWN_UNNAMED:,} more folders")
@@ -127,20 +127,20 @@ def as_yaml(suggestions: Suggestions, *, below: bool) -> str:
 
 
 def _unsorted(keys: pa.ChunkedArray, config: FamilyConfig, words: CategoryWords) -> pa.ChunkedArray:
-    """No rule matches them, none speaks of the family of their folder, and the folder is not named as a category is."""
+    """Whether each key matches no rule, and its folder is named after no configured family and no category."""
     named = {rule.family for _, rule in config.rules} | set(words.categories)
     of_named = pc.is_in(config.family_column(keys), value_set=pa.array(sorted(named), pa.string()))
     return pc.and_(pc.is_null(config.rule_column(keys)), pc.invert(of_named))
 
 
 def _place(key: str) -> str:
-    """The first folder of a key with its tier, or the tier where it lies in none; with a slash at the end."""
+    """The tier and first folder of a key, or only the tier, with a trailing slash."""
     tier = next((tier for tier in TIERS if key.startswith(tier)), "")
     folder, slash, _ = key.removeprefix(tier).partition("/")
     return f"{tier}{folder}/" if slash and folder else tier
 
 
-def _said(key: str, words: CategoryWords) -> _Said | None:
+def _key_hint(key: str, words: CategoryWords) -> _KeyHint | None:
     place = _place(key)
     tier = next((tier for tier in TIERS if key.startswith(tier)), None)
     if tier is None:
@@ -149,18 +149,18 @@ def _said(key: str, words: CategoryWords) -> _Said | None:
     hints = [(hint, depth) for depth, folder in enumerate(folders) if (hint := words.hint(folder))]
     if hints:
         hint, depth = min(hints, key=lambda found: (found[0].rank, found[1]))
-        return _Said(key, place, hint, depth, of_file=False)
+        return _KeyHint(key, place, hint, depth, of_file=False)
     hint = words.hint(name)
-    return None if hint is None else _Said(key, place, hint, len(folders), of_file=True)
+    return None if hint is None else _KeyHint(key, place, hint, len(folders), of_file=True)
 
 
 class _Group(NamedTuple):
-    """Keys of one first folder that speak of one category.
+    """Keys of one first folder with the same suggested category.
 
     Attributes:
-        order: Sorts rules as they have to stand: those of folders first, those of the category that counts first.
-        family: That of the first folder by default.
-        whole: It is that folder as a whole.
+        order: Sort key of the rules: hints from folders first, then by rank of the category.
+        family: Default family of the first folder.
+        whole: The group is the whole folder.
     """
 
     order: tuple[bool, int, str]
@@ -171,15 +171,15 @@ class _Group(NamedTuple):
     whole: bool = False
 
 
-def _groups(place: str, said: Sequence[_Said], *, of: Sequence[str]) -> Iterator[_Group]:
-    by_category: dict[tuple[str, bool], list[_Said]] = defaultdict(list)
-    for item in said:
+def _groups(place: str, hints: Sequence[_KeyHint], *, of: Sequence[str]) -> Iterator[_Group]:
+    by_category: dict[tuple[str, bool], list[_KeyHint]] = defaultdict(list)
+    for item in hints:
         by_category[item.hint.category, item.of_file].append(item)
     first = UNSORTED if place in TIERS else slug(place.rstrip("/").rpartition("/")[2])
     for (category, of_file), found in by_category.items():
         texts = [_quoted(text) for text in sorted({item.hint.text for item in found})]
         own = not of_file and any(item.depth == 0 for item in found)
-        most = len(found) == len(said) >= MOST_SAID * len(of) and place not in TIERS
+        most = len(found) == len(hints) >= WHOLE_FOLDER_SHARE * len(of) and place not in TIERS
         if own:
             evidence = f"{texts[0]} in the folder's name"
         else:
@@ -195,15 +195,15 @@ def _groups(place: str, said: Sequence[_Said], *, of: Sequence[str]) -> Iterator
         )
 
 
-def _globs(place: str, found: Sequence[_Said], *, of: Sequence[str]) -> tuple[str, ...]:
-    """Of each key the shortest glob that takes nothing but what is meant."""
-    meant = {item.key for item in found}
-    others = pa.array([key for key in of if key not in meant], pa.string())
+def _globs(place: str, found: Sequence[_KeyHint], *, of: Sequence[str]) -> tuple[str, ...]:
+    """For each key, the shortest glob that matches no other object of the folder."""
+    selected = {item.key for item in found}
+    others = pa.array([key for key in of if key not in selected], pa.string())
 
     @cache
     def fits(glob: str) -> bool:
-        taken = pc.match_substring_regex(others, rf"\A(?:{glob_pattern(glob)})\z")
-        return not pc.any(taken).as_py()
+        matched = pc.match_substring_regex(others, rf"\A(?:{glob_pattern(glob)})\z")
+        return not pc.any(matched).as_py()
 
     globs = set()
     for item in found:
@@ -212,8 +212,8 @@ def _globs(place: str, found: Sequence[_Said], *, of: Sequence[str]) -> tuple[st
     return tuple(sorted(globs))
 
 
-def _candidates(place: str, item: _Said) -> tuple[str, str, str]:
-    """Anywhere in the first folder; where it stands, whatever its numbers; itself."""
+def _candidates(place: str, item: _KeyHint) -> tuple[str, str, str]:
+    """Globs from short to exact: the word anywhere in the first folder; the path with numbers as wildcards; the path."""
     tier = next(tier for tier in TIERS if item.key.startswith(tier))
     exact = "/".join(item.key.removeprefix(tier).split("/")[: item.depth + 1])
     end = "" if item.of_file else "/**"
@@ -227,29 +227,29 @@ def _candidates(place: str, item: _Said) -> tuple[str, str, str]:
 
 
 def _named(groups: Iterable[_Group], *, defaults: set[str], configured: set[str]) -> list[Suggestion]:
-    """Groups of one name and category become one rule.
+    """Merge groups with the same family and category into one rule.
 
     Args:
-        defaults: Families that folders have by default.
-        configured: Families and datasets that rules have.
+        defaults: Default families of folders.
+        configured: Families and datasets of existing rules.
     """
     names: dict[tuple[str, str], str] = {}
-    given: set[str] = set()
-    together: dict[tuple[bool, int, str], list[_Group]] = defaultdict(list)
+    taken = configured.copy()
+    merged: dict[tuple[bool, int, str], list[_Group]] = defaultdict(list)
     for group in sorted(groups, key=lambda group: group.order):
-        wanted = (group.family, group.category)
-        if wanted not in names:
+        pair = (group.family, group.category)
+        if pair not in names:
             name = group.family
-            # A folder keeps the name of its family, and only its category changes.
-            if not group.whole or name in given | configured:
-                stem = name = "_".join(wanted)
+            # A rule for a whole folder keeps the name of its family.
+            if not group.whole or name in taken:
+                stem = name = "_".join(pair)
                 number = 1
-                while name in given | configured | defaults:
+                while name in taken | defaults:
                     number += 1
                     name = f"{stem}_{number}"
-            names[wanted] = name
-            given.add(name)
-        together[(*group.order[:2], names[wanted])].append(group)
+            names[pair] = name
+            taken.add(name)
+        merged[(*group.order[:2], names[pair])].append(group)
     return [
         Suggestion(
             match=tuple(sorted({glob for group in same for glob in group.match})),
@@ -258,14 +258,14 @@ def _named(groups: Iterable[_Group], *, defaults: set[str], configured: set[str]
             dataset=name,
             evidence="; ".join(dict.fromkeys(group.evidence for group in same)),
         )
-        for (_, _, name), same in together.items()
+        for (_, _, name), same in merged.items()
     ]
 
 
 def _counted(
     rules: Sequence[Suggestion], *, inventory: pa.Table, unsorted: pa.Table, config: FamilyConfig
 ) -> Suggestions:
-    """What each rule takes, and what all of them leave."""
+    """Count the objects that each rule matches, and those that none matches."""
     compiled = tuple(
         (
             re.compile("|".join(map(glob_pattern, rule.match))),
@@ -274,25 +274,20 @@ def _counted(
         for rule in rules
     )
     whole = FamilyConfig(config.rules + compiled)
-    takes = inventory.select(["size"]).append_column("rule", whole.rule_column(inventory["key"]))
-    sums = {row["rule"]: row for row in _sums(takes, "rule")}
+    matches = inventory.select(["size"]).append_column("rule", whole.rule_column(inventory["key"]))
+    sums = {row["rule"]: row for row in _sums(matches, "rule")}
     counted = [
         replace(rule, objects=found["objects"], bytes=found["bytes"])
         for number, rule in enumerate(rules, start=len(config.rules))
         if (found := sums.get(number)) is not None
     ]
-    left = unsorted.filter(pc.is_null(whole.rule_column(unsorted["key"])))
-    places = pa.array([_place(key) for key in left["key"].to_pylist()], pa.string())
-    unnamed = [
-        Unnamed(
-            row["place"],
-            whole.rule_of(default_family(f"{row['place']}x")).family,
-            row["objects"],
-            row["bytes"],
-        )
-        for row in _sums(left.append_column("place", places), "place")
-    ]
-    return Suggestions(tuple(counted), tuple(unnamed))
+    rest = unsorted.filter(pc.is_null(whole.rule_column(unsorted["key"])))
+    places = pa.array([_place(key) for key in rest["key"].to_pylist()], pa.string())
+    unnamed = tuple(
+        Unnamed(family=whole.rule_of(default_family(f"{row['place']}x")).family, **row)
+        for row in _sums(rest.append_column("place", places), "place")
+    )
+    return Suggestions(tuple(counted), unnamed)
 
 
 def _sums(rows: pa.Table, by: str) -> list[dict[str, Any]]:

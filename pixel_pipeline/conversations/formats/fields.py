@@ -1,4 +1,4 @@
-"""Looking at a record's keys: spelled in any case, named in a reason only where that gives nothing away."""
+"""Access to a record's keys: found in any case, and named in a reason only if that cannot disclose conversation text."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -13,15 +13,14 @@ _WIDEST_CACHED = 64
 
 
 def key_names(record: dict[str, Any]) -> dict[str, str]:
-    """Returns a record's keys by their lower-case spelling, stripped; of two that only differ so, the
-    first."""
+    """Map a record's keys, lower case and stripped, to their own spelling; the first of several that differ only so wins."""
     if len(record) > _WIDEST_CACHED:
         return _lower_names(tuple(record))
     return _cached_names(tuple(record))
 
 
 def first_key(names: dict[str, str], spellings: Iterable[str]) -> str | None:
-    """Returns the record's own key for the first of the spellings that it has."""
+    """Return the record's own key for the first spelling that it has."""
     for spelling in spellings:
         if spelling in names:
             return names[spelling]
@@ -29,7 +28,7 @@ def first_key(names: dict[str, str], spellings: Iterable[str]) -> str | None:
 
 
 def text_of(record: dict[str, Any], key: str) -> str:
-    """Returns the text under a key.
+    """Return the text under a key.
 
     Raises:
         RecordError: `not_text`.
@@ -40,36 +39,35 @@ def text_of(record: dict[str, Any], key: str) -> str:
     raise RecordError("not_text", f"expected text under {describe_key(key)}, found {type(value).__name__}")
 
 
-def besides(record: dict[str, Any], used: Iterable[str | None]) -> dict[str, Any]:
-    """Returns what a record has besides the keys that were used."""
-    taken = set(used)
-    return {key: value for key, value in record.items() if key not in taken}
-
-
 def optional_text(record: dict[str, Any], key: str | None) -> str:
-    """Returns the text under a key, or "" where the key is absent or null or its text is blank."""
+    """Return the text under a key, or "" if the key is missing or null or its text is blank."""
     if key is None or record[key] is None:
         return ""
     text = text_of(record, key)
     return "" if text.isspace() else text
 
 
+def without(record: dict[str, Any], keys: Iterable[str | None]) -> dict[str, Any]:
+    """Return a record without some of its keys."""
+    excluded = set(keys)
+    return {key: value for key, value in record.items() if key not in excluded}
+
+
 def describe_key(key: str) -> str:
-    """Names a key for a reason, where it is a short identifier; any other may be what somebody said."""
+    """Name a key in a reason if it is a short identifier; any other key may be conversation text."""
     return f"`{key}`" if _NAMEABLE.fullmatch(key) else f"a key of {len(key)} characters"
 
 
 def nameable_keys(keys: Iterable[Any]) -> list[str]:
-    """Returns those keys that are short identifiers; any other may be what somebody said."""
+    """Return the keys that are short identifiers; any other may be conversation text."""
     return [key for key in keys if isinstance(key, str) and _NAMEABLE.fullmatch(key)]
 
 
 def describe_keys(record: Any) -> str:
-    """Describes a record for a reason: its sorted keys, without any that is not a short identifier."""
+    """Describe a record in a reason: its sorted keys, naming only short identifiers."""
     if not isinstance(record, dict):
-        return {"str": "a text", "list": "a list", "NoneType": "null"}.get(
-            type(record).__name__, f"a {type(record).__name__}"
-        )
+        kind = type(record).__name__
+        return {"str": "a text", "list": "a list", "NoneType": "null"}.get(kind, f"a {kind}")
     nameable = sorted(nameable_keys(record))[:_MOST_NAMED]
     others = len(record) - len(nameable)
     return f"the keys {', '.join(nameable) or 'none'}" + (f" and {others} not named here" if others else "")

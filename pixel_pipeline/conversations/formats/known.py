@@ -1,9 +1,8 @@
-"""Source formats: how one record becomes turns.
+"""The registry of source formats: how one record becomes turns.
 
-A format is a module with `NAME`, `matches(record) -> bool` (structure only, cheap, never raises) and
-`convert(record) -> Parsed` (raises RecordError for a record that has the structure and is bad). FORMATS is
-asked in order and the first match converts, so what is more specific stands first. To add one: write its
-module, add it here, write its test.
+A format is a module with `NAME`, `matches(record) -> bool` (structure only, cheap, never raises) and `convert(record) -> Parsed`
+(raises RecordError for a record of that structure that is bad). FORMATS are tried in order and the first match converts, so
+specific formats come first. To add one: write its module, add it here, write its test.
 """
 
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pixel_pipeline.conversations.formats import posts
 from pixel_pipeline.conversations.formats.fields import describe_key, describe_keys, first_key, key_names
 from pixel_pipeline.conversations.formats.questions import alpaca, chain_of_thought, pair, preference
 from pixel_pipeline.conversations.formats.texts import inline_tags, subtitles, transcript
-from pixel_pipeline.conversations.formats.thoughts import apart
+from pixel_pipeline.conversations.formats.thoughts import separating_thoughts
 from pixel_pipeline.conversations.formats.turn_lists import (
     alternating,
     chatml,
@@ -33,15 +32,15 @@ class Format(NamedTuple):
 
 
 FORMATS: tuple[Format, ...] = tuple(
-    Format(module.NAME, module.matches, apart(module.convert))
+    Format(module.NAME, module.matches, separating_thoughts(module.convert))
     for module in (
         sharegpt,
         chatml,
         turns,
         message_groups,
-        preference,  # before all that have a prompt
-        chain_of_thought,  # before pair: it has a question and an answer too
-        alpaca,  # before pair: `input` and `output` are part of it
+        preference,  # before all others with a prompt
+        chain_of_thought,  # before pair: it also has a question and an answer
+        alpaca,  # before pair: it may have `input` and `output`
         pair,
         posts,
         inline_tags,  # before transcript: an answer may quote a dialogue
@@ -51,23 +50,23 @@ FORMATS: tuple[Format, ...] = tuple(
     )
 )
 
-_NAMED = {source_format.name: (source_format,) for source_format in FORMATS}
+_BY_NAME = {source_format.name: (source_format,) for source_format in FORMATS}
 
 
 def find_format(record: Any, *, only: str | None = None) -> Format | None:
-    """Returns the first format whose structure a record has; None where it has none.
+    """Return the first format whose structure a record has, or None.
 
     Args:
-        only: Name of the one format that is asked.
+        only: Name of the one format to try.
     """
-    for source_format in FORMATS if only is None else _NAMED[only]:
+    for source_format in FORMATS if only is None else _BY_NAME[only]:
         if source_format.matches(record):
             return source_format
     return None
 
 
 def refusal(record: Any) -> RecordError:
-    """Says why no format takes a record: `no_turns` where it only lacks them, `unrecognised_schema`."""
+    """Explain why no format takes a record: `no_turns` if its list of turns is empty, else `unrecognised_schema`."""
     key = first_key(key_names(record), chatml.LISTS) if isinstance(record, dict) else None
     if key is not None and record[key] == []:
         return RecordError("no_turns", f"the list under {describe_key(key)} is empty")

@@ -1,4 +1,4 @@
-"""What a source had besides its turns, as JSON; and records written back as JSON for quarantine."""
+"""A record's metadata as JSON, and records written back as JSON for quarantine."""
 
 from datetime import date, time
 import math
@@ -9,16 +9,16 @@ import orjson
 
 from pixel_pipeline.conversations.model.records import RecordError
 
-# orjson writes 254 levels; what is nested deeper is hostile or broken.
+# orjson writes 254 levels; deeper nesting is hostile or broken.
 _MAX_DEPTH = 200
 LANGUAGE_KEYS = ("language", "lang", "locale")
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,2}")
 
 
 def dump(metadata: dict[str, Any]) -> str:
-    """Returns metadata as a JSON object.
+    """Return metadata as a JSON object.
 
-    Numbers JSON cannot hold become null or text, broken surrogates become U+FFFD, bytes become their size.
+    Numbers that JSON cannot hold become null or text, broken surrogates become U+FFFD, bytes become their size.
 
     Raises:
         RecordError: `nesting_too_deep`.
@@ -29,7 +29,7 @@ def dump(metadata: dict[str, Any]) -> str:
 
 
 def raw_json(value: Any) -> bytes | None:
-    """Returns a record written back as JSON, or None where it is nested too deep for that."""
+    """Return a record written back as JSON, or None if it is nested too deep."""
     try:
         return _dumps(value)
     except RecordError:
@@ -37,12 +37,12 @@ def raw_json(value: Any) -> bytes | None:
 
 
 def split_language(metadata: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """Takes the language out of metadata, where the source names one as a tag such as `tr` or `pt-BR`."""
+    """Separate the language from metadata, if the source names one as a tag such as `tr` or `pt-BR`."""
     for key in LANGUAGE_KEYS:
         value = metadata.get(key)
         if isinstance(value, str) and _LANGUAGE_TAG.fullmatch(value):
-            besides = {name: item for name, item in metadata.items() if name != key}
-            return value.lower().replace("_", "-"), besides
+            rest = {name: item for name, item in metadata.items() if name != key}
+            return value.lower().replace("_", "-"), rest
     return None, metadata
 
 
@@ -54,7 +54,7 @@ def _dumps(value: Any) -> bytes:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """Returns value with everything replaced that orjson does not write."""
+    """Return value with everything replaced that orjson cannot write."""
     if depth > _MAX_DEPTH:
         raise RecordError("nesting_too_deep", f"nested more than {_MAX_DEPTH} levels deep")
     if isinstance(value, dict):

@@ -1,13 +1,11 @@
-"""Posts with comments, as forums export them: `{"title": …, "selftext": …, "comments": [{"author": …, "body": …}, …]}`.
+"""Posts with a comment, as forums export them: `{"title": …, "selftext": …, "top_comment": …}`.
 
-The post is the user turn, a comment the answer. Each comment to the post opens a conversation of its own, unless they
-carry scores: then only the best one does. Threads are followed as long as the two take turns (`trees.paths`).
-Here stands what holds one comment; `bundles.sessions_of` takes posts with many apart.
+The post is the user turn, the comment the answer. `threads.sessions` splits posts with many comments.
 """
 
 from typing import Any
 
-from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names, optional_text, text_of
+from pixel_pipeline.conversations.formats.fields import first_key, key_names, optional_text, text_of, without
 from pixel_pipeline.conversations.model.records import Message, Parsed
 
 NAME = "posts"
@@ -17,7 +15,7 @@ _ANSWERS = (
     "comment", "top_comment", "best_comment", "comment_body", "comment_text", "best_answer", "top_answer", "accepted_answer",
     "reply", "answer", "response", "answertext",
 )  # fmt: skip
-GONE = frozenset(("", "[deleted]", "[removed]", "[ removed by reddit ]", "deleted", "removed"))
+DELETED = frozenset(("", "[deleted]", "[removed]", "[ removed by reddit ]", "deleted", "removed"))
 
 
 def matches(record: Any) -> bool:
@@ -25,26 +23,26 @@ def matches(record: Any) -> bool:
         return False
     names = key_names(record)
     answer = first_key(names, _ANSWERS)
-    return asked_keys(names) != [] and answer is not None and isinstance(record[answer], str)
+    return post_keys(names) != [] and answer is not None and isinstance(record[answer], str)
 
 
 def convert(record: Any) -> Parsed:
     names = key_names(record)
-    asked, answer = asked_keys(names), first_key(names, _ANSWERS) or ""
-    messages: list[Message] = [("user", asked_text(record, asked)), ("assistant", text_of(record, answer))]
-    return Parsed(messages, besides(record, (*asked, answer)))
+    post, answer = post_keys(names), first_key(names, _ANSWERS) or ""
+    messages: list[Message] = [("user", post_text(record, post)), ("assistant", text_of(record, answer))]
+    return Parsed(messages, without(record, (*post, answer)))
 
 
-def asked_keys(names: dict[str, str]) -> list[str]:
-    """Returns a post's own keys for its title and its text; none where it is no post."""
+def post_keys(names: dict[str, str]) -> list[str]:
+    """Return a post's own keys for its title and its text; none if it is not a post."""
     title, body = first_key(names, TITLES), first_key(names, BODIES)
-    # A title alone, or a body alone under a common name, has many an article too.
+    # Many articles have only a body, under one of the common names.
     if title is None and body not in [names.get(name) for name in BODIES[:3]]:
         return []
     return [key for key in (title, body) if key is not None]
 
 
-def asked_text(record: dict[str, Any], keys: list[str]) -> str:
-    """Returns title and text of a post, with a blank line between them; without a text that was taken down."""
+def post_text(record: dict[str, Any], keys: list[str]) -> str:
+    """Return title and text of a post, separated by a blank line, without a deleted text."""
     parts = [optional_text(record, key).strip() for key in keys]
-    return "\n\n".join(part for part in parts if part.lower() not in GONE)
+    return "\n\n".join(part for part in parts if part.lower() not in DELETED)

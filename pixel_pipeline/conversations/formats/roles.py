@@ -1,4 +1,4 @@
-"""The one table of how sources spell who speaks."""
+"""Canonical roles of the many spellings of speakers."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -33,23 +33,10 @@ _BETWEEN = re.compile(r"[\s\-_./]+")
 _NUMBER_AT_END = re.compile(r"_?\d{1,2}$")
 _NAMEABLE = re.compile(r"[^\W\d][\w-]{0,23}")
 _NAME = re.compile(r"[^\W\d_][\w.'’-]{0,23}(?: [^\W\d_a-z][\w.'’-]{0,23})?")
-# Says that somebody speaks, not who: `A`, `2`, `Speaker 1`, `person_b`, a UUID.
-_NOBODY = frozenset(
-    [
-        "narrator",
-        "moderator",
-        "nobody",
-        "unknown",
-        "none",
-        "other",
-        "note",
-        "context",
-        "scene",
-        "observer",
-        "all",
-        "旁白",
-    ]
-)
+_NOT_NAMES = frozenset((
+    "narrator", "moderator", "nobody", "unknown", "none", "other", "note", "context", "scene", "observer", "all", "旁白",
+))  # fmt: skip
+# Numbers or letters distinguish speakers without naming them: `A`, `2`, `Speaker 1`, `person_b`, a UUID.
 _NUMBERED = re.compile(
     r"(?:speaker|person|participant|interlocutor|party|user|human|worker|turker|spk|spkr|说话人|发言人)[ _-]?(?:\d{1,4}|[a-z])",
     re.IGNORECASE,
@@ -58,28 +45,25 @@ _BARE = re.compile(r"[a-z]|\d{1,9}|[0-9a-f]{8}[0-9a-f-]{4,32}", re.IGNORECASE)
 
 
 def normalised(spelling: str) -> str:
-    """Returns a spelling in lower case, without brackets and their content, decoration, and a number at its
-    end."""
+    """Return a spelling in lower case, without bracketed text, decoration, and a trailing number."""
     bare = _IN_BRACKETS.sub("", spelling).strip(_AROUND).casefold()
     return _NUMBER_AT_END.sub("", _BETWEEN.sub("_", bare))
 
 
 @lru_cache(maxsize=4096)
 def role_of(spelling: str) -> str | None:
-    """Returns the canonical role (system, user, assistant or tool) of a spelling, None where the table has
-    none."""
+    """Return the canonical role (system, user, assistant or tool) of a spelling, or None if it is unknown."""
     if len(spelling) > 64:
         return None
     return ROLE_OF.get(spelling) or ROLE_OF.get(normalised(spelling))
 
 
 def required_role(spelling: object) -> str:
-    """Returns the canonical role of a spelling.
+    """Return the canonical role of a spelling.
 
     Raises:
-        RecordError: `unknown_role`. The spelling is named only where it is a short identifier-like word:
-        anything else may
-            be what somebody said.
+        RecordError: `unknown_role`. The reason names the spelling only if it is a short identifier-like word: anything else may
+            be conversation text.
     """
     if isinstance(spelling, str):
         role = role_of(spelling)
@@ -94,10 +78,10 @@ def required_role(spelling: object) -> str:
 
 
 def assigned_roles(speakers: Sequence[object]) -> tuple[list[str], bool]:
-    """Returns the canonical roles of a conversation's turns, and whether they were concluded.
+    """Return the canonical roles of a conversation's turns, and whether they were inferred.
 
-    Of two speakers, one known and one with a name, the other one has the other role. Two speakers that are only numbered
-    or lettered are equals: the first to speak is the user. Nothing else is concluded.
+    If one of two speakers has a known role and the other a name, the other gets the other role. If two speakers are only
+    numbered or lettered, the first to speak is the user. Nothing else is inferred.
 
     Raises:
         RecordError: `unknown_role`.
@@ -110,34 +94,34 @@ def assigned_roles(speakers: Sequence[object]) -> tuple[list[str], bool]:
     for speaker, role in zip(speakers, roles, strict=True):
         found[speaker if _is_spelling(speaker) else required_role(speaker)] = role
     sides = known & {"user", "assistant"}
-    strangers = [speaker for speaker, role in found.items() if role is None]
-    if len(strangers) == 1 and len(sides) == 1 and _is_name(str(strangers[0])):
-        found[strangers[0]] = "assistant" if "user" in sides else "user"
+    unknown = [speaker for speaker, role in found.items() if role is None]
+    if len(unknown) == 1 and len(sides) == 1 and _is_name(str(unknown[0])):
+        found[unknown[0]] = "assistant" if "user" in sides else "user"
     elif len(found) == 2 and len(known) == 1 and all(map(_is_anonymous, found)):
         found = dict(zip(found, ("user", "assistant"), strict=True))
-    elif len(found) == 1 and strangers and _is_anonymous(strangers[0]):
+    elif len(found) == 1 and unknown and _is_anonymous(unknown[0]):
         raise RecordError("one_sided", f"one speaker only, in {len(speakers)} turns")
-    elif strangers:
-        required_role(strangers[0])
+    elif unknown:
+        required_role(unknown[0])
     else:
         return roles, False  # type: ignore[return-value]
     return [found[speaker] for speaker in speakers], True  # type: ignore[index,misc]
 
 
 def share_a_role(speakers: Sequence[object], roles: Sequence[str]) -> bool:
-    """Whether one role is that of speakers by different names, say of a patient and a relative."""
+    """Whether several speakers share a role, such as a patient and a relative."""
     if len(set(speakers)) == len(set(roles)):
         return False
-    return len({who(str(name)) for name in speakers}) > len(set(roles))
+    return len({speaker_key(str(name)) for name in speakers}) > len(set(roles))
 
 
-def who(spelling: str) -> str:
-    """Returns by what speakers of one role are told apart: the spelling, in any case."""
+def speaker_key(spelling: str) -> str:
+    """Return the key that distinguishes speakers of one role: their spelling, ignoring case."""
     return spelling.strip().casefold()
 
 
 def is_numbered(spelling: str) -> bool:
-    """Whether a speaker is only told from others: `Speaker 1`, `person_b`."""
+    """Whether a speaker is numbered or lettered: `Speaker 1`, `person_b`."""
     return _NUMBERED.fullmatch(spelling.strip()) is not None
 
 
@@ -147,7 +131,7 @@ def _is_anonymous(spelling: object) -> bool:
 
 
 def _is_name(spelling: str) -> bool:
-    return _NAME.fullmatch(spelling) is not None and spelling.casefold() not in _NOBODY
+    return _NAME.fullmatch(spelling) is not None and spelling.casefold() not in _NOT_NAMES
 
 
 def _is_spelling(speaker: object) -> bool:

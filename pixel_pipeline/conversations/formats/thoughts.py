@@ -1,6 +1,6 @@
-"""Thoughts within answers: `<think>…</think>` in front of what is said, or a field of the turn. They are kept apart.
+"""Thoughts within answers: `<think>…</think>` before the answer, or a field of the turn.
 
-A thought of the last answer becomes the conversation's `reasoning`; those of earlier answers go to the metadata
+The thought of the last answer becomes the conversation's `reasoning`; thoughts of earlier answers go to the metadata
 `earlier_reasoning`, by the number of the turn.
 """
 
@@ -20,8 +20,8 @@ _CLOSINGS = ("</think", "</reasoning>", "</thought>")
 _FIELDS = ("reasoning_content", "thinking", "reasoning", "thought")
 
 
-def apart(convert: Callable[[Any], Parsed]) -> Callable[[Any], Parsed]:
-    """Returns a format's conversion that keeps thoughts apart."""
+def separating_thoughts(convert: Callable[[Any], Parsed]) -> Callable[[Any], Parsed]:
+    """Wrap a format's conversion to separate thoughts from answers."""
 
     @wraps(convert)
     def converted(record: Any) -> Parsed:
@@ -32,26 +32,26 @@ def apart(convert: Callable[[Any], Parsed]) -> Callable[[Any], Parsed]:
         else:
             if "turn_extras" not in parsed.metadata:
                 return parsed
-        return _split(parsed)
+        return _separated(parsed)
 
     return converted
 
 
-def thinking(reasoning: str, answer: str) -> str:
-    """Returns an answer with the thought in front of it, as reasoning models write it."""
+def with_thought(reasoning: str, answer: str) -> str:
+    """Return an answer with the thought before it, as reasoning models write it."""
     return f"<think>\n{reasoning.strip()}\n</think>\n\n{answer}"
 
 
-def _split(parsed: Parsed) -> Parsed:
+def _separated(parsed: Parsed) -> Parsed:
     messages: list[Message] = []
     thoughts: dict[int, str] = {}
-    extras = parsed.metadata.get("turn_extras") or [None] * len(parsed.messages)
+    extras = parsed.metadata.get("turn_extras") or []
     extras = list(extras) if len(extras) == len(parsed.messages) else [None] * len(parsed.messages)
     for index, (role, content) in enumerate(parsed.messages):
-        found = _parted(content) if role == "assistant" and "</" in content else None
-        field = _field(extras[index]) if role == "assistant" else None
-        if found is not None:
-            thoughts[index], content = found
+        split = _split(content) if role == "assistant" and "</" in content else None
+        field = _thought_field(extras[index]) if role == "assistant" else None
+        if split is not None:
+            thoughts[index], content = split
         elif field is not None:
             thoughts[index] = extras[index][field]
             extras[index] = {key: value for key, value in extras[index].items() if key != field} or None
@@ -70,8 +70,8 @@ def _split(parsed: Parsed) -> Parsed:
     return parsed._replace(messages=messages, metadata=metadata, reasoning=reasoning)
 
 
-def _parted(content: str) -> tuple[str, str] | None:
-    """Returns a thought and the answer behind it; None where there is no thought, or nothing is said."""
+def _split(content: str) -> tuple[str, str] | None:
+    """Return a thought and the answer behind it; None if there is no thought or no answer."""
     text = content.strip()
     opened = _OPENED.match(text)
     closed = _CLOSED[opened[1].lower() if opened else "think"].search(text)
@@ -84,7 +84,7 @@ def _parted(content: str) -> tuple[str, str] | None:
     return (thought.strip(), answer) if answer else None
 
 
-def _field(extra: Any) -> str | None:
+def _thought_field(extra: Any) -> str | None:
     if not isinstance(extra, dict):
         return None
     return next((key for key in _FIELDS if isinstance(extra.get(key), str) and extra[key].strip()), None)

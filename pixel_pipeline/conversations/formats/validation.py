@@ -1,26 +1,27 @@
-"""What makes turns a conversation one can train on."""
+"""Whether turns are a conversation that a model can be trained on."""
+
+from itertools import groupby
 
 from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS, ConversionOptions
-from pixel_pipeline.conversations.model.records import Message, RecordError
+from pixel_pipeline.conversations.model.records import Message, RecordError, count
 
 
 def validated(
     messages: list[Message], repaired: dict[str, int], options: ConversionOptions = DEFAULT_OPTIONS
 ) -> list[Message]:
-    """Checks the turns of one conversation and joins neighbours of the same role. None is ever
-    cut.
+    """Check the turns of one conversation, and join neighbours of the same role. Nothing is truncated.
 
     Args:
-        messages: Turns in order, roles canonical.
-        repaired: Gets `joined_turns`: turns joined to the one before, with a line end between them.
-        options: `one_sided` and `longest` are looked at.
+        messages: Turns in order, with canonical roles.
+        repaired: Counts `joined_turns`: turns appended to the previous one, after a line end.
+        options: Uses `one_sided` and `longest`.
 
     Returns:
-        The turns; the same list when nothing had to be joined.
+        The turns; the same list if none had to be joined.
 
     Raises:
-        RecordError: `empty_turn`, `misplaced_system` (a system turn after the opening), `one_sided` (no user or no
-            assistant turn; where one side is enough, neither) or `too_long`.
+        RecordError: `empty_turn`, `misplaced_system` (a system turn that is not the first), `one_sided` (no user or no
+            assistant turn; neither, if one side is enough) or `too_long`.
     """
     roles = set()
     previous = ""
@@ -45,15 +46,6 @@ def validated(
             raise RecordError("too_long", reason)
     if not neighbours:
         return messages
-    repaired["joined_turns"] = repaired.get("joined_turns", 0) + neighbours
-    return _joined(messages)
-
-
-def _joined(messages: list[Message]) -> list[Message]:
-    runs: list[tuple[str, list[str]]] = []
-    for role, content in messages:
-        if runs and runs[-1][0] == role:
-            runs[-1][1].append(content)
-        else:
-            runs.append((role, [content]))
-    return [(role, "\n".join(contents)) for role, contents in runs]
+    count(repaired, "joined_turns", neighbours)
+    runs = groupby(messages, key=lambda message: message[0])
+    return [(role, "\n".join(content for _, content in run)) for role, run in runs]

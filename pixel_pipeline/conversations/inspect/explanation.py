@@ -1,5 +1,7 @@
-"""Why an object is read as it is: what was asked of its first records, what each candidate had for and against it, and what its
-conversion would give. Nothing is written, and nothing that anybody said is told."""
+"""Explains how an object is read: the candidates with their evidence, and the outcome of converting its first records.
+
+Writes nothing and contains no conversation text.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.containers.opened import Evidence, Opened
+from pixel_pipeline.conversations.containers.container import Evidence, Opened
 from pixel_pipeline.conversations.convert.conversion import convert_object
 from pixel_pipeline.conversations.convert.detection import (
     SAMPLE_RECORDS,
@@ -37,13 +39,12 @@ MAX_REASONS = 5
 
 
 class Candidate(NamedTuple):
-    """One container that was asked.
+    """One container that was considered.
 
     Attributes:
-        name: Its name.
         matches: Whether it could read the object.
-        chosen: Whether it does.
-        why: What speaks for it or against it.
+        chosen: Whether it reads the object.
+        why: Evidence for or against it.
     """
 
     name: str
@@ -53,13 +54,12 @@ class Candidate(NamedTuple):
 
 
 class FormatScore(NamedTuple):
-    """One format that was asked.
+    """One format that was considered.
 
     Attributes:
-        name: Its name.
-        matches: Records of the sample that have its structure.
-        votes: Records that it converts: of several formats that match, the first that is asked does.
-        before: The formats that were asked first and took the others.
+        matches: Records of the sample with its structure.
+        votes: Records that it converts. If several formats match, the first one in FORMATS converts the record.
+        before: Earlier formats that convert the other matching records.
     """
 
     name: str
@@ -70,25 +70,25 @@ class FormatScore(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """What there is to tell of one object.
+    """How one object is read.
 
     Attributes:
-        detection: As the ledger has it (`detection.Detection.to_json`), but of this sample.
-        complete: The sample is the whole object.
-        candidates: Containers, in the order in which they are asked.
-        members: Of an archive: name and container of each member that was looked at.
-        formats: Formats that any record of the sample matches, those that convert most first.
-        shapes: How many records look like what.
-        speakers: How often speakers are spelled how, where the spelling says a role.
-        unnamed_speakers: How often they are not: those may be names of people.
-        records: Records of the sample; what became of them is in the next four.
-        converted: Conversations.
+        detection: Like `detection` in the ledger, but for the sample.
+        complete: Whether the sample is the whole object.
+        candidates: Containers in the order they were considered.
+        members: Name and container of each sampled member of an archive.
+        formats: Formats that match any record of the sample, most votes first.
+        shapes: Number of records by structure.
+        speakers: Count by spelling, for spellings with a known role.
+        unnamed_speakers: Count of all other speakers, which may be names of people.
+        records: Records in the sample.
+        converted: Conversations made from them.
         quarantined: Count and reasons by error class.
         dropped: Records by reason.
-        repaired: Changes by kind.
+        repaired: Repairs by kind.
         roles: Turns by canonical role.
-        turns: Least, median and most turns of a conversation; empty without one.
-        reasoning: Conversations with a chain of thought apart.
+        turns: Minimum, median and maximum number of turns; empty without conversations.
+        reasoning: Conversations with a separate chain of thought.
         tags: Conversations by tag.
     """
 
@@ -111,7 +111,7 @@ class Explanation:
     tags: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """As one JSON document."""
+        """Return plain JSON types."""
         return asdict(self) | {
             "candidates": [candidate._asdict() for candidate in self.candidates],
             "formats": [score._asdict() for score in self.formats],
@@ -121,14 +121,14 @@ class Explanation:
 
 
 def explain(source: SourceObject, stream: BinaryIO, *, most_records: int = SAMPLE_RECORDS) -> Explanation:
-    """Looks at an object's first records, and converts them.
+    """Convert the first records of an object, and explain the choices made.
 
     Args:
-        stream: Its bytes. No more is read than the sample needs.
+        stream: The object's bytes, read only as far as the sample needs.
         most_records: Size of the sample.
 
     Raises:
-        Whatever `stream` raises; never anything for what is in the object.
+        Only errors of `stream`; the content of an object never raises.
     """
     detection = Detection(source.options)
     sample = _Sample(detection, most_records)
@@ -147,7 +147,7 @@ def explain(source: SourceObject, stream: BinaryIO, *, most_records: int = SAMPL
         for error_class, reason in _errors(batch.quarantine):
             reasons.setdefault(error_class, Counter())[reason] += 1
     entry = conversion.ledger
-    # It could not be opened: only the conversion knows why.
+    # If the object could not be opened, only the conversion knows why.
     detection = detection if detection.container_why else entry.detection
     speakers = speakers_of(sample.values)
     unnamed = speakers.pop(OTHERS, 0)
@@ -180,13 +180,13 @@ def explain(source: SourceObject, stream: BinaryIO, *, most_records: int = SAMPL
 
 @dataclass
 class _Sample:
-    """Takes the first records of an object as they come by.
+    """Samples the first records of an object while they are converted.
 
     Attributes:
-        detection: Is told what they are.
-        room: Records that are still to be taken.
-        cut: There are more.
-        values: What formats are asked about: the records, or the conversations that one holds.
+        detection: Receives the format of each record.
+        room: Number of records still to sample.
+        cut: Whether the object has more records.
+        values: The sampled records; of a record with several sessions, its sessions.
     """
 
     detection: Detection
@@ -221,11 +221,11 @@ class _Sample:
                 yield name, size, self._first(opened)
 
     def _records(self, items: Iterator[Item]) -> Iterator[Item]:
-        records = (record for item in items for record in _apart(item))
+        records = (record for item in items for record in _records_of(item))
         for record in islice(records, self.room):
             self.room -= 1
             if isinstance(record, Record):
-                self._count(_offered(record.value))
+                self._count(_values_of(record.value))
             else:
                 self.detection.add(UNREADABLE, ())
             yield record
@@ -241,12 +241,12 @@ class _Sample:
         self.values += values
 
 
-def _apart(item: Item) -> Iterator[Record | Fault]:
+def _records_of(item: Item) -> Iterator[Record | Fault]:
     return item.records(Counter()) if isinstance(item, Block) else iter((item,))
 
 
-def _offered(value: Any) -> list[Any]:
-    """What of a record formats are asked about."""
+def _values_of(value: Any) -> list[Any]:
+    """The record, or its sessions if it has several and no format matches it as a whole."""
     if find_format(value) is not None:
         return [value]
     try:

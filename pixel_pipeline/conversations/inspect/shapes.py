@@ -1,4 +1,4 @@
-"""What records look like, without a letter of what they say: keys, types, how long lists are, how speakers are spelled."""
+"""Describes the structure of records without their text: keys, types, lengths of lists, spellings of speakers."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ MAX_DEPTH = 5
 MAX_KEYS = 12
 MAX_ITEMS = 100
 _SPEAKER_KEYS = frozenset(["role", "from", "speaker", "sender", "author", "user"])
-# Beside these somebody speaks; without, an author is one of a document.
+# An object with one of these keys is a turn; without them, an author is the author of a document.
 _TEXT_KEYS = frozenset(["content", "text", "value", "utterance", "message", "body", "parts"])
 OTHERS = "others"
-"""Stands for spellings that are in no role table: they may be names of people."""
-_LINES_LOOKED_AT = 1_000
+"""Replaces spellings outside the role table, which may be names of people."""
+_MAX_LINES = 1_000
 
 
 class Shape:
-    """What is common to some values; `add` them one by one."""
+    """The common structure of values. `add` them one by one."""
 
     def __init__(self) -> None:
         self._seen = 0
@@ -33,7 +33,7 @@ class Shape:
         self._items: Shape | None = None
 
     def add(self, value: Any, *, depth: int = 0) -> None:
-        """Takes one more value in."""
+        """Add a value."""
         self._seen += 1
         if isinstance(value, dict):
             self._objects += 1
@@ -68,7 +68,7 @@ class Shape:
         if more := len(self._fields) - MAX_KEYS:
             parts += [f"{more} more keys"] if more > 0 else []
         if self._unnamed:
-            parts.append(f"{self._unnamed} keys that are no identifiers")
+            parts.append(f"{self._unnamed} keys that are not identifiers")
         return "{" + ", ".join(parts) + "}"
 
     def _list(self) -> str:
@@ -88,16 +88,16 @@ def _scalar(value: Any) -> str:
 
 
 def shapes_of(values: Iterable[Any]) -> list[tuple[int, str]]:
-    """Returns what values look like, one line for those with the same keys, the commonest first, each with its count."""
+    """Describe values, grouped by their keys. Returns (count, description), most frequent first."""
     shapes: dict[Any, Shape] = {}
     for value in values:
-        alike = frozenset(value) if isinstance(value, dict) else type(value)
-        shapes.setdefault(alike, Shape()).add(value)
+        group = frozenset(value) if isinstance(value, dict) else type(value)
+        shapes.setdefault(group, Shape()).add(value)
     return sorted(((shape._seen, str(shape)) for shape in shapes.values()), key=lambda shape: -shape[0])
 
 
 def speakers_of(values: Iterable[Any]) -> Counter[str]:
-    """Returns how speakers are spelled, and how often: of turns as objects and of lines that begin with a speaker's tag."""
+    """Count the spellings of speakers, in turn objects and in lines that start with a speaker tag."""
     found: Counter[str] = Counter()
     for value in values:
         _count_speakers(value, found, in_lines=transcript.matches(value))
@@ -106,7 +106,7 @@ def speakers_of(values: Iterable[Any]) -> Counter[str]:
 
 def _count_speakers(value: Any, found: Counter[str], *, in_lines: bool, depth: int = 0) -> None:
     if isinstance(value, str) and in_lines:
-        for line in value.split("\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT]:
+        for line in value.split("\n", _MAX_LINES)[:_MAX_LINES]:
             if (tag := speaker(line)) is not None:
                 found[tag] += 1
     if depth > MAX_DEPTH or not isinstance(value, dict | list):

@@ -1,4 +1,4 @@
-"""How many records in a row are bad, told of parts of an object so that it can be told of the whole."""
+"""How many records in a row are bad, counted so that the counts of an object's parts add up to the whole."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from pixel_pipeline.conversations.model.columns import Flags
 
 @dataclass(frozen=True, slots=True)
 class BadRuns:
-    """Records that went to quarantine one after the other, in a stretch of records.
+    """Runs of quarantined records within a sequence of records.
 
-    `first + second` is the stretch made of both: whichever way an object is cut, the sum of its parts is the same.
+    `first + second` describes both sequences together: the sum is the same however an object is cut.
 
     Attributes:
-        records: Length of the stretch.
-        longest: Most bad records in a row.
-        first: Bad records that it begins with.
-        last: Bad records that it ends with.
+        records: Length of the sequence.
+        longest: Length of the longest run of bad records.
+        first: Number of bad records at its beginning.
+        last: Number of bad records at its end.
     """
 
     records: int = 0
@@ -29,26 +29,22 @@ class BadRuns:
 
     @classmethod
     def of(cls, bad: Flags) -> "BadRuns":
-        """Of records in their order, which of them are bad."""
-        # Each good record, and the ends, close a run.
+        """Count the runs of flagged records."""
+        # Each good record ends a run, and so do both ends of the sequence.
         good = np.concatenate([[-1], np.flatnonzero(~bad), [len(bad)]])
         runs = np.diff(good) - 1
         return cls(len(bad), int(runs.max()), int(runs[0]), int(runs[-1]))
 
     @classmethod
     def none(cls, records: int) -> "BadRuns":
-        """Of records none of which is bad."""
+        """A sequence of good records."""
         return cls(records)
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> "BadRuns":
-        """Of an object, by its row of LEDGER_SCHEMA."""
-        return cls(
-            row["records_in"],
-            row["longest_bad_run"] or 0,
-            row["first_bad_run"] or 0,
-            row["last_bad_run"] or 0,
-        )
+        """The runs of an object, from its row of LEDGER_SCHEMA."""
+        runs = (row["longest_bad_run"] or 0, row["first_bad_run"] or 0, row["last_bad_run"] or 0)
+        return cls(row["records_in"], *runs)
 
     def columns(self) -> dict[str, int]:
         """Its columns of LEDGER_SCHEMA."""

@@ -1,7 +1,7 @@
-"""Whole columns of turns looked at at once: which conversations need a closer look, and what each is hashed over.
+"""Scans over the texts of many turns at once, to find the few that need individual treatment.
 
-The texts of many turns lie one after another in one Arrow buffer. A handful of passes over its bytes costs less than one
-look at each turn, and most turns need no second one.
+The texts of many turns are stored one after another in one Arrow buffer. A few passes over its bytes cost less than one check
+of each turn, and most turns need nothing more.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +19,8 @@ _NONE = np.zeros(1, np.int32)
 _NOWHERE = np.empty(0, np.int64)
 _PIECE = 1 << 17
 WHITE_SPACE = [chr(n) for n in range(0x3001) if chr(n).isspace()]
-# What cleaning may change besides control characters: delete, markup, U+0080 to U+00BF, and what mojibake and invisible
-# characters begin with (`text._clean_beyond_ascii`).
+# First bytes of all that cleaning may change, apart from control characters: delete, markup, U+0080 to U+00BF, mojibake and
+# invisible characters (`text.cleaning._clean_beyond_ascii`).
 _DIRT: tuple[tuple[int, ...], ...] = (
     (0x7F,),
     (ord("&"),),
@@ -35,7 +35,7 @@ _DIRT: tuple[tuple[int, ...], ...] = (
 
 
 def places_of(data: Bytes, wanted: bytes) -> Ints:
-    """Where any of some bytes stands."""
+    """Positions at which one of the wanted bytes occurs."""
 
     def mark(piece: Bytes, marks: Flags, more: Flags) -> None:
         np.equal(piece, wanted[0], out=marks)
@@ -47,9 +47,9 @@ def places_of(data: Bytes, wanted: bytes) -> Ints:
 
 
 def _marked(data: Bytes, mark: Callable[[Bytes, Flags, Flags], None]) -> Ints:
-    """Where bytes stand that `mark` marks, which gets a piece of them, the marks to be set, and as much room besides.
+    """Positions of the bytes that `mark` flags; it gets a piece of the data, the flags to set, and as many to use as it likes.
 
-    A piece stays in a core's cache, and its marks in memory that is taken once: fresh memory costs more than to compare.
+    A piece fits into a core's cache, and the flags' memory is allocated once: fresh memory costs more than the comparison.
     """
     size = min(len(data), _PIECE)
     marks, more = np.empty(size, np.bool_), np.empty(size, np.bool_)
@@ -71,21 +71,21 @@ def _mark_controls(piece: Bytes, marks: Flags, more: Flags) -> None:
 
 
 def _mark_c4_to_e1(piece: Bytes, marks: Flags, more: Flags) -> None:
-    # What is smaller wraps around.
+    # Smaller values wrap around.
     np.subtract(piece, 0xC4, out=more.view(np.uint8))
     np.less_equal(more.view(np.uint8), 0xE1 - 0xC4, out=marks)
 
 
 class Texts:
-    """Texts one after another.
+    """A column of texts and their bytes.
 
     Args:
-        array: The texts, type string. A null is taken for an empty text.
+        array: The texts, type string. Null counts as an empty text.
 
     Attributes:
         array: The texts.
         data: Their UTF-8 bytes.
-        offsets: Where each begins in `data`, and the end of the last.
+        offsets: Start of each text in `data`, then the end of the last.
     """
 
     def __init__(self, array: pa.Array) -> None:
@@ -101,16 +101,16 @@ class Texts:
         self._found: dict[int, Ints] = {}
 
     def rows(self, positions: Ints) -> Ints:
-        """The texts in which bytes stand."""
+        """Indices of the texts that contain these byte positions."""
         return np.searchsorted(self.offsets, positions, side="right") - 1
 
     @cached_property
     def highest(self) -> int:
-        """The highest of all bytes; 0 where there are none."""
+        """The highest byte; 0 if there are none."""
         return int(self.data.max(initial=0))
 
     def where(self, *sequence: int) -> Ints:
-        """Where a sequence of bytes begins: one byte, or the first ones of a character."""
+        """Positions of a sequence of bytes: a single byte, or the first bytes of a character."""
         first, *behind = sequence
         found = self._where(first)
         for distance, byte in enumerate(behind, 1):
@@ -121,7 +121,7 @@ class Texts:
 
     def _where(self, byte: int) -> Ints:
         if byte not in self._found:
-            # Looked for first, for most are not there: that costs a fraction of one comparison with all bytes.
+            # Most bytes do not occur: `find` costs a fraction of a comparison with all bytes.
             self._found[byte] = (
                 _NOWHERE
                 if byte > self.highest or self._bytes.find(byte) < 0
@@ -135,12 +135,12 @@ class Texts:
 
 
 def texts_of(values: Sequence[str]) -> Texts:
-    """Lays texts out. Raises UnicodeEncodeError where one holds a lone surrogate."""
+    """Make a column of texts. Raises UnicodeEncodeError if one contains a lone surrogate."""
     return Texts(pa.array(values, pa.string(), size=len(values)))
 
 
 def dirty(texts: Texts) -> Flags:
-    """Texts that `text.clean` may change: all that it would, and some others."""
+    """Flag the texts that `text.cleaning.clean` may change: all that it would, and some others."""
     flags = np.zeros(len(texts.array), np.bool_)
     controls = _marked(texts.data, _mark_controls)
     flags[texts.rows(controls[texts.data[controls] != 0x09])] = True
@@ -150,24 +150,24 @@ def dirty(texts: Texts) -> Flags:
 
 
 def tagged(texts: Texts) -> Flags:
-    """Texts within which the other side may go on to speak: `者：` or `师：` (`formats.turn_list`)."""
+    """Flag the texts that may contain a tag of the other speaker, `者：` or `师：` (`formats.turn_lists.turn_list`)."""
     flags = np.zeros(len(texts.array), np.bool_)
     data, colons = texts.data, texts.where(*"：".encode())
     colons = colons[colons >= 3]
     for letter in ("者".encode(), "师".encode()):
-        is_behind = np.logical_and.reduce([data[colons - 3 + n] == byte for n, byte in enumerate(letter)])
-        flags[texts.rows(colons[is_behind])] = True
+        follows = np.logical_and.reduce([data[colons - 3 + n] == byte for n, byte in enumerate(letter)])
+        flags[texts.rows(colons[follows])] = True
     return flags
 
 
 def blank(texts: Texts) -> Flags:
-    """Texts that are empty or white space alone."""
+    """Flag the texts that are empty or only white space."""
     flags: Flags = np.diff(texts.offsets) == 0
     if not len(texts.data):
         return flags
     starts, last = texts.offsets[:-1], len(texts.data) - 1
     first, second = (texts.data[np.minimum(starts + n, last)] for n in (0, 1))
-    # White space beyond ASCII is U+0085, U+00A0, U+1680, general punctuation and U+3000.
+    # Non-ASCII white space is U+0085, U+00A0, U+1680, general punctuation and U+3000.
     maybe = (first <= 0x20) | (first == 0xC2) | (first == 0xE1) | (first == 0xE2) & (second <= 0x81)
     maybe |= (first == 0xE3) & (second == 0x80)
     for row in np.flatnonzero(maybe & ~flags).tolist():
@@ -176,7 +176,7 @@ def blank(texts: Texts) -> Flags:
 
 
 class Endings:
-    """Characters of at most three bytes that a text may end with."""
+    """A set of characters, at most three bytes each, to find the texts that end with one of them."""
 
     def __init__(self, characters: Iterable[str]) -> None:
         self._last_bytes = np.zeros(256, np.bool_)
@@ -187,13 +187,13 @@ class Endings:
             self._codes[len(encoded)].append(int.from_bytes(encoded))
 
     def of(self, texts: Texts) -> Ints:
-        """The texts that end with one of them."""
+        """Indices of the texts that end with one of the characters."""
         rows = np.flatnonzero(np.diff(texts.offsets))
         ends = texts.offsets[1:][rows]
         near = self._last_bytes[texts.data[ends - 1]]
         rows, ends = rows[near], ends[near]
         found = np.zeros(len(rows), np.bool_)
-        # The last bytes as one number. Bytes of the text before may be among them: no character lies in two texts.
+        # The last bytes as one number. They may include bytes of the previous text, but no character spans two texts.
         code = np.zeros(len(rows), np.int64)
         for size, codes in self._codes.items():
             code |= texts.data[np.maximum(ends - size, 0)].astype(np.int64) << 8 * (size - 1)
@@ -202,8 +202,8 @@ class Endings:
 
 
 def unsettled(texts: Texts) -> Flags:
-    """Texts that are perhaps not in NFC: with characters other than those that it never changes, which are ASCII, Latin-1
-    letters, general punctuation, ideographs and their punctuation, and full-width forms."""
+    """Flag the texts that may not be in NFC: all with characters other than ASCII, Latin-1 letters, general punctuation,
+    ideographs and their punctuation, and full-width forms, which NFC never changes."""
     data = texts.data
     flags = np.zeros(len(texts.array), np.bool_)
     if texts.highest < 0xC4:
@@ -213,7 +213,7 @@ def unsettled(texts: Texts) -> Flags:
         odd.append(np.flatnonzero((data >= 0xEA) & (data != 0xEF)))
     forms = texts.where(0xEF)
     odd.append(forms[(data[forms + 1] != 0xBC) & (data[forms + 1] != 0xBD)])
-    # Of the ideographs' punctuation the tone marks.
+    # Tone marks among the punctuation of ideographs.
     punctuation = texts.where(0xE3)
     odd.append(punctuation[(data[punctuation + 1] != 0x80) | (data[punctuation + 2] >= 0xAA)])
     # U+2000 and U+2001; U+2126, U+212A and U+212B; U+2329 and U+232A; U+2ADC.

@@ -1,4 +1,4 @@
-"""What a rule of families.yaml may say about the objects it matches, besides where they belong."""
+"""How a rule of families.yaml may change the conversion of the objects it matches."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,16 +9,17 @@ class ConversionOptions:
     """How objects are read, what counts as a conversation, and how much of an object may be bad.
 
     Attributes:
-        container: Name of the container (`containers.CONTAINERS`) that reads them, whatever their content looks like; None:
-            their content decides. Packings are taken off and archives opened all the same: it is meant for their members.
-        encoding: Python's name of the encoding of their text; None: their content decides.
-        format: Name of the one format (`formats.FORMATS`) that their records have; None: each record decides.
-        one_sided: What becomes of conversations in which only the user or only the assistant speaks.
-        reasoning: `apart`: in its own column; `think`: as `<think>…</think>` in front of the last answer, the column is null.
-        longest: Characters that the turns of a conversation may have together; one that is longer is quarantined as
-            `too_long`, never cut. None: any length.
-        max_bad_share: Share of an object's records that may go to quarantine, from 0 to 1.
-        max_bad_run: How many records in a row may go there.
+        container: Name of the container (`containers.known.CONTAINERS`) that reads the objects. None: their content decides.
+            Objects are still unpacked and archives opened: the name applies to the members.
+        encoding: Python's name of their text encoding. None: their content decides.
+        format: Name of the one format (`formats.known.FORMATS`) of their records. None: each record decides.
+        one_sided: Whether a conversation in which only the user or only the assistant speaks is quarantined.
+        reasoning: `apart` keeps the chain of thought in its own column; `think` puts it into the last answer as
+            `<think>…</think>` and leaves the column null.
+        longest: Maximum characters of a conversation, all turns together; a longer one is quarantined as `too_long`, never
+            truncated. None: no limit.
+        max_bad_share: Share of an object's records that may be quarantined, from 0 to 1.
+        max_bad_run: Number of records in a row that may be quarantined.
     """
 
     container: str | None = None

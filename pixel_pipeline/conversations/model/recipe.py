@@ -1,8 +1,7 @@
 """The version of the conversion recipe."""
 
 RECIPE_VERSION = "conversion-1"
-"""Raise it when the same object gives other rows: everything is then converted again.
+"""Raise it when a change gives the same object other rows: every object is then converted again.
 
-Rows, quarantine and ledger record it in their column `code_version`. The golden tests fail when rows change and the version
-does not.
+The column `code_version` of rows, quarantine and ledger holds it. The golden tests fail if rows change and the version does not.
 """

@@ -1,65 +1,60 @@
-"""Arrow schemas of what a conversion writes: conversations, quarantine, ledger.
+"""Arrow schemas of the tables a conversion writes: conversations, quarantine, ledger.
 
-CONVERSATION_SCHEMA, one row a conversation. Not null unless said otherwise.
-    id             xxh3-128, 32 hex digits, of `<raw key>[#!<member>]#<position>[#<sub index>]` (`identity.record_id`):
-    stable when the
-                   same object is uploaded again.
-    messages       turns in order; `role` is system, user, assistant or tool; `content` is text, never blank.
-    A system turn is
-                   only ever the first; two neighbours never have the same role; user and assistant both
-                   occur, or one of them where the rule in families.yaml says `one_sided: keep`.
-    category       slug.
-    family         slug.
-    dataset        slug.
-    source         where it came from:
+CONVERSATION_SCHEMA, one row a conversation. Not null unless marked otherwise.
+    id             xxh3-128, 32 hex digits, of `<raw key>[#!<member>]#<position>[#<sub index>]` (`identity.record_id`): stable
+                   when the same object is uploaded again.
+    messages       turns in order; `role` is system, user, assistant or tool; `content` is text, never blank. Only the first
+                   turn may be a system turn; two neighbours never have the same role; user and assistant both occur, or one
+                   of them if the rule in families.yaml sets `one_sided: keep`.
+    category, family, dataset   slugs.
+    source         its origin:
         bucket, key, etag   the raw object's version.
-        position            where in the object, counted from 0, in the unit that `position_kind` names.
-        position_kind       "byte": offset of the first byte of a line, of an array's element or of a table's row, after
-                            decompression and, for an object that is not UTF-8, after transcoding to UTF-8; 0 where an
-                            array as a whole is one conversation. "row": data row of a table that is not text.
-                            "record": index in a JSON document. "object": the whole object is the record.
-        format              name of the source format (`formats.FORMATS`).
-        member              nullable; name of the archive's member, or of the workbook's sheet, that position counts in.
+        position            its place in the object, counted from 0, in the unit named by `position_kind`.
+        position_kind       "byte": offset of the first byte of a line, an array element or a table row, after decompression
+                            and, for an object that is not UTF-8, after transcoding to UTF-8; 0 if a whole array is one
+                            conversation. "row": data row of a table that is not text. "record": index in a JSON or YAML
+                            document. "object": the whole object is the record.
+        format              name of the source format (`formats.known.FORMATS`).
+        member              nullable; the archive member or workbook sheet in which position counts.
     content_hash   xxh3-128, 32 hex digits, over roles and contents, the contents in NFC (`identity.content_hash`).
-    language       nullable; BCP 47 tag in lower case, only where the source says it.
+    language       nullable; BCP 47 tag in lower case, only if the source names it.
     tags           may be empty; filled by curation.
-    reasoning      nullable; the chain of thought, where the source has one, kept apart from the answer. Null
-                   where the rule says `reasoning: think`: it stands in the last answer then.
-    metadata       JSON object: what the source had besides; "{}" for nothing.
+    reasoning      nullable; the chain of thought, if the source has one, separated from the answer. Null if the rule sets
+                   `reasoning: think`: it is then part of the last answer.
+    metadata       JSON object: the rest of the record; "{}" if there is none.
 
-QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null unless said otherwise.
+QUARANTINE_SCHEMA, one row a record that did not become a conversation. Not null unless marked otherwise.
     source_key, etag   the raw object's version.
-    position           as above; 0 where `position_kind` is "object".
-    position_kind      as above; or "rest": the row stands for all further records of the object with this error
-    class, which are
-                       beyond its error budget and have no row of their own (`refused`). `position` is 0, `raw_size` their sum.
+    position           as above; 0 if `position_kind` is "object".
+    position_kind      as above; or "rest": the row stands for all further records of the object with this error class that
+                       are beyond its error budget and have no row of their own (`refused`). `position` is 0, `raw_size`
+                       their sum.
     member             as above.
-    raw_bytes          nullable; the record's bytes, at most QUARANTINE_RAW_BYTES of them. Null for a whole
-    object. Records of
-                       JSON objects and Parquet are written back as JSON; other records are as they stand in
-                       the source.
-    raw_size           full size of the record in bytes; of the whole object as stored where `position_kind`
-    is "object". records            nullable, then 1; how many records the row stands for. error_class        short identifier to count by. reason             for a person; never has
-    conversation text. family             slug. code_version       version of the conversion
-    recipe.
+    raw_bytes          nullable; the record's bytes, at most QUARANTINE_RAW_BYTES of them. Null for a whole object. Records of
+                       JSON objects and Parquet are written back as JSON; other records are as stored in the source.
+    raw_size           full size of the record in bytes; of the whole object as stored if `position_kind` is "object".
+    records            nullable, then 1; number of records the row stands for.
+    error_class        short identifier to count by.
+    reason             for a person; never contains conversation text.
+    family             slug.
+    code_version       version of the conversion recipe (`recipe.RECIPE_VERSION`).
 
-LEDGER_SCHEMA, one row an object. Not null unless said otherwise.
+LEDGER_SCHEMA, one row an object. Not null unless marked otherwise.
     source_key, etag, family, code_version   as above.
-    container      name of the container (`containers.CONTAINERS`), or "other" for what is none.
+    container      name of the container (`containers.known.CONTAINERS`) or archive; "other" if there is none.
     formats        JSON object: conversations by format name.
-    encoding       Python's name of it (`text.detect_encoding`); "binary" where text is no question.
+    encoding       Python's name of it (`text.cleaning.detect_encoding`); "binary" for an object that is not text.
     bytes          size as stored, bytes.
     records_in     = records_out + quarantined + the sum of `dropped`. Always.
     records_out    conversations.
     quarantined    the sum of `records` of its quarantine rows.
-    errors         nullable; JSON object: these records by error class.
-    unlisted       nullable; those of them that have no quarantine row of their own.
-    longest_bad_run, first_bad_run, last_bad_run   nullable; how many records in a row were quarantined: at most,
-    at the beginning,
-                   at the end (`bad_runs.BadRuns`).
-    dropped        JSON object: records by reason that are neither.
+    errors         nullable; JSON object: quarantined records by error class.
+    unlisted       nullable; number of them without a quarantine row of their own.
+    longest_bad_run, first_bad_run, last_bad_run   nullable; number of records quarantined in a row: the longest run, the run
+                   at the beginning, the run at the end (`bad_runs.BadRuns`).
+    dropped        JSON object: records by reason that are neither converted nor quarantined.
     repaired       JSON object: changes made by kind (turns joined, characters removed …).
-    detection      nullable (of rows from before it was recorded); JSON object: what the object was taken for and why
+    detection      nullable (rows from before it was recorded); JSON object: how the object was identified and why
                    (`detection.Detection.to_json`).
 """
 
@@ -73,7 +68,7 @@ def _required(name: str, kind: pa.DataType) -> pa.Field:
 
 
 MESSAGE_TYPE = pa.struct([_required("role", pa.string()), _required("content", pa.string())])
-# Delta Lake calls a list's field "element"; the same name here lets a schema survive the round trip.
+# Delta Lake names a list's field "element"; the same name here keeps schemas equal after a round trip.
 MESSAGES_TYPE = pa.list_(_required("element", MESSAGE_TYPE))
 TAGS_TYPE = pa.list_(_required("element", pa.string()))
 SOURCE_TYPE = pa.struct(
@@ -117,7 +112,7 @@ QUARANTINE_SCHEMA = pa.schema(
         _required("reason", pa.string()),
         _required("family", pa.string()),
         _required("code_version", pa.string()),
-        # A table that is there already takes new columns only if they may be null.
+        # An existing table accepts new columns only if they are nullable.
         pa.field("records", pa.int64()),
     ]
 )

@@ -1,7 +1,7 @@
-"""Which sources are beyond their error budget: too much of them is bad, or too much in a row.
+"""Finds sources that exceed their error budget: too large a share of bad records, or too many in a row.
 
-An object is judged alone where it has enough records, or bytes, for a share to mean something. Small ones, such as transcripts of one
-record each, are judged together with those of their folder, in the order of their keys.
+An object is judged on its own if it has enough records or bytes for a share to be meaningful. Small objects, such as transcripts
+of one record each, are judged together with the other small objects of their folder, in the order of their keys.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from pixel_pipeline.lake.tables.table import Table
 
 SMALL_RECORDS = 20
 SMALL_BYTES = 1 << 20
-"""An object with fewer records than the one and fewer bytes than the other is judged with its folder."""
+"""An object below both limits is judged with its folder."""
 
 _COLUMNS = ["source_key", "family", "bytes", "records_in", "quarantined", "errors", "unlisted"]
 _COLUMNS += ["longest_bad_run", "first_bad_run", "last_bad_run"]
@@ -30,15 +30,16 @@ _COLUMNS += ["longest_bad_run", "first_bad_run", "last_bad_run"]
 
 @dataclass
 class SourceErrors:
-    """What of a source is bad.
+    """Bad records of a source.
 
     Attributes:
-        source: Raw key of the object; of small objects, their folder with a slash at its end.
-        budget: Options of the rule that holds for it.
-        objects: Objects that it is.
-        bad: Records quarantined; `runs` has how many there are, and how many of them come in a row.
-        errors: These by error class.
-        unlisted: Those of them that have no quarantine row of their own.
+        source: Raw key of the object; for small objects, their folder with a trailing slash.
+        budget: Options of its rule.
+        objects: Number of objects.
+        runs: Number of records, and the longest run of bad ones.
+        bad: Quarantined records.
+        errors: Quarantined records by error class.
+        unlisted: Quarantined records without a quarantine row of their own.
     """
 
     source: str
@@ -51,7 +52,7 @@ class SourceErrors:
     unlisted: int = 0
 
     def count(self, row: Mapping[str, Any]) -> None:
-        """Counts an object, by its row of the ledger; objects in the order of their keys."""
+        """Add an object by its ledger row. Call it in the order of the objects' keys."""
         self.objects += 1
         self.runs += BadRuns.of_row(row)
         self.bad += row["quarantined"]
@@ -60,30 +61,32 @@ class SourceErrors:
 
     @property
     def share(self) -> float:
-        """Share of the records that is bad, 0 to 1."""
+        """Share of bad records, 0 to 1."""
         return self.bad / self.runs.records if self.runs.records else 0.0
 
     def excess(self) -> str | None:
-        """What is beyond the budget, for a person; None where nothing is."""
-        told = []
+        """Describe how the budget is exceeded; None if it is not."""
+        excesses = []
         if self.share > self.budget.max_bad_share:
-            told.append(f"{self.share:.1%}, {self.budget.max_bad_share:.1%} allowed")
+            excesses.append(f"{self.share:.1%}, {self.budget.max_bad_share:.1%} allowed")
         if self.runs.longest > self.budget.max_bad_run:
-            told.append(f"{self.runs.longest:,} in a row, {self.budget.max_bad_run:,} allowed")
-        if self.unlisted and not told:
-            # One of the byte ranges that a large object is converted in.
-            told.append(f"a part of it is beyond the budget; {self.unlisted:,} are not listed one by one")
-        return "; ".join(told) or None
+            excesses.append(f"{self.runs.longest:,} in a row, {self.budget.max_bad_run:,} allowed")
+        if self.unlisted and not excesses:
+            # One byte range of a large object exceeded the budget.
+            excesses.append(
+                f"a part of it exceeds the budget; {self.unlisted:,} records are not listed one by one"
+            )
+        return "; ".join(excesses) or None
 
 
 def beyond_budget(lake: Lake, config: FamilyConfig) -> list[SourceErrors]:
-    """The sources of the lake that are beyond their error budget, those with the most bad records first."""
+    """Sources of the lake that exceed their error budget, most bad records first."""
     table = Table(lake, keys.LEDGER)
     return find_beyond_budget(table.read(columns=_COLUMNS), config) if table.exists() else []
 
 
 def find_beyond_budget(ledger: pa.Table, config: FamilyConfig) -> list[SourceErrors]:
-    """As `beyond_budget`, of some columns of LEDGER_SCHEMA."""
+    """Like `beyond_budget`, for a table with the columns of the ledger."""
     bad = pc.greater(ledger["quarantined"], 0)
     small = pc.and_(pc.less(ledger["records_in"], SMALL_RECORDS), pc.less(ledger["bytes"], SMALL_BYTES))
     folder = pc.replace_substring_regex(ledger["source_key"], pattern="[^/]*$", replacement="")

@@ -1,8 +1,8 @@
-"""What lies in the quarantine: counted, looked through, and one record at a time with its bytes."""
+"""Reads the quarantine: counts, lists of records, and the bytes of one record."""
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -19,18 +19,18 @@ from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.tables.table import Table
 
-# All but the raw bytes, which are read for one record alone.
+# All columns except raw_bytes, which is read for one record at a time.
 _COLUMNS = ["family", "source_key", "etag", "member", "position_kind", "position", "error_class", "reason"]
 _COLUMNS += ["raw_size", "records", "code_version"]
 
 
 class QuarantineError(PixelError):
-    """A record that is asked for is not in the quarantine, is not the only one, or has no bytes there."""
+    """The requested record does not exist, is ambiguous, or has no bytes in the quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which records are meant; None leaves a question open.
+class Selection:
+    """Selects quarantined records; None selects all.
 
     Attributes:
         key: Glob over raw keys, as in families.yaml: `*` stays within a folder, `**` crosses folders.
@@ -41,29 +41,21 @@ class Wanted:
     key: str | None = None
 
     def expression(self) -> ds.Expression | None:
-        """Returns it as a filter of the quarantine; None where everything is meant."""
-        asked = []
+        """Return the filter for the quarantine table; None if everything is selected."""
+        filters = []
         if self.family is not None:
-            asked.append(ds.field("family") == self.family)
+            filters.append(ds.field("family") == self.family)
         if self.error_class is not None:
-            asked.append(ds.field("error_class") == self.error_class)
+            filters.append(ds.field("error_class") == self.error_class)
         if self.key is not None:
             pattern = rf"\A(?:{glob_pattern(self.key)})\z"
-            asked.append(pc.match_substring_regex(ds.field("source_key"), pattern))
-        return reduce(and_, asked) if asked else None
-
-    def mask(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Returns which rows of the quarantine are meant, whatever their family."""
-        anywhere = replace(self, family=None).expression()
-        if anywhere is None:
-            return pa.chunked_array([pa.repeat(True, rows.num_rows)])
-        meant = ds.dataset(rows).to_table(columns={"meant": anywhere})["meant"]
-        return meant
+            filters.append(pc.match_substring_regex(ds.field("source_key"), pattern))
+        return reduce(and_, filters) if filters else None
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Records of one object that have one error class."""
+    """Number of records of one object with one error class."""
 
     family: str
     source_key: str
@@ -76,10 +68,10 @@ class QuarantinedRecord:
     """One row of the quarantine, without its bytes.
 
     Attributes:
-        id: 16 hex digits, the same for as long as the record stands where it stands and is refused for the same.
-        ordinal: Its place among rows that differ in nothing else that identifies it, as bad sessions of one record do.
+        id: 16 hex digits; stable while the record keeps its position and error class.
+        ordinal: Index among rows with the same place and error class, such as several bad sessions of one record.
         position, position_kind, member, raw_size: As in QUARANTINE_SCHEMA.
-        records: How many records the row stands for: more than one where the object was beyond its error budget.
+        records: Number of records the row stands for; more than one if the object exceeded its error budget.
     """
 
     id: str
@@ -97,9 +89,9 @@ class QuarantinedRecord:
     code_version: str
 
 
-def counts(lake: Lake, wanted: Wanted) -> list[Count]:
-    """Returns what is quarantined, by family, object and error class, in that order."""
-    rows = _read(lake, wanted.expression(), ["family", "source_key", "error_class", "records"])
+def counts(lake: Lake, selection: Selection) -> list[Count]:
+    """Count the selected records by family, object and error class, in that order."""
+    rows = _read(lake, selection.expression(), ["family", "source_key", "error_class", "records"])
     groups = rows.group_by(["family", "source_key", "error_class"]).aggregate([("records", "sum")])
     groups = groups.sort_by([(name, "ascending") for name in ("family", "source_key", "error_class")])
     return [
@@ -108,23 +100,25 @@ def counts(lake: Lake, wanted: Wanted) -> list[Count]:
     ]
 
 
-def records(lake: Lake, wanted: Wanted, *, limit: int | None = None) -> tuple[list[QuarantinedRecord], int]:
-    """Returns the rows asked for, in the order of the table, and how many there are without the limit."""
-    rows = _read(lake, wanted.expression(), _COLUMNS)
+def records(
+    lake: Lake, selection: Selection, *, limit: int | None = None
+) -> tuple[list[QuarantinedRecord], int]:
+    """Return the selected records in the order of the table, and their number without the limit."""
+    rows = _read(lake, selection.expression(), _COLUMNS)
     return _described(rows.slice(0, limit)), rows.num_rows
 
 
 def find(
     lake: Lake, name: str, *, position: int | None = None, member: str | None = None
 ) -> QuarantinedRecord:
-    """Returns the one record of a name.
+    """Find one record.
 
     Args:
-        name: Its id, or enough of the id's beginning; or the key of its object, with position and member where
-            the object has more than one bad record.
+        name: Its id or a unique prefix, or the key of its object, with position and member if the object has several
+            quarantined records.
 
     Raises:
-        QuarantineError: There is none, or there are several.
+        QuarantineError: No record or several records match.
     """
     rows = _read(lake, ds.field("source_key") == name, _COLUMNS)
     found = _described(rows) or [
@@ -135,22 +129,22 @@ def find(
     ]
     if not found:
         raise QuarantineError(
-            f"Nothing is quarantined under {name!r}.",
-            hint="`pixel quarantine list --records` shows the ids of what is.",
+            f"No quarantined record matches {name!r}.",
+            hint="List the ids with `pixel quarantine list --records`.",
         )
     if len(found) > 1:
         raise QuarantineError(
-            f"{len(found):,} records are quarantined under {name!r}.",
+            f"{len(found):,} quarantined records match {name!r}.",
             hint="Give the id of one (`pixel quarantine list --records`), or its --position and --member.",
         )
     return found[0]
 
 
 def raw_bytes(lake: Lake, record: QuarantinedRecord) -> bytes:
-    """Returns the bytes that are kept of a record: conversation text. They may be only the first of `raw_size`.
+    """Return the stored bytes of a record: conversation text. They may be only the first of `raw_size`.
 
     Raises:
-        QuarantineError: None are kept, for they are the object's own.
+        QuarantineError: No bytes are stored, because the row stands for a whole object or many records.
     """
     same = [
         ds.field(name) == getattr(record, name)
@@ -163,8 +157,8 @@ def raw_bytes(lake: Lake, record: QuarantinedRecord) -> bytes:
     if kept is None:
         what = "many records" if record.position_kind == REST else "a whole object"
         raise QuarantineError(
-            f"The quarantine keeps no bytes of {record.id}: it stands for {what}.",
-            hint=f"They are in {lake.data.uri(record.source_key)}.",
+            f"The quarantine has no bytes for {record.id}: it stands for {what}.",
+            hint=f"Read them from {lake.data.uri(record.source_key)}.",
         )
     return kept
 
@@ -173,16 +167,17 @@ def _read(lake: Lake, filter: ds.Expression | None, columns: list[str]) -> pa.Ta
     table = Table(lake, keys.QUARANTINE)
     if not table.exists():
         raise QuarantineError(
-            "There is no quarantine yet: nothing was converted.", hint="dagster job execute -j prepare_data"
+            "There is no quarantine yet: nothing was converted.",
+            hint="Run `dagster job execute -j prepare_data`.",
         )
     dataset = table.dataset()
-    there = [name for name in columns if name in dataset.schema.names]
-    rows = table.scan(dataset, columns=there, filter=filter)
+    present = [name for name in columns if name in dataset.schema.names]
+    rows = table.scan(dataset, columns=present, filter=filter)
     if "records" not in columns:
         return rows
-    # Rows from before there were rows that stand for many.
-    one = pa.nulls(rows.num_rows, pa.int64()) if "records" not in there else rows["records"]
-    return rows.select([name for name in there if name != "records"]).append_column(
+    # Tables of older versions have no column `records`: each row stands for one.
+    one = pa.nulls(rows.num_rows, pa.int64()) if "records" not in present else rows["records"]
+    return rows.select([name for name in present if name != "records"]).append_column(
         "records", pc.fill_null(one, 1)
     )
 

@@ -1,13 +1,13 @@
-"""Encodings from before Unicode, told by the letters that a language uses most.
+"""Detection of encodings older than Unicode, by the most frequent letters of a language.
 
-Nearly any bytes decode in most of them, so that decoding proves nothing: a text has to consist of a language's commonest
-letters, and of no other's. Nothing is better than a wrong guess, which nobody would find again.
+Most of them decode nearly any bytes, so decoding proves nothing: a text must consist of one language's most frequent letters.
+No answer is better than a wrong guess, which would never be noticed.
 """
 
 import codecs
 import re
 
-MOST_SAMPLED = 256 << 10
+_SAMPLED_BYTES = 256 << 10
 _LEAST_LETTERS = 12
 _MOST_BAD = 0.001
 _SIMPLIFIED = (
@@ -22,7 +22,7 @@ _HIRAGANA = "".join(map(chr, range(0x3041, 0x3094)))
 _HANGUL = "이다는에을의가고하지로한은를니나어사리도기아서그인자일들것수해있안요시게면제스보라정여으부"
 _CYRILLIC = "оеаинтсрвлкмдпуяыьгзбчйОЕАИНТСВПМДЯ"
 _TURKISH = "ığşçöüİĞŞÇÖÜâîû"
-# Encoding, common letters, least share of them in all letters beyond ASCII: about half of what running text has.
+# Encoding, common letters, least share of them among non-ASCII letters: about half of their share in running text.
 _FOREIGN = (
     ("gb18030", frozenset(_SIMPLIFIED), 0.25),
     ("cp950", frozenset(_TRADITIONAL), 0.25),
@@ -32,8 +32,8 @@ _FOREIGN = (
     ("koi8-r", frozenset(_CYRILLIC), 0.8),
     ("cp1254", frozenset(_TURKISH), 0.95),
 )
-# Letters beyond ASCII of languages of one byte a letter; a text in one of them has hardly any other. Those in capitals stand
-# at the end of words only.
+# Non-ASCII letters of languages with single-byte encodings; a text in one of them has hardly any others. Capitals occur only at
+# the end of words.
 _WESTERN = (
     "äöüßé", "àâæçéèêëîïôœùûüÿ", "áéíñóúü", "éÀÈÌÒÙ", "áâãàçéêíóôúü", "áàâãçéêíóôõú", "æøåéöä", "åäöé", "àáäèéëêíïóöü", "áðéíóúýþæö",
     "äõöüšž", "àçéèíïóòúü·",
@@ -43,7 +43,7 @@ _CENTRAL = (
 )  # fmt: skip
 _NEIGHBOURS = (("cp1254", ("çğıöşüâîû",)), ("cp1250", _CENTRAL))
 _LEAST_OWN = 0.97
-# What cp1252 makes of Turkish and Polish letters: letters of Iceland, and signs within words.
+# Turkish and Polish letters read as cp1252 become Icelandic letters and signs within words.
 _ICELANDIC = re.compile("[ðþýÐÞÝ]")
 _SIGNS = re.compile("[a-zA-Z][¡-¿×÷][a-z]|[a-z][¹³¿¼¾]|[¹³¼¾][a-z]")
 _NOT_PORTUGUESE = re.compile("õ(?!e)")
@@ -51,16 +51,20 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def legacy_encoding(sample: bytes) -> str | None:
-    """Returns the encoding in which bytes that are no UTF-8 are plainly text in one language; None where none is plain."""
-    return _plain(sample, _FOREIGN)
+    """Return the encoding in which bytes are plainly text in one language, or None."""
+    scores = [
+        (_share(sample[:_SAMPLED_BYTES], name, common) / least, name) for name, common, least in _FOREIGN
+    ]
+    (best, name), (second, _) = sorted(scores, reverse=True)[:2]
+    return name if best >= 1 and best >= 1.2 * second else None
 
 
 def western_encoding(sample: bytes) -> str | None:
-    """Returns which single-byte encoding Western-looking bytes are in; None where it would be no text in any."""
-    sample = sample[:MOST_SAMPLED]
+    """Return the single-byte encoding of Western-looking bytes, or None if they are text in none."""
+    sample = sample[:_SAMPLED_BYTES]
     text = sample.decode("cp1252", "replace")
     signs = len(_SIGNS.findall(text))
-    # Only Spanish opens questions, elsewhere it is a letter of Polish; of Portuguese, õ stands before e, of Hungarian anywhere.
+    # `¿` is Spanish, or a Polish letter read as cp1252. In Portuguese õ precedes e; in Hungarian text (ő) it may stand anywhere.
     polish, hungarian = "¿" in text, _NOT_PORTUGUESE.search(text) is not None
     languages = (
         letters
@@ -77,13 +81,13 @@ def western_encoding(sample: bytes) -> str | None:
     share, encoding = max(shares)
     if share >= _LEAST_OWN:
         return encoding
-    # In no one language: several, or names.
+    # Several languages, or names.
     high, icelandic = sum(letter > "\x7f" for letter in text), len(_ICELANDIC.findall(text))
     return "cp1252" if signs < 0.1 * high and icelandic < 0.3 * high else None
 
 
 def _own_share(text: str, letters: str) -> float:
-    """Returns which part of a text's letters beyond ASCII a language has."""
+    """Return the share of a text's non-ASCII letters that belong to a language."""
     own = total = 0
     for word in _WORD.findall(text):
         if word.isascii():
@@ -96,17 +100,9 @@ def _own_share(text: str, letters: str) -> float:
     return own / total if total else 1.0
 
 
-def _plain(sample: bytes, candidates: tuple[tuple[str, frozenset[str], float], ...]) -> str | None:
-    scores = [
-        (_share(sample[:MOST_SAMPLED], name, common) / least, name) for name, common, least in candidates
-    ]
-    (best, name), (second, _) = sorted(scores, reverse=True)[:2]
-    return name if best >= 1 and best >= 1.2 * second else None
-
-
 def utf16_without_mark(sample: bytes) -> str | None:
-    """Returns "utf-16-le" or "utf-16-be" for text in it that has no byte order mark: every other byte is zero, nearly."""
-    sample = sample[: min(len(sample), MOST_SAMPLED) & ~1]
+    """Return "utf-16-le" or "utf-16-be" for such text without a byte order mark: nearly every other byte is zero."""
+    sample = sample[: min(len(sample), _SAMPLED_BYTES) & ~1]
     if len(sample) < 4 or b"\0" not in sample:
         return None
     even, odd = sample[::2].count(0), sample[1::2].count(0)
@@ -119,7 +115,7 @@ def utf16_without_mark(sample: bytes) -> str | None:
 
 
 def _share(sample: bytes, encoding: str, common: frozenset[str]) -> float:
-    """Returns which part of the letters beyond ASCII are common ones; 0 where the bytes are not in the encoding."""
+    """Return the share of common letters among non-ASCII letters; 0 if the bytes are not in the encoding."""
     text = codecs.getincrementaldecoder(encoding)("replace").decode(sample)
     if text.count("\ufffd") > _MOST_BAD * len(text):
         return 0.0

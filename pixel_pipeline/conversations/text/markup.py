@@ -1,6 +1,6 @@
-"""What an export of a web page leaves in a text: entities, tags, and letters decoded with the wrong table.
+"""Removal of the leftovers of web exports: HTML entities, tags, and text decoded with the wrong encoding (mojibake).
 
-Each is repaired only where the text itself gives evidence, and never in a text that shows code.
+Each is repaired only if the text itself gives evidence, and never in a text that contains code.
 """
 
 import html
@@ -8,6 +8,8 @@ from html.entities import html5
 import re
 
 import ftfy
+
+from pixel_pipeline.conversations.model.records import count
 
 _CODE = re.compile(
     r"```|`[^`\n]*[<&]|<(?:code|pre|html|head|body|script|style|!DOCTYPE)\b|</(?:code|pre)>|\bclass\s*=",
@@ -20,17 +22,17 @@ _BREAK = re.compile(r"[ \t]*<br\s*/?>[ \t]*\n?", re.IGNORECASE)
 _PROSE = frozenset(["p", "br", "b", "i", "u", "em", "strong", "a", "ul", "ol", "li", "span", "div", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "font", "hr", "small", "sub", "sup"])  # fmt: skip
 _BLOCKS = frozenset(["p", "div", "ul", "ol", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "hr"])
 _MANY_FEEDS = re.compile(r"\n{3,}")
-# The two to four characters that UTF-8 becomes when it is read as cp1252 or latin-1.
+# UTF-8 read as cp1252 or latin-1: two to four characters for one.
 _MOJIBAKE = re.compile(
     "[\xc2-\xf4][\x80-\xbf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178]"
 )
 
 
 def without_markup(text: str, repaired: dict[str, int]) -> str:
-    """Returns text without HTML.
+    """Return text without HTML.
 
     Args:
-        repaired: Gets `html_entities`, `html_tags`: how many were replaced.
+        repaired: Counts replaced `html_entities` and `html_tags`.
     """
     if _CODE.search(text):
         return text
@@ -40,45 +42,41 @@ def without_markup(text: str, repaired: dict[str, int]) -> str:
         text, chains = _NESTED.subn("&", text)
         found = 0
 
-        def character(entity: re.Match[str]) -> str:
+        def replaced(entity: re.Match[str]) -> str:
             nonlocal found
             name = entity[0][1:]
-            # `unescape` would take the beginning of a word for an entity.
-            meant = html.unescape(entity[0]) if name[0] == "#" else html5.get(name, entity[0])
-            if (
-                meant == entity[0]
-                or meant == "\ufffd"
-                or (not meant.isprintable() and meant not in "\n\t\xa0")
-            ):
+            # `unescape` would also replace an entity that is only the beginning of a word.
+            character = html.unescape(entity[0]) if name[0] == "#" else html5.get(name, entity[0])
+            if character in (entity[0], "\ufffd") or not (character.isprintable() or character in "\n\t\xa0"):
                 return entity[0]
             found += 1
-            return " " if meant == "\xa0" else meant
+            return " " if character == "\xa0" else character
 
-        text = _ENTITY.sub(character, text)
-        _count(repaired, "html_entities", found + chains)
+        text = _ENTITY.sub(replaced, text)
+        count(repaired, "html_entities", found + chains)
     return text
 
 
 def without_mojibake(text: str, repaired: dict[str, int]) -> str:
-    """Returns text with UTF-8 that was read as a single-byte encoding read as UTF-8, where that makes sense of it.
+    """Return text in which UTF-8 that was decoded as a single-byte encoding is decoded correctly.
 
     Args:
-        repaired: Gets `mojibake`: texts changed.
+        repaired: Counts changed texts as `mojibake`.
     """
     if _MOJIBAKE.search(text) is None:
         return text
     fixed = ftfy.fix_encoding(text)
-    # A smiley may look like it; what is repaired becomes shorter and holds no replacement characters.
+    # A smiley may look like mojibake; a real repair makes the text shorter and adds no replacement characters.
     if fixed == text or len(fixed) >= len(text) or fixed.count("\ufffd") > text.count("\ufffd"):
         return text
-    _count(repaired, "mojibake", 1)
+    count(repaired, "mojibake", 1)
     return fixed
 
 
 def _without_tags(text: str, repaired: dict[str, int]) -> str:
     tags = _TAG.findall(text)
     names = {name.lower() for name in tags}
-    # `List<T>` and `a <b and c> d` are no HTML, and a text about HTML has tags of other kinds too.
+    # `List<T>` and `a <b and c> d` are not HTML, and a text about HTML has other tags too.
     if not names or not names <= _PROSE:
         return text
     paired = all(f"</{name}" in text.lower() for name in names - {"br", "hr", "p", "li"})
@@ -93,10 +91,5 @@ def _without_tags(text: str, repaired: dict[str, int]) -> str:
         return "\n\n" if name in _BLOCKS else ""
 
     text = _MANY_FEEDS.sub("\n\n", _TAG.sub(layout, text)).strip()
-    _count(repaired, "html_tags", len(tags))
+    count(repaired, "html_tags", len(tags))
     return text
-
-
-def _count(counts: dict[str, int], kind: str, n: int) -> None:
-    if n:
-        counts[kind] = counts.get(kind, 0) + n

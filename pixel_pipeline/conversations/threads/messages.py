@@ -1,22 +1,21 @@
 """Flat lists of messages: one record a message, each naming its conversation or the message it answers.
 
-`joined` gathers them, so that a conversation is one record however its messages are strewn. It stands between container
-and format, and costs nothing for objects whose first records are something else.
+`join_messages` makes each conversation one record, wherever its messages are in the object.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from pixel_pipeline.conversations.formats.fields import first_key, key_names
+from pixel_pipeline.conversations.formats.fields import first_key, key_names, without
 from pixel_pipeline.conversations.formats.known import find_format
-from pixel_pipeline.conversations.model.records import Block, Fault, Item, Record, looked_at
+from pixel_pipeline.conversations.model.records import Block, Fault, Item, Record, peek
 from pixel_pipeline.conversations.threads.sessions import THREAD, link_keys
 
-LOOKED_AT = 20
+SAMPLED_RECORDS = 20
 MAX_PENDING = 64 << 20
-"""Characters of messages held back. Beyond them, the conversations not heard of for longest are taken as complete."""
+"""Characters of messages held in memory. Beyond that, the conversations that were updated longest ago count as complete."""
 _CONVERSATIONS = (
     "message_tree_id", "conversation_id", "dialogue_id", "dialog_id", "conv_id", "conversationid", "dialogueid", "dialogid",
     "convid", "session_id", "thread_id", "chat_id", "call_id", "transcript_id", "conversation", "dialogue", "session",
@@ -26,21 +25,12 @@ _SPEAKERS = (
     "role", "speaker", "speaker_idx", "speaker_id", "from", "sender", "author", "character", "participant", "interlocutor",
 )  # fmt: skip
 _ORDERS = (
-    "turn",
-    "turn_id",
-    "turn_index",
-    "turn_idx",
-    "utterance_idx",
-    "utterance_id",
-    "message_index",
-    "position",
-    "order",
-    "index",
-)
+    "turn", "turn_id", "turn_index", "turn_idx", "utterance_idx", "utterance_id", "message_index", "position", "order", "index",
+)  # fmt: skip
 
 
-class Thread:
-    """Messages of one conversation, so far."""
+class _Thread:
+    """The messages of one conversation so far."""
 
     __slots__ = ("first", "raws", "rows", "size")
 
@@ -51,54 +41,51 @@ class Thread:
         self.size = 0
 
     def add(self, record: Record) -> int:
-        """Adds a message; returns its size in characters."""
-        size = (
-            len(record.raw)
-            if record.raw is not None
-            else sum(len(v) for v in record.value.values() if isinstance(v, str))
-        )
+        """Add a message; return its size in characters."""
         self.rows.append(record.value)
-        if record.raw is not None:
+        if record.raw is None:
+            size = sum(len(value) for value in record.value.values() if isinstance(value, str))
+        else:
             self.raws.append(record.raw)
+            size = len(record.raw)
         self.size += size
         return size
 
     def record(self, *, linked: bool) -> Record:
-        """Returns the conversation as one record, where its first message stands."""
+        """Return the conversation as one record, at the place of its first message."""
         raw = b"\n".join(self.raws) if self.raws else None
         value = {THREAD: self.rows} if linked else _conversation(self.rows)
         return Record(self.first.position, value, raw, self.first.context)
 
 
-def strewn(records: Iterator[Item]) -> tuple[bool, Iterator[Item]]:
-    """Returns whether the first records are messages of conversations that have to be joined, and all records."""
-    first, rest = looked_at(records, LOOKED_AT)
-    looked = [record for item in first for record in islice(_apart(item, {}), LOOKED_AT)][:LOOKED_AT]
-    messages = sum(isinstance(record, Record) and _is_message(record.value) for record in looked)
-    return messages > 0 and 2 * messages >= len(looked), rest
-
-
-def joined(records: Iterator[Item], *, repaired: Counter[str] | None = None) -> Iterator[Item]:
-    """Returns the records, messages of one conversation joined; what is no message passes as it is.
-
-    A message of a conversation that was already handed out is a Fault, `scattered_conversation`: it comes too late.
+def join_messages(records: Iterator[Item], *, repaired: Counter[str]) -> tuple[bool, Iterator[Item]]:
+    """Join the messages of each conversation into one record.
 
     Args:
-        repaired: What repairs are counted in.
+        repaired: Counts the repairs of records.
+
+    Returns:
+        Whether the records are messages, judged by the first of them; and the records. If they are not messages, all pass
+        unchanged. A message of a conversation that was already yielded becomes a Fault, `scattered_conversation`.
     """
-    counts = Counter() if repaired is None else repaired
-    are_messages, rest = strewn(records)
-    if not are_messages:
-        return rest
-    return _joined(record for item in rest for record in _apart(item, counts))
+    first, rest = peek(records, SAMPLED_RECORDS)
+    sample = list(islice(_single_records(first, Counter()), SAMPLED_RECORDS))
+    messages = sum(isinstance(record, Record) and _is_message(record.value) for record in sample)
+    if not messages or 2 * messages < len(sample):
+        return False, rest
+    return True, _joined(_single_records(rest, repaired))
 
 
-def _apart(item: Item, repaired: dict[str, int]) -> Iterator[Record | Fault]:
-    return item.records(repaired) if isinstance(item, Block) else iter((item,))
+def _single_records(items: Iterable[Item], repaired: dict[str, int]) -> Iterator[Record | Fault]:
+    for item in items:
+        if isinstance(item, Block):
+            yield from item.records(repaired)
+        else:
+            yield item
 
 
 def _joined(records: Iterator[Record | Fault]) -> Iterator[Record | Fault]:
-    threads: dict[str, Thread] = {}
+    threads: dict[str, _Thread] = {}
     thread_of: dict[str, str] = {}
     done: set[str] = set()
     pending = 0
@@ -107,9 +94,8 @@ def _joined(records: Iterator[Record | Fault]) -> Iterator[Record | Fault]:
         if isinstance(record, Fault) or not _is_message(record.value):
             yield record
             continue
-        names = key_names(record.value)
         links = link_keys(record.value)
-        key = first_key(names, _CONVERSATIONS)
+        key = first_key(key_names(record.value), _CONVERSATIONS)
         linked = linked or links is not None
         if key is not None and record.value[key] is not None:
             name = f"c{record.value[key]}"
@@ -124,8 +110,8 @@ def _joined(records: Iterator[Record | Fault]) -> Iterator[Record | Fault]:
             reason = "a message of a conversation that ended more than 64 MiB before it"
             yield Fault(record.position, record.raw, len(record.raw or b""), "scattered_conversation", reason)
             continue
-        # Taken out and put in again: the dictionary stays in the order in which threads were last heard of.
-        thread = threads.pop(name, None) or Thread(record)
+        # Inserting the thread again keeps the dictionary in the order of the last messages.
+        thread = threads.pop(name, None) or _Thread(record)
         threads[name] = thread
         pending += thread.add(record)
         while pending > MAX_PENDING and len(threads) > 1:
@@ -138,7 +124,7 @@ def _joined(records: Iterator[Record | Fault]) -> Iterator[Record | Fault]:
 
 
 def _is_message(value: Any) -> bool:
-    """Whether a record is a single message: it has a text of its own, and names a conversation or a message it answers."""
+    """Whether a record is a single message: it has a text, and names its conversation or the message it answers."""
     if not isinstance(value, dict):
         return False
     names = key_names(value)
@@ -152,33 +138,32 @@ def _is_message(value: Any) -> bool:
 
 
 def _conversation(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns `{"messages": …}` of a conversation's rows, in their order; what is the same in all stands beside it."""
+    """Return `{"messages": …}` of a conversation's rows, in their order, and the values that all rows share."""
     names = key_names(rows[0])
     text, speaker, order = (
         first_key(names, _TEXTS) or "",
         first_key(names, _SPEAKERS),
         first_key(names, _ORDERS),
     )
-    if order is not None and all(_place(row.get(order)) is not None for row in rows):
-        rows = sorted(rows, key=lambda row: _place(row[order]) or 0.0)
+    if order is not None and all(_number(row.get(order)) is not None for row in rows):
+        rows = sorted(rows, key=lambda row: _number(row[order]) or 0.0)
     own = {text, speaker}
-    same = {
+    shared = {
         key: value
         for key, value in rows[0].items()
         if key not in own and all(row.get(key) == value for row in rows)
     }
     turns = []
     for row in rows:
-        turn = {
-            key: value for key, value in row.items() if key not in same and key not in own and key != order
-        }
+        turn = {"text": row.get(text)}
         if speaker is not None:
-            turn = {"speaker": row.get(speaker), **turn}
-        turns.append({"text": row.get(text), **turn})
-    return {**same, "messages": turns}
+            turn["speaker"] = row.get(speaker)
+        rest = without(row, (*shared, *own, order))
+        turns.append(turn | rest)
+    return {**shared, "messages": turns}
 
 
-def _place(value: Any) -> float | None:
+def _number(value: Any) -> float | None:
     try:
         return float(value) if isinstance(value, str | int | float) else None
     except (ValueError, OverflowError):

@@ -1,13 +1,14 @@
-"""Message trees: many answers to one message become conversations, one a path from the root to a leaf.
+"""Message trees: each path from the root to a leaf becomes a conversation.
 
-Where answers carry a rank or a score, only the best one is followed; otherwise each is. A question that nobody answered
-ends no conversation: it is cut off. How many messages are on no path stands in the metadata of each (`not_taken`).
+If answers have a rank or a score, only the best one is followed; otherwise all are. An unanswered question at the end is left out.
+The metadata of each conversation holds the number of messages that are on no path (`not_taken`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pixel_pipeline.conversations.formats.fields import without
 from pixel_pipeline.conversations.formats.roles import role_of
 from pixel_pipeline.conversations.model.records import RecordError
 
@@ -22,7 +23,7 @@ class Node:
     """One message and the answers to it.
 
     Attributes:
-        turn: The message as the source has it, without its answers; a speaker and a text under keys that `chatml` knows.
+        turn: The message of the source without its answers; speaker and text are under keys that `chatml` knows.
         role: Canonical role of its speaker.
         answers: Filled while the tree is built.
     """
@@ -33,10 +34,10 @@ class Node:
 
 
 def paths(root: Node) -> tuple[list[list[dict[str, Any]]], int]:
-    """Returns the conversations of a tree, in the order of their leaves, and the number of messages on none of them.
+    """Return the conversations of a tree, in the order of their leaves, and the number of messages on none of them.
 
     Raises:
-        RecordError: `tree_too_wide`: the paths together are many times as long as the tree, as no real one's are.
+        RecordError: `tree_too_wide`: all paths together are many times longer than the tree, which no real tree's are.
     """
     messages = sum(1 for _ in walk(root))
     found: list[list[dict[str, Any]]] = []
@@ -60,7 +61,7 @@ def paths(root: Node) -> tuple[list[list[dict[str, Any]]], int]:
 
 
 def _followed(node: Node) -> list[Node]:
-    """Returns the answers that a path goes on with: those of the other side that are there and lead somewhere."""
+    """Return the answers that a path continues with: not deleted, by the other side, and answered if they are questions."""
     answers = [
         answer
         for answer in node.answers
@@ -69,9 +70,11 @@ def _followed(node: Node) -> list[Node]:
         and (answer.role != "user" or answer.answers)
     ]
     for keys, best in ((_RANKS, min), (_SCORES, max)):
-        worth = [(number, answer) for answer in answers if (number := _number(answer.turn, keys)) is not None]
-        if worth:
-            return [best(worth, key=lambda pair: pair[0])[1]]
+        scored = [
+            (number, answer) for answer in answers if (number := _number(answer.turn, keys)) is not None
+        ]
+        if scored:
+            return [best(scored, key=lambda pair: pair[0])[1]]
     return answers
 
 
@@ -81,30 +84,30 @@ def nested(
     replies: Sequence[str],
     role: Callable[[dict[str, Any], Node | None], str | None],
 ) -> Node:
-    """Builds the tree of a message whose answers stand within it.
+    """Build the tree of a message that contains its answers.
 
     Args:
         replies: Keys that may hold the list of answers.
-        role: Says whose turn a message is, from the message and the one that it answers.
+        role: Returns the role of a message, given the message and the node it answers.
     """
-    top = Node(_without(message, replies), role(message, None))
+    top = Node(without(message, replies), role(message, None))
     pending = [(message, top)]
     while pending:
         value, node = pending.pop()
         held: list[Any] = next((value[key] for key in replies if isinstance(value.get(key), list)), [])
         for answer in held:
             if isinstance(answer, dict):
-                child = Node(_without(answer, replies), role(answer, node))
+                child = Node(without(answer, replies), role(answer, node))
                 node.answers.append(child)
                 pending.append((answer, child))
     return top
 
 
 def linked(rows: Sequence[dict[str, Any]], *, own: str, parent: str, speakers: Sequence[str]) -> list[Node]:
-    """Builds the trees of a flat list of messages that name the one they answer.
+    """Build the trees of a flat list of messages that name the message they answer.
 
-    A message whose parent is missing is a root, so is one message of each ring. Of messages of one name the first has the
-    answers.
+    A message whose parent is missing is a root, and so is one message of each cycle. Of messages with the same name, the first
+    gets the answers.
     """
     nodes = [
         Node(row, next((role_of(row[key]) for key in speakers if isinstance(row.get(key), str)), None))
@@ -124,7 +127,7 @@ def linked(rows: Sequence[dict[str, Any]], *, own: str, parent: str, speakers: S
     reached = {id(node) for root in roots for node in walk(root)}
     for node in nodes:
         if id(node) not in reached:
-            # A ring: it is cut where it is met first.
+            # A cycle is cut at its first message.
             answers = above[id(node)].answers
             answers[:] = [answer for answer in answers if answer is not node]
             roots.append(node)
@@ -133,7 +136,7 @@ def linked(rows: Sequence[dict[str, Any]], *, own: str, parent: str, speakers: S
 
 
 def walk(root: Node) -> Iterator[Node]:
-    """Goes over a tree, the root first."""
+    """Iterate over a tree, the root first."""
     pending = [root]
     while pending:
         node = pending.pop()
@@ -151,7 +154,3 @@ def _number(turn: dict[str, Any], keys: Sequence[str]) -> float | None:
     return (
         value if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
     )
-
-
-def _without(message: dict[str, Any], replies: Sequence[str]) -> dict[str, Any]:
-    return {key: value for key, value in message.items() if key not in replies}

@@ -1,7 +1,7 @@
-"""All raw objects of one family to its canonical table, its quarantine and its ledger."""
+"""Converts all raw objects of a family into its canonical table, quarantine and ledger."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import orjson
@@ -13,9 +13,9 @@ from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRul
 from pixel_pipeline.conversations.model.recipe import RECIPE_VERSION
 from pixel_pipeline.conversations.model.schema import LEDGER_SCHEMA, QUARANTINE_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.quarantine.reading import Wanted, counts
-from pixel_pipeline.conversations.work.family import FamilyWork, leave_tables
-from pixel_pipeline.conversations.work.results import forget_results, kept_results, quarantine_batches
+from pixel_pipeline.conversations.quarantine.reading import Count, Selection, counts
+from pixel_pipeline.conversations.work.family import FamilyWork, remove_files
+from pixel_pipeline.conversations.work.results import delete_results, kept_results, quarantine_batches
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import Memo, fingerprint
@@ -24,11 +24,11 @@ from pixel_pipeline.lake.tables.table import Table
 
 @dataclass(frozen=True)
 class FamilyReport:
-    """What became of a family's raw objects.
+    """The outcome of converting a family.
 
     Attributes:
-        version: Digest of the raw objects, rules and code that the table is made of.
-        converted: Objects that were read; all others are as they were.
+        version: Digest of the raw objects, rules and recipe that the table is made from.
+        converted: Objects that were read; the rows of all others were reused.
         reused: Nothing had changed, so nothing was done.
         quarantined: Records by error class.
         dropped: Records by reason.
@@ -58,7 +58,7 @@ def families_of(
 
     Args:
         inventory: Table of INVENTORY_SCHEMA.
-        bucket: Name of the bucket that it lists.
+        bucket: Name of the listed bucket.
     """
     families: dict[str, tuple[FamilyRule, list[SourceObject]]] = {}
     for key, size, etag in zip(
@@ -85,20 +85,19 @@ def convert_family(
     rule: FamilyRule,
     objects: Sequence[SourceObject],
     executor: Executor,
-    replay: Wanted | None = None,
+    again: Collection[str] | None = None,
 ) -> FamilyReport:
     """Bring a family's canonical table, quarantine and ledger up to date with its raw objects.
 
-    Nothing is read or written when objects, rules and code are those of the last time. Otherwise new and changed objects are
-    converted; the rows of the others are taken over, also where they lie in the table of another family. Each of the
-    three tables changes in one atomic commit.
+    Reads and writes nothing if objects, rules and recipe are unchanged. Otherwise converts new and changed objects, and reuses
+    the rows of the others, even from the table of another family. Each of the three tables changes in one atomic commit.
 
     Args:
-        replay: Of what was converted by other code or options, convert only this again, of the quarantine. All else stays as
-            it is, and counts as converted by the present ones.
+        again: Keys of objects to convert again. If given, all other objects keep their rows, even if another recipe or other
+            options made them, and count as converted by the present ones.
 
     Raises:
-        ObjectChangedError: an object is no longer the one that the inventory lists.
+        ObjectChangedError: an object was replaced since the inventory was taken.
     """
     version = fingerprint(
         RECIPE_VERSION, rule.place, [(source.key, source.etag, source.options) for source in objects]
@@ -106,12 +105,12 @@ def convert_family(
     table = Table(lake, keys.conversations_table(category=rule.category, dataset=rule.dataset))
     memo = Memo(lake, f"conversations/{rule.family}")
     remembered = memo.recall(version)
-    # The memo alone is not enough: someone may have deleted or rewritten the table since.
+    # The memo alone is not enough: the table may have been deleted or rewritten since.
     if remembered is not None and table.note().get("pixel.version") == version:
         return FamilyReport(**{**remembered, "converted": 0, "reused": True})
 
     work = FamilyWork(
-        lake, table=table, family=rule.family, recipe=RECIPE_VERSION, executor=executor, replay=replay
+        lake, table=table, family=rule.family, recipe=RECIPE_VERSION, executor=executor, again=again
     )
     results = work.results(objects)
     note = {"pixel.version": version}
@@ -142,41 +141,43 @@ def convert_family(
         converted=len(work.converted),
     )
     memo.remember(version, asdict(report))
-    work.forget()
+    work.delete_stale_results()
     return report
 
 
 def replay_quarantine(
-    lake: Lake, *, config: FamilyConfig, executor: Executor, wanted: Wanted
+    lake: Lake, *, config: FamilyConfig, executor: Executor, selection: Selection
 ) -> Iterator[tuple[FamilyReport, int, int]]:
-    """Convert what lies in quarantine again, and nothing else: for after a correction of code or of families.yaml.
+    """Convert objects with quarantined records again, after a correction of the recipe or of families.yaml.
 
-    What is not wanted stays as it is and counts as converted by the present code, so that the next conversion does not
-    begin with it again. Families without anything that is wanted are left alone, unless everything is wanted.
+    All other objects keep their rows, so the next conversion does not read them either. Skips families without a selected
+    record, unless everything is selected.
 
     Yields:
-        Each family's report, and how many wanted records were in its quarantine before and are now.
+        Each family's report, and the number of selected records in its quarantine before and after.
     """
     inventory = Table(lake, keys.INVENTORY).read(columns=["key", "size", "etag"])
     families = families_of(inventory, config=config, bucket=lake.data.name)
-    before = _records_by_family(lake, wanted)
+    before = [*counts(lake, selection)]
+    records = _records_by_family(before)
+    again = {count.source_key for count in before}
     for family, (rule, objects) in families.items():
-        if family in before or wanted == Wanted():
-            report = convert_family(lake, rule=rule, objects=objects, executor=executor, replay=wanted)
-            yield report, before[family], _records_by_family(lake, wanted)[family]
+        if family in records or selection == Selection():
+            report = convert_family(lake, rule=rule, objects=objects, executor=executor, again=again)
+            yield report, records[family], _records_by_family(counts(lake, selection))[family]
 
 
-def _records_by_family(lake: Lake, wanted: Wanted) -> Counter[str]:
+def _records_by_family(found: Iterable[Count]) -> Counter[str]:
     records: Counter[str] = Counter()
-    for count in counts(lake, wanted):
+    for count in found:
         records[count.family] += count.records
     return records
 
 
 def retract_families(lake: Lake, *, present: Collection[FamilyRule]) -> list[str]:
-    """Take families that have no raw objects any more out of ledger, quarantine and their tables; returns their names.
+    """Remove families without raw objects from ledger, quarantine and their tables; return their names.
 
-    To be called once the others are converted: they take over rows of objects that were theirs.
+    Call it after the other families are converted: they reuse rows of objects that have moved to them.
     """
     ledger = Table(lake, keys.LEDGER)
     if not ledger.exists():
@@ -184,13 +185,13 @@ def retract_families(lake: Lake, *, present: Collection[FamilyRule]) -> list[str
     recorded = set(ledger.dataset().to_table(columns=["family"])["family"].to_pylist())
     gone = sorted(recorded - {rule.family for rule in present})
     for family in gone:
-        leave_tables(lake, kept_results(lake.data, family).values())
+        remove_files(lake, kept_results(lake.data, family).values())
         for key, schema in ((keys.QUARANTINE, QUARANTINE_SCHEMA), (keys.LEDGER, LEDGER_SCHEMA)):
             Table(lake, key).overwrite(
                 schema.empty_table(), partition_by="family", partition={"family": family}
             )
         Memo(lake, f"conversations/{family}").forget()
-        forget_results(lake.data, family)
+        delete_results(lake.data, family)
     return gone
 
 

@@ -1,8 +1,8 @@
-"""Where a large text is cut, so that many can read it at once.
+"""Cuts a large text into byte ranges that can be converted in parallel.
 
-A cut has to lie between two records. Whether one does is not known without reading everything before it; what follows it
-tells with near certainty. Whoever converts a range sees whether a record ends where it ends, and that is the proof: the
-first range begins well, so each begins well whose predecessors end well (`UnalignedRange`).
+A cut must be between two records. Only reading everything before it can prove that, but the text after it makes it nearly
+certain. The conversion of a range notices if the range does not end at a record boundary (`UnalignedRange`). The first range
+starts at one, so if all ranges end at one, all start at one.
 """
 
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ import re
 
 import orjson
 
-from pixel_pipeline.conversations.containers.csv import table as csv_table
-from pixel_pipeline.conversations.containers.json import array as json_array
-from pixel_pipeline.conversations.containers.opened import Opening
+from pixel_pipeline.conversations.containers.container import Opening
+from pixel_pipeline.conversations.containers.csv import csv_table
+from pixel_pipeline.conversations.containers.json import json_array
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.work import plan as tasks
+from pixel_pipeline.conversations.work import plan
 from pixel_pipeline.conversations.work.plan import Piece
 from pixel_pipeline.lake.loader.json_elements import JsonStructureError, json_elements
 
 WINDOW_BYTES = 256 << 10
-# Where no cut is found in so many bytes, none is made.
+# Give up on a cut after this many bytes.
 FARTHEST_BYTES = 8 << 20
 _LINE_END = re.compile(rb"\n")
 _COMMA = re.compile(rb",(?=[ \t\r\n]*\{)")
@@ -30,13 +30,13 @@ _ROWS = 8
 
 
 def cut(source: SourceObject, stream: io.RawIOBase, opening: Opening | None) -> list[Piece]:
-    """Returns an object in ranges of about TASK_BYTES; in one piece where it has to be read whole.
+    """Split an object into ranges of about TASK_BYTES; return one piece if it cannot be split.
 
     Args:
-        stream: The object; read here and there.
-        opening: As `containers.open_container` has it.
+        stream: The object, seekable.
+        opening: From `open_container`; None if the container cannot be read from the middle.
     """
-    count = round(source.size / tasks.TASK_BYTES)
+    count = round(source.size / plan.TASK_BYTES)
     if opening is None or count < 2:
         return [Piece.whole(source)]
     edges = [opening.start]
@@ -51,7 +51,7 @@ def cut(source: SourceObject, stream: io.RawIOBase, opening: Opening | None) -> 
 
 
 def _edge(stream: io.RawIOBase, opening: Opening, *, at: int) -> int | None:
-    """Offset of the first record that begins at an offset or soon behind it; None where none is found."""
+    """Offset of the first record that starts at or soon after an offset; None if none is found."""
     size = WINDOW_BYTES
     while True:
         stream.seek(at - 1)
@@ -72,7 +72,7 @@ def _begins_record(text: bytes, opening: Opening, *, ended: bool) -> bool:
 
 
 def _begins_element(text: bytes, opening: Opening) -> bool:
-    """Whether elements like the first one follow, and no list ends: turns of a conversation are elements too."""
+    """Whether elements with the keys of the first one follow. Turns inside a conversation are array elements too, with other keys."""
     elements = json_elements([b"[", text])
     try:
         for _ in range(_ELEMENTS):
@@ -85,7 +85,7 @@ def _begins_element(text: bytes, opening: Opening) -> bool:
 
 
 def _begins_row(text: bytes, opening: Opening, *, ended: bool) -> bool:
-    """Whether rows as wide as the header follow. Within a quoted cell, the line that ends it has an odd number of quotes."""
+    """Whether rows as wide as the header follow. If the text starts inside a quoted cell, the line that ends it has an odd number of quotes."""
     lines = _Lines(text)
     rows = 0
     try:
@@ -101,7 +101,7 @@ def _begins_row(text: bytes, opening: Opening, *, ended: bool) -> bool:
 
 
 class _Lines:
-    """Lines of a text for the csv module; counts the quotes of those that it took. The last one may be cut."""
+    """Lines of a text for the csv module, counting the quotes of the lines read. The last line may be incomplete and is left out."""
 
     def __init__(self, text: bytes) -> None:
         self._lines = iter(text.split(b"\n")[:-1])

@@ -1,7 +1,7 @@
-"""What there is to do: raw objects packed together by bytes, large ones cut in ranges; each task named by its content.
+"""Plans the tasks of a family: small objects are packed together, large ones cut into byte ranges.
 
-A task is a plain value. Whoever runs it, wherever and however often, makes the same files of it, so that what was done
-before a run was killed, or for an earlier state of the lake, is not done again.
+A task is a plain value, named by a digest of its input and recipe. It makes the same files on any machine and at any time, so
+the results of a killed run, or of an earlier state of the lake, are reused by name.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 
 import xxhash
 
-from pixel_pipeline.conversations.containers.opened import Opening
+from pixel_pipeline.conversations.containers.container import Opening
 from pixel_pipeline.conversations.model.options import DEFAULT_OPTIONS
 from pixel_pipeline.conversations.model.source import SourceObject
-from pixel_pipeline.conversations.quarantine.reading import Wanted
 from pixel_pipeline.lake.memo import fingerprint
 
 TASK_BYTES = 32 << 20
 TASK_OBJECTS = 512
-# One key in so many ends a task, whatever its size: where objects come or go, tasks further on stay as they are.
+# One key in this many, chosen by hash, ends a task early: an added or removed object then changes only the tasks up to the next such key.
 CUT_KEYS = 64
 
 Place = tuple[str, str, int, int, str]
@@ -26,10 +25,10 @@ Place = tuple[str, str, int, int, str]
 
 @dataclass(frozen=True)
 class Piece:
-    """A raw object, or a range of its bytes that begins and ends where records do.
+    """A raw object, or a range of its bytes that starts and ends at record boundaries.
 
     Attributes:
-        opening: How to begin in the middle; None for a whole object.
+        opening: How to start reading in the middle; None for a whole object.
         start, end: The range; 0 and the object's size for a whole object.
     """
 
@@ -40,24 +39,24 @@ class Piece:
 
     @classmethod
     def whole(cls, source: SourceObject) -> "Piece":
-        """An object in one piece."""
+        """A whole object as one piece."""
         return cls(source, 0, source.size)
 
     @property
     def place(self) -> Place:
-        """Which bytes these are, and how they are read."""
+        """The bytes, and the options they are read with."""
         options = fingerprint(self.source.options) if self.source.options != DEFAULT_OPTIONS else ""
         return self.source.key, self.source.etag, self.start, self.end, options
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """Where the rows of a piece lie that was converted before, by the same recipe.
+    """Rows of a piece that an earlier task converted.
 
     Attributes:
         result: Key of the earlier task's result, without its suffix.
-        files: Keys of its Parquet files.
-        ledger: The piece's row of it, as JSON.
+        files: Keys of that task's Parquet files.
+        ledger: The piece's ledger row, as JSON.
     """
 
     result: str
@@ -67,14 +66,13 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Task:
-    """Pieces to be converted together into files of their own.
+    """Pieces to convert together, into files of their own.
 
     Attributes:
-        name: Digest of the pieces, where their rows belong, and the recipe.
+        name: Digest of the pieces, their destination and the recipe.
         table: Key of the canonical table.
-        recipe: Digest of the code.
-        earlier: What need not be converted again. Has no part in the name, for the outcome is the same.
-        replay: Of what lies in the quarantine of earlier pieces, what is to be converted again all the same.
+        recipe: Version of the conversion recipe.
+        earlier: By index of the piece, rows to reuse. Not part of the name, because the outcome is the same.
     """
 
     name: str
@@ -82,7 +80,6 @@ class Task:
     recipe: str
     pieces: tuple[Piece, ...]
     earlier: dict[int, Earlier] = field(default_factory=dict, compare=False)
-    replay: Wanted | None = field(default=None, compare=False)
 
 
 def plan(
@@ -92,11 +89,11 @@ def plan(
     recipe: str,
     cut: Callable[[SourceObject], list[Piece]],
 ) -> list[Task]:
-    """Tasks that together hold every object once.
+    """Return tasks that together contain every object once.
 
     Args:
         objects: Sorted by key.
-        cut: Takes an object of more than TASK_BYTES apart.
+        cut: Splits an object of more than TASK_BYTES.
     """
     return [
         Task(_name(pieces, table=table, recipe=recipe), table, recipe, tuple(pieces))

@@ -1,4 +1,4 @@
-"""What tasks came to. A result lies in the lake as soon as its task's files do; it is what says that a task is done."""
+"""Results of tasks, stored in the lake after the task's files. A stored result means that the task is done."""
 
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.s3.bucket import Bucket
 
 PART = "part"
-"""Column of the canonical tables: which task made a row. Files are laid out by it."""
+"""Column of the canonical tables: the task that made the row. Files are partitioned by it."""
 FRESH = timedelta(hours=12)
 _GETS = 16
 
@@ -29,10 +29,10 @@ class DataFile:
     """One Parquet file of a canonical table.
 
     Attributes:
-        path: Below the table's key.
+        path: Relative to the table's key.
         size: Bytes.
-        statistics: As Delta Lake has them.
-        part: Name of the task that made it.
+        statistics: JSON, in the format of Delta Lake.
+        part: Name of the task that wrote it.
     """
 
     path: str
@@ -41,7 +41,7 @@ class DataFile:
     part: str
 
     def action(self) -> AddAction:
-        """What a commit needs."""
+        """Return the add action of a commit."""
         return AddAction(
             path=self.path,
             size=self.size,
@@ -54,16 +54,15 @@ class DataFile:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What one task came to.
+    """The result of one task.
 
     Attributes:
         name, table, recipe: The task's.
-        places: Of each piece.
-        ledger: Row of LEDGER_SCHEMA of each piece, counts of that piece.
-        files: Its files.
-        quarantined: Rows of its quarantine (`quarantine_of`).
-        unaligned: A record is cut where the piece ends: there are no rows, and the object has to be converted whole.
-        fresh: Stored so lately that no vacuum may have taken its files, in whatever table they are or are not.
+        places: One per piece.
+        ledger: One row of LEDGER_SCHEMA per piece, with the counts of that piece.
+        quarantined: Number of its quarantine rows (`quarantine_of`).
+        unaligned: A piece ends inside a record. There are no rows; the object has to be converted whole.
+        fresh: Stored less than FRESH ago, so that no vacuum has removed its files even if no table refers to them.
     """
 
     name: str
@@ -78,14 +77,14 @@ class TaskResult:
 
     @classmethod
     def of_json(cls, data: bytes, *, fresh: bool) -> "TaskResult":
-        """As `to_json` wrote it."""
+        """Parse the output of `to_json`."""
         fields = orjson.loads(data) | {"fresh": fresh}
         fields["places"] = [tuple(place) for place in fields["places"]]
         fields["files"] = [DataFile(**file) for file in fields["files"]]
         return cls(**fields)
 
     def to_json(self) -> bytes:
-        """Equal results are equal bytes."""
+        """Serialize; equal results give equal bytes."""
         fields = asdict(self)
         del fields["fresh"]
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
@@ -97,7 +96,7 @@ def result_key(family: str, name: str) -> str:
 
 
 def store_result(bucket: Bucket, family: str, result: TaskResult, quarantine: list[pa.RecordBatch]) -> None:
-    """Keep a result. What it names has to lie there already."""
+    """Store a result. Its files must already be stored."""
     key = result_key(family, result.name)
     if quarantine:
         sink = io.BytesIO()
@@ -107,38 +106,42 @@ def store_result(bucket: Bucket, family: str, result: TaskResult, quarantine: li
 
 
 def kept_results(bucket: Bucket, family: str) -> dict[str, TaskResult]:
-    """All results that are kept of a family, by task; the newest last."""
+    """All stored results of a family by task name, oldest first."""
     found = [item for item in bucket.list(f"{keys.CONVERSION}/{family}") if item.key.endswith(".json")]
     found.sort(key=lambda item: (item.last_modified, item.key))
-    lately = datetime.now(UTC) - FRESH
+    fresh_since = datetime.now(UTC) - FRESH
     with ThreadPoolExecutor(_GETS) as pool:
         contents = pool.map(bucket.get, [item.key for item in found])
         results = [
-            TaskResult.of_json(content, fresh=item.last_modified > lately)
+            TaskResult.of_json(content, fresh=item.last_modified > fresh_since)
             for item, content in zip(found, contents, strict=True)
         ]
     return {result.name: result for result in results}
 
 
 def quarantine_of(bucket: Bucket, key: str) -> pa.Table:
-    """The quarantine rows of a result that has some, by its key without suffix."""
+    """Quarantine rows of a result that has any.
+
+    Args:
+        key: The result's key, without suffix.
+    """
     return pq.read_table(io.BytesIO(bucket.get(f"{key}.parquet")), schema=QUARANTINE_SCHEMA)
 
 
 def quarantine_batches(
     bucket: Bucket, family: str, results: Iterable[TaskResult]
 ) -> Iterator[pa.RecordBatch]:
-    """The quarantine rows of results, one after the other."""
+    """Quarantine rows of all results, in their order."""
     for result in results:
         if result.quarantined:
             yield from quarantine_of(bucket, result_key(family, result.name)).to_batches()
 
 
-def forget_results(bucket: Bucket, family: str, *, but: Collection[str] = ()) -> None:
-    """Delete the results of a family, but those of some tasks."""
+def delete_results(bucket: Bucket, family: str, *, keep: Collection[str] = ()) -> None:
+    """Delete a family's results, except those of the given tasks."""
     stale = [
         item.key
         for item in bucket.list(f"{keys.CONVERSION}/{family}")
-        if item.key.rsplit("/", 1)[1].split(".")[0] not in but
+        if item.key.rsplit("/", 1)[1].split(".")[0] not in keep
     ]
     bucket.delete(stale)

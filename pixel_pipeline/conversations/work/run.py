@@ -1,4 +1,4 @@
-"""One task, done: its rows in files of the canonical table, its quarantine and ledger in its result."""
+"""Runs one task: writes its rows as files of the canonical table, and stores its quarantine and ledger as its result."""
 
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -14,12 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pixel_pipeline.conversations.convert.batch import repeated
 from pixel_pipeline.conversations.convert.conversion import UnalignedRange, convert_object
-from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA, QUARANTINE_SCHEMA
+from pixel_pipeline.conversations.convert.rows import repeated
+from pixel_pipeline.conversations.model.schema import CONVERSATION_SCHEMA
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.work.plan import Earlier, Piece, Task
-from pixel_pipeline.conversations.work.replay import Outcome, replayed
 from pixel_pipeline.conversations.work.results import (
     PART,
     DataFile,
@@ -33,16 +32,17 @@ from pixel_pipeline.lake.s3.stream import ObjectStream, StreamReader
 from pixel_pipeline.lake.tables.files import Part, write_files
 from pixel_pipeline.settings import Settings, get_settings
 
+# Objects opened in advance.
 AHEAD = 4
 
 
 def run_task(task: Task) -> TaskResult:
-    """Convert a task's pieces, in a process of its own or not: it knows nothing but the task and its environment.
+    """Convert a task's pieces. Depends only on the task and the settings of its process.
 
     Raises:
-        ObjectChangedError, ObjectNotFoundError: an object is no longer the one that the task names.
+        ObjectChangedError, ObjectNotFoundError: an object was replaced or deleted since the task was planned.
     """
-    # Tasks carry no credentials: a worker connects by the settings of its own environment.
+    # Tasks carry no credentials: a worker connects with the settings of its own environment.
     bucket = _lake_of(get_settings()).data
     run = _Run(task, bucket)
     family = task.pieces[0].source.family
@@ -80,7 +80,7 @@ def _lake_of(settings: Settings) -> Lake:
 
 
 class _Run:
-    """The rows of a task as they come, and what is collected beside them."""
+    """Yields the rows of a task, and collects its quarantine and ledger on the way."""
 
     def __init__(self, task: Task, bucket: Bucket) -> None:
         self._task = task
@@ -90,18 +90,18 @@ class _Run:
         self.ledger: list[dict[str, Any]] = []
 
     def rows(self) -> Iterator[pa.RecordBatch]:
-        """Rows of CONVERSATION_SCHEMA in the order of the pieces."""
+        """Yield batches of CONVERSATION_SCHEMA in the order of the pieces."""
         new = [piece for number, piece in enumerate(self._task.pieces) if number not in self._task.earlier]
         with closing(self._opened_ahead(new)) as streams:
             for number, piece in enumerate(self._task.pieces):
                 earlier = self._task.earlier.get(number)
                 if earlier is not None:
-                    yield from self._taken_over(piece, earlier)
+                    yield from self._reused(piece, earlier)
                 else:
                     yield from self._converted(piece, next(streams))
 
     def _opened_ahead(self, pieces: list[Piece]) -> Generator[BinaryIO]:
-        """Small objects are read when they are opened: the next ones while one is converted."""
+        """Open the next objects while one is converted. Opening reads small objects whole."""
         with ThreadPoolExecutor(AHEAD) as pool:
             waiting = deque(pool.submit(self._open, piece) for piece in pieces[:AHEAD])
             try:
@@ -133,38 +133,29 @@ class _Run:
         range_ = ObjectStream(self._bucket, info, start=piece.start, end=piece.end)
         return cast(BinaryIO, StreamReader(range_))
 
-    def _taken_over(self, piece: Piece, earlier: Earlier) -> Iterator[pa.RecordBatch]:
+    def _reused(self, piece: Piece, earlier: Earlier) -> Iterator[pa.RecordBatch]:
         source = piece.source
         files = [self._file(key) for key in earlier.files]
         rows = pa.concat_tables([CONVERSATION_SCHEMA.empty_table(), *files])
-        own = rows.filter(pc.equal(pc.struct_field(rows["source"], "key"), source.key))
-        row = orjson.loads(earlier.ledger)
-        refused = QUARANTINE_SCHEMA.empty_table()
-        if row["quarantined"]:
+        rows = rows.filter(pc.equal(pc.struct_field(rows["source"], "key"), source.key))
+        ledger = orjson.loads(earlier.ledger)
+        if ledger["quarantined"]:
             refused = quarantine_of(self._bucket, earlier.result)
             refused = refused.filter(pc.equal(refused["source_key"], source.key))
-        outcome: Outcome | None = Outcome(
-            _belonging(own, source), _belonging(refused, source), row | {"family": source.family}
-        )
-        if self._task.replay is not None and outcome is not None:
-            outcome = replayed(self._bucket, piece, outcome, wanted=self._task.replay)
-        if outcome is None:
-            yield from self._converted(piece, self._open(piece))
-            return
-        self.quarantine += outcome.quarantine.to_batches()
-        self.ledger.append(outcome.ledger)
-        yield from outcome.conversations.to_batches()
+            self.quarantine += _relabelled(refused, source).to_batches()
+        self.ledger.append(ledger | {"family": source.family})
+        yield from _relabelled(rows, source).to_batches()
 
     def _file(self, key: str) -> pa.Table:
-        # Pieces of one earlier task follow each other.
+        # Consecutive pieces often come from the same earlier file.
         if self._read is None or self._read[0] != key:
             data = io.BytesIO(self._bucket.get(key))
             self._read = key, pq.read_table(data, page_checksum_verification=True).cast(CONVERSATION_SCHEMA)
         return self._read[1]
 
 
-def _belonging(rows: pa.Table, source: SourceObject) -> pa.Table:
-    """Rows with the family, category and dataset that their object has now."""
+def _relabelled(rows: pa.Table, source: SourceObject) -> pa.Table:
+    """Set the family, category and dataset that the object has now."""
     for name in ("category", "family", "dataset"):
         if name in rows.schema.names:
             place = rows.schema.get_field_index(name)

@@ -1,10 +1,11 @@
-"""What runs of the lake say about themselves, read from their checkpoints. Torch-free."""
+"""Looks up runs by their checkpoints. Torch-free."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.checkpoints.run_state import ADAPTER_FILE, STATE_FILE, RunState
 from pixel_pipeline.training.checkpoints.store import (
     POINTER,
@@ -16,7 +17,7 @@ from pixel_pipeline.training.checkpoints.store import (
 
 
 def read_state(lake: Lake, ref: CheckpointRef) -> RunState | None:
-    """The verified state of a checkpoint; None where it carries none: adapters that were published by hand."""
+    """The verified state of a checkpoint; None if it has none, like adapters that were published by hand."""
     if STATE_FILE not in CheckpointManifest.load(lake, ref).files:
         return None
     with TemporaryDirectory(prefix="pixel-state-") as name:
@@ -24,10 +25,24 @@ def read_state(lake: Lake, ref: CheckpointRef) -> RunState | None:
         return RunState.read(Path(name))
 
 
-def find_dense_baseline(lake: Lake, state: RunState | None) -> CheckpointRef | None:
-    """The finished plain LoRA run of the same data, base and configuration: did the mixture help?
+def evaluation_shards(lake: Lake, ref: CheckpointRef) -> str:
+    """Key of the shard manifest to evaluate a checkpoint on: the current one, or that of its training if the tokenizers differ.
 
-    Code may differ: it changes more often than what it computes. None where there is no such run, or `state` is that of one itself.
+    Raises:
+        TokenShardsNotFoundError: There are no current shards.
+    """
+    key = current_manifest_key(lake.data)
+    tokenizer = CheckpointManifest.load(lake, ref).files.get("tokenizer.json")
+    if tokenizer is None or tokenizer.sha256 == ShardManifest.load(lake.data, key).tokenizer.sha256:
+        return key
+    state = read_state(lake, ref)
+    return key if state is None else state.manifest_key
+
+
+def find_dense_baseline(lake: Lake, state: RunState | None) -> CheckpointRef | None:
+    """The finished plain LoRA run to compare a mixture with: the same data, base model and configuration, by any recipe.
+
+    None if there is no such run, or if `state` belongs to a dense baseline itself.
     """
     if state is None or state.identity.get("base") is None or state.identity["config"].get("dense_baseline"):
         return None
@@ -36,17 +51,14 @@ def find_dense_baseline(lake: Lake, state: RunState | None) -> CheckpointRef | N
         for ref in list_checkpoints(lake.checkpoints, run)[-1:]:
             manifest = CheckpointManifest.load(lake, ref)
             found = read_state(lake, ref) if manifest.final and ADAPTER_FILE in manifest.files else None
-            if (
-                found
-                and found.identity["config"].get("dense_baseline")
-                and _comparable(found.identity) == wanted
-            ):
+            dense = found is not None and found.identity["config"].get("dense_baseline")
+            if found and dense and _comparable(found.identity) == wanted:
                 return ref
     return None
 
 
 def runs_by_age(lake: Lake) -> list[str]:
-    """Runs with a pointer, the last that was moved first."""
+    """Runs, the one whose pointer moved last first."""
     moved = {
         item.key.removesuffix(f"/{POINTER}"): item.last_modified
         for item in lake.checkpoints.list("")

@@ -1,14 +1,12 @@
 """Held-out quality, routing and the smoke test of a checkpoint. Torch-free until the checkpoint is found.
 
-`python -m pixel_pipeline.training.evaluation.evaluate` is the process that Dagster starts through Pipes; by hand it needs no Dagster.
+`python -m pixel_pipeline.training.evaluation.evaluate` is the process that Dagster starts through Pipes; `pixel evaluate` does the same in a terminal.
 """
 
-import argparse
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 import sys
-from typing import Any, cast
 
 import orjson
 
@@ -16,27 +14,19 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.memo import fingerprint
 from pixel_pipeline.registry.base_models import BaseManifest, is_path
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
+from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.checkpoints.queries import find_dense_baseline, read_state
 from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.checkpoints.store import CheckpointManifest, CheckpointRef
 from pixel_pipeline.training.config.curriculum import Curriculum
 from pixel_pipeline.training.evaluation.model_card import ModelCard
 from pixel_pipeline.training.evaluation.report import MOST_ROWS, TEST, EvaluationReport
-from pixel_pipeline.training.evaluation.safety.probes import NOTE, load_probes
 from pixel_pipeline.training.evaluation.safety.smoke_test import SmokeTest
 from pixel_pipeline.training.evaluation.samples import Samples
 from pixel_pipeline.training.evaluation.store import (
     evaluation_prefix,
     store_evaluation,
     stored_evaluation,
-)
-from pixel_pipeline.training.evaluation.tables import (
-    category_table,
-    family_table,
-    layer_table,
-    routing_table,
-    stage_table,
 )
 from pixel_pipeline.training.runtime.hosting import Host, run_hosted
 
@@ -82,7 +72,8 @@ def evaluate(
     import torch
 
     from pixel_pipeline.training.evaluation.measuring import measure
-    from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
+    from pixel_pipeline.training.evaluation.overview import pictures
+    from pixel_pipeline.training.runtime.arithmetic import use_reproducible_arithmetic
     from pixel_pipeline.training.runtime.environment import silence_libraries
 
     silence_libraries()
@@ -144,17 +135,6 @@ def stages_of(state: RunState | None, shards: ShardManifest) -> dict[str, list[s
     return {name: sorted({*chain(*families.values())}) for name, families in matched.items()}
 
 
-def pictures(result: EvaluationReport) -> dict[str, bytes]:
-    """PNG files by name; those of the routing where there is some."""
-    from pixel_pipeline.training.evaluation.plots import expert_load_map, perplexity_bars, routing_map
-
-    drawn = {"perplexity.png": perplexity_bars(result.test.families)}
-    if result.layers:
-        drawn["expert-load.png"] = expert_load_map(result.expert_load, layers=result.layers)
-        drawn["routing.png"] = routing_map(result)
-    return drawn
-
-
 def _verdict(result: EvaluationReport) -> str:
     total = result.test.total
     rows = f"{total.rows}/{result.test.rows_there} rows"
@@ -168,84 +148,25 @@ def _verdict(result: EvaluationReport) -> str:
     return "  ".join([*parts, f"safety smoke test: {result.safety.summary()}"])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The evaluation process; returns its exit status."""
-    return run_hosted(lambda host: _body(host, arguments))
+def main() -> int:
+    """The evaluation process that Dagster starts; returns its exit status."""
+    return run_hosted(_run_task)
 
 
-def _body(host: Host, arguments: list[str] | None) -> None:
+def _run_task(host: Host) -> None:
+    task = host.task(verb="pixel evaluate")
     lake = Lake.open(get_settings())
-    if host.extras is not None:
-        checkpoint, manifest_key = (
-            cast(str, host.extras["checkpoint"]),
-            cast(str, host.extras["manifest_key"]),
-        )
-    else:
-        parser = argparse.ArgumentParser(
-            prog="python -m pixel_pipeline.training.evaluation.evaluate", description=__doc__
-        )
-        parser.add_argument("checkpoint", nargs="?", default="latest", help="latest, a run, or an s3:// URI")
-        parser.add_argument("--manifest", help="key of a shard manifest (default: the current one)")
-        options = parser.parse_args(arguments)
-        checkpoint = options.checkpoint
-        manifest_key = options.manifest or current_manifest_key(lake.data)
-    ref = CheckpointRef.resolve(lake, checkpoint)
-    result = evaluate(lake, ref, manifest_key, host.report)
+    ref = CheckpointRef.resolve(lake, task["checkpoint"])
+    before = stored_evaluation(lake, ref)
+    result = evaluate(lake, ref, task["manifest_key"], host.report)
+    from pixel_pipeline.training.evaluation.overview import evaluation_metadata
+
     host.materialize(
-        metadata=_metadata(result, uri=lake.checkpoints.uri(evaluation_prefix(ref))),
+        metadata=evaluation_metadata(
+            result, uri=lake.checkpoints.uri(evaluation_prefix(ref)), reused=result == before
+        ),
         data_version=f"{result.model_sha256[:16]}-{result.dataset_version}",
     )
-
-
-def _metadata(result: EvaluationReport, *, uri: str) -> dict[str, Any]:
-    """Figures, tables and pictures. Of the answers to the probes, counts and a link alone."""
-    from pixel_pipeline.training.evaluation.plots import markdown_image
-
-    def text(content: str) -> dict[str, str]:
-        return {"raw_value": content, "type": "md"}
-
-    total = result.test.total
-    titles = {
-        "perplexity.png": ("perplexity_by_family", "Perplexity by family"),
-        "expert-load.png": ("expert_load", "Expert load"),
-        "routing.png": ("routing", "Routing"),
-    }
-    optional = {
-        "base_loss": total.base,
-        "dense_loss": total.dense,
-        "stages": stage_table(result),
-        "routing_by_family": routing_table(result),
-        "layers": layer_table(result),
-    }
-    return {
-        "checkpoint": {"raw_value": result.checkpoint, "type": "path"},
-        "evaluation": {"raw_value": uri, "type": "path"},
-        "model_card": {"raw_value": f"{uri}/README.md", "type": "path"},
-        "samples": {"raw_value": f"{uri}/samples.md", "type": "path"},
-        "model_sha256": result.model_sha256,
-        "dataset_version": result.dataset_version,
-        "loss": result.loss,
-        "perplexity": result.perplexity,
-        "dead_experts": len(result.dead_experts),
-        "largest_expert_load_over_even": result.load_ratio,
-        **{
-            f"{split.split}_{what}": text(table(split))
-            for split in result.splits
-            for what, table in (("families", family_table), ("categories", category_table))
-            if what == "families" or split.categorised
-        },
-        **{
-            name: text(value) if isinstance(value, str) else value
-            for name, value in optional.items()
-            if value is not None
-        },
-        "safety_smoke_test": text(f"{result.safety.rule_table(base=result.base_safety)}\n\n{NOTE}"),
-        "safety_smoke_test_probes": text(result.safety.probe_table(load_probes())),
-        **{
-            titles[name][0]: text(markdown_image(png, title=titles[name][1]))
-            for name, png in pictures(result).items()
-        },
-    }
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pixel_pipeline.training.evaluation.tables import (
     family_table,
     layer_table,
     markdown,
+    routing_table,
     stage_table,
 )
 
@@ -122,6 +123,7 @@ class ModelCard:
             return []
         state, history = self.state, self.state.history
         config = state.identity["config"]
+        initial = [state.identity["init_from"]] if "init_from" in state.identity else []
         figures = markdown(
             ["", ""],
             [
@@ -134,6 +136,7 @@ class ModelCard:
                     "parameters",
                     f"{state.parameters[0]:,}, {state.parameters[1]:,} of them active for a token",
                 ],
+                *[["first weights", f"`{source['checkpoint']}`"] for source in initial],
                 *[
                     [f"validation loss after step {validation.step:,}", f"{validation.loss:.3f}"]
                     for validation in history.validations
@@ -169,6 +172,8 @@ class ModelCard:
                 f"{len(report.dead_experts)}. The last columns say how much a token's expert tells of its category and family: "
                 "0 where routing ignores them.",
                 layers,
+                "Share of each expert, over all layers:",
+                routing_table(report) or "",
             ]
         return parts
 

@@ -12,8 +12,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 import numpy as np
 from numpy.typing import NDArray
 
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.evaluation.report import EvaluationReport, Losses, shares
-from pixel_pipeline.training.loop.history import History
 
 WIDTH_INCHES, DPI = 9.0, 100
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
@@ -42,8 +42,8 @@ def loss_curve(history: History) -> bytes:
                 color=ORANGE,
                 fontweight="bold",
             )
-    axes.set(xlabel="step", ylabel="loss (nats per target token)")
-    _title(axes, "Loss")
+    axes.set(xlabel="optimizer step", ylabel="loss (nats per target token)")
+    _title(axes, "Loss on training and validation rows (lower is better)")
     axes.set_xlim(0, len(losses))
     axes.set_ylim(0, 1.1 * max(losses.max(), *(loss for _, loss in points)))
     axes.legend(frameon=False, loc="upper right", labelcolor=INK)
@@ -73,7 +73,7 @@ def perplexity_bars(results: Sequence[Losses]) -> bytes:
                 label=label,
             )
     axes.set(xlabel="perplexity (lower is better)")
-    _title(axes, "Perplexity by family")
+    _title(axes, "Perplexity on the test split, by family")
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
@@ -94,12 +94,12 @@ def expert_load_map(load: Sequence[Sequence[float]], *, layers: Sequence[int]) -
         rows=[f"layer {number}" for number in layers],
         columns=[f"expert {number}" for number in range(experts)],
     )
-    _title(axes, f"Expert load (share of assignments; even is {1 / experts:.1%})")
+    _title(axes, f"Share of each layer's tokens by expert (even: {1 / experts:.1%})")
     return _png(figure)
 
 
 def routing_map(report: EvaluationReport) -> bytes:
-    """How much routing tells families apart, by layer, and who uses which expert in the layer where it tells most."""
+    """Dependence of routing on family and category by layer, and the experts of each family in the layer where it is greatest."""
     families = sorted(report.test.families, key=lambda family: (family.category, family.name))
     figure = Figure(
         figsize=(WIDTH_INCHES, 4.4 + 0.36 * len(families)),
@@ -110,15 +110,20 @@ def routing_map(report: EvaluationReport) -> bytes:
     above, below = figure.subplots(2, 1, height_ratios=[2.2, 1.2 + 0.36 * len(families)])
     for axes in (above, below):
         _dress(axes)
-    for label, color, values in (
-        ("family", BLUE, report.family_information),
-        ("category", ORANGE, report.category_information),
-    ):
+    lines = [("family", BLUE, report.family_information)]
+    if report.test.categorised:
+        lines.append(("category", ORANGE, report.category_information))
+    for label, color, values in lines:
         above.plot(report.layers, values, color=color, marker="o", markersize=4, linewidth=1.5, label=label)
-    above.set(xlabel="layer", ylabel="nats", xticks=report.layers[:: max(len(report.layers) // 8, 1)])
+    above.set(
+        xlabel="layer",
+        ylabel="mutual information (nats)",
+        xticks=report.layers[:: max(len(report.layers) // 8, 1)],
+    )
     above.set_ylim(bottom=0)
-    _title(above, "What a token's expert tells of its family and category")
-    above.legend(frameon=False, labelcolor=INK, loc="upper left")
+    _title(above, f"Dependence of expert choice on {' and '.join(label for label, _, _ in lines)} (0: none)")
+    if len(lines) > 1:
+        above.legend(frameon=False, labelcolor=INK, loc="best")
     place = int(np.argmax(report.family_information))
     load = np.array([shares([*family.expert_counts[place]]) for family in families])
     _heat_map(
@@ -130,7 +135,7 @@ def routing_map(report: EvaluationReport) -> bytes:
         ],
         columns=[f"expert {number}" for number in range(report.experts)],
     )
-    _title(below, f"Experts by family in layer {report.layers[place]}, where they differ most")
+    _title(below, f"Share of a family's tokens by expert, layer {report.layers[place]} (differs most)")
     return _png(figure)
 
 

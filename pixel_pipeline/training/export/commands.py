@@ -16,7 +16,7 @@ from pixel_pipeline.training.base.opening import open_base
 from pixel_pipeline.training.checkpoints.store import CheckpointRef, download
 from pixel_pipeline.training.export.errors import ExportError
 from pixel_pipeline.training.export.folder import ExportRecord
-from pixel_pipeline.training.runtime.environment import prepare_environment
+from pixel_pipeline.training.runtime.environment import prepare_environment, silence_libraries
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +90,7 @@ def verify_folder(
         from pixel_pipeline.training.export.reference import reference_logits
         from pixel_pipeline.training.export.verify import verify_export
 
+        silence_libraries()
         adapter = Adapter.open(place)
         if adapter.sha256 != record.adapter_sha256:
             raise ExportError(

@@ -1,4 +1,4 @@
-"""A conversation of several turns. Torch-free until it is begun."""
+"""A conversation of several turns. Torch-free until the first answer."""
 
 from collections.abc import Iterator
 
@@ -6,10 +6,10 @@ from pixel_pipeline.training.inference.generate import Message, Sampling, Speake
 
 
 class Conversation:
-    """What was said so far, and a model that goes on with it.
+    """The turns so far, and the model that continues them.
 
     Args:
-        system: A message that stands before all turns.
+        system: System message before all turns.
     """
 
     def __init__(self, speaker: Speaker, sampling: Sampling, *, system: str | None = None) -> None:
@@ -23,12 +23,12 @@ class Conversation:
         self.turns = []
 
     def say(self, text: str) -> Iterator[str]:
-        """Stream the answer to what the user says next, in pieces; once it has ended, both belong to the conversation.
+        """Stream the answer to the user's next message. Both are added to the conversation when the answer is complete.
 
-        Where the model's context is full, the oldest turns are forgotten: at least a quarter of it is kept free for the answer.
+        If the context is full, drops the oldest turns to leave room for the answer, up to a quarter of the context.
 
         Raises:
-            PixelError: the text alone is longer than the context.
+            PixelError: The message alone is longer than the context.
         """
         turns = [*self.turns, {"role": "user", "content": text}]
         room = min(self._sampling.max_new_tokens, self._speaker.context // 4)

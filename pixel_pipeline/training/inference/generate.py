@@ -1,9 +1,11 @@
-"""Answers messages with a checkpoint or an export, token by token. Torch-free until the model is found."""
+"""Answers messages with a checkpoint or an export, streaming the text. Torch-free until a model is opened."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import Any
 
 from pixel_pipeline.errors import PixelError
 from pixel_pipeline.lake.lake import Lake
@@ -12,22 +14,19 @@ from pixel_pipeline.settings import get_settings
 from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline.training.runtime.environment import prepare_environment, silence_libraries
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
 Message = Mapping[str, str]
 """`role` and `content`."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen.
+    """Sampling parameters.
 
     Attributes:
-        max_new_tokens: An answer ends here at the latest; it also ends where the model's context is full.
-        temperature: 0 takes the likeliest token each time; else logits are divided by it.
-        top_p: Sample from the smallest set of tokens that has this share of the probability.
+        max_new_tokens: Maximum length of an answer; the model's context may end it earlier.
+        temperature: Divides the logits; 0 decodes greedily.
+        top_p: Nucleus sampling (Holtzman et al., 2020, arXiv:1904.09751): sample from the smallest set of tokens with this
+            share of the probability.
         seed: Equal seeds give equal answers.
     """
 
@@ -46,23 +45,24 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Speaker:
-    """A model of transformers, on the CPU, with its tokenizer."""
+    """A transformers model on the CPU, with its tokenizer."""
 
     model: Any
     tokenizer: Any
 
     @property
     def context(self) -> int:
-        """Most tokens of a conversation, the answer included."""
+        """Maximum number of tokens of a conversation, including the answer."""
         return int(self.model.config.max_position_embeddings)
 
     def answer(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
-        """Stream the next assistant turn, in pieces of text as they are made.
+        """Stream the next assistant turn in pieces of text.
 
         Raises:
-            PixelError: the messages are longer than the model's context.
+            PixelError: The messages are longer than the model's context.
         """
         import torch
+        from transformers import TextIteratorStreamer
 
         tokens = encode_messages(self.tokenizer, messages)
         room = self.context - len(tokens)
@@ -71,25 +71,54 @@ class Speaker:
                 f"The prompt has {len(tokens)} tokens; the model's context is {self.context}.",
                 hint="Shorten the prompt.",
             )
-        generator = torch.Generator().manual_seed(sampling.seed)
-        return _stream(
-            self,
-            tokens,
-            most=min(sampling.max_new_tokens, room),
-            choose=lambda logits: _sample(logits, sampling, generator),
-        )
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        options: dict[str, Any] = {"max_new_tokens": min(sampling.max_new_tokens, room)}
+        if sampling.temperature > 0:
+            options |= {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": 0,
+            }
+        else:
+            options |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+
+        abandoned = Event()
+
+        def run() -> None:
+            # Seeding the thread's own call keeps answers reproducible; nothing else draws random numbers meanwhile.
+            torch.manual_seed(sampling.seed)
+            self.model.generate(
+                torch.tensor([tokens]),
+                attention_mask=torch.ones(1, len(tokens), dtype=torch.int64),
+                pad_token_id=next(iter(end_tokens(self.model))),
+                streamer=streamer,
+                stopping_criteria=[lambda tokens, scores: torch.full((len(tokens),), abandoned.is_set())],
+                **options,
+            )
+
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(run)
+            # An error before the end would leave the streamer open.
+            running.add_done_callback(lambda future: streamer.end() if future.exception() else None)  # type: ignore[no-untyped-call]
+            try:
+                yield from streamer
+            finally:
+                # After Ctrl-C, or if the caller stops reading.
+                abandoned.set()
+            running.result()
 
 
 def open_speaker(wanted: CheckpointRef | str, lake: Callable[[], Lake]) -> Speaker:
-    """The model of a checkpoint, or of a folder that plain transformers load: an export.
+    """Open the model of a checkpoint, or of an exported folder.
 
     Args:
-        wanted: A reference, a folder's path (`./…`, `/…`), or what `CheckpointRef.resolve` understands.
-        lake: Opens the lake, where it is needed.
+        wanted: A reference, the path of a folder (`./…`, `/…`), or a name for `CheckpointRef.resolve`.
+        lake: Opens the lake if it is needed.
 
     Raises:
-        CheckpointNotFoundError, CheckpointCorruptError: see their classes.
-        PixelError: the folder holds no model.
+        CheckpointNotFoundError, CheckpointCorruptError: See their classes.
+        PixelError: The folder contains no model.
     """
     prepare_environment()
     import torch
@@ -100,8 +129,8 @@ def open_speaker(wanted: CheckpointRef | str, lake: Callable[[], Lake]) -> Speak
         folder = Path(wanted).expanduser()
         if not (folder / "config.json").is_file() or not [*folder.glob("*.safetensors")]:
             raise PixelError(
-                f"{folder} holds no model: it has no config.json, or no weights as safetensors.",
-                hint="Name a folder that `pixel export --format mixtral` wrote, or a checkpoint of the lake.",
+                f"{folder} contains no model: config.json or the safetensors files are missing.",
+                hint="Give a folder written by `pixel export --format mixtral`, or a checkpoint of the lake.",
             )
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype="auto", local_files_only=True, use_safetensors=True
@@ -133,7 +162,7 @@ def generate(
 
 
 def encode_messages(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """The conversation and the head of the assistant's turn, by the tokenizer's chat template."""
+    """Tokens of the conversation and the start of the assistant's turn, by the tokenizer's chat template."""
     tokens: list[int] = tokenizer.apply_chat_template(
         [*messages], add_generation_prompt=True, return_dict=True
     )["input_ids"]
@@ -141,40 +170,6 @@ def encode_messages(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 
 def end_tokens(model: Any) -> set[int]:
-    """Tokens that end an answer; some models have several."""
+    """Tokens that end an answer."""
     ends = model.generation_config.eos_token_id
     return {*ends} if isinstance(ends, list) else {ends}
-
-
-def _stream(
-    speaker: Speaker, tokens: list[int], *, most: int, choose: Callable[["Tensor"], int]
-) -> Iterator[str]:
-    import torch
-
-    model, tokenizer = speaker.model, speaker.tokenizer
-    past, fresh, made, shown, ends = None, tokens, list[int](), "", end_tokens(model)
-    with torch.inference_mode():
-        while len(made) < most:
-            output = model(input_ids=torch.tensor([fresh]), past_key_values=past, use_cache=True)
-            past = output.past_key_values
-            token = choose(output.logits[0, -1])
-            if token in ends:
-                break
-            made.append(token)
-            fresh = [token]
-            text = tokenizer.decode(made, skip_special_tokens=True)
-            # A character of several bytes may span tokens; until it is whole, decoding ends in U+FFFD.
-            if not text.endswith("\ufffd"):
-                yield text[len(shown) :]
-                shown = text
-    yield tokenizer.decode(made, skip_special_tokens=True)[len(shown) :]
-
-
-def _sample(logits: "Tensor", sampling: Sampling, generator: "torch.Generator") -> int:
-    """Nucleus sampling (Holtzman et al., 2020, arXiv:1904.09751) of one token from [vocabulary] logits."""
-    if sampling.temperature == 0:
-        return int(logits.argmax())
-    probabilities, order = (logits.float() / sampling.temperature).softmax(-1).sort(descending=True)
-    before = probabilities.cumsum(0) - probabilities
-    kept = probabilities.masked_fill(before >= sampling.top_p, 0.0)
-    return int(order[kept.multinomial(1, generator=generator)])

@@ -19,9 +19,9 @@ from pixel_pipeline.training.model.adapter_state import (
     adapter_state,
     load_adapter_state,
 )
+from pixel_pipeline.training.model.cost import FrozenPrecision, MixtureCost
 from pixel_pipeline.training.model.mixture import Mixture, build_mixture
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.planning.cost import FrozenPrecision, MixtureCost
 
 DESCRIPTION_FILE = "adapter.json"
 

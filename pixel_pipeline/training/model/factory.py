@@ -20,21 +20,30 @@ from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import AdapterError, TrainingConfigError, TrainingDataError
 from pixel_pipeline.training.model.adapted_model import DESCRIPTION_FILE, AdaptedModel
+from pixel_pipeline.training.model.cost import FrozenPrecision
 from pixel_pipeline.training.model.from_scratch import build_model, load_model, mixtral_config
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.model.native_model import NativeModel
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.planning.cost import FrozenPrecision
 
 TOKENIZER_FILE = "tokenizer.json"
 
 
 def new_model(
-    config: TrainingConfig, manifest: ShardManifest, *, base: BaseModel | None, device: torch.device
+    config: TrainingConfig,
+    manifest: ShardManifest,
+    *,
+    base: BaseModel | None,
+    device: torch.device,
+    initial: Path | None = None,
 ) -> TrainedModel:
     """The model of a run that begins.
 
+    Args:
+        initial: Folder of the checkpoint that its first weights are taken from; see `InitialWeights.check`.
+
     Raises:
+        AdapterError: the adapters in `initial` have other sizes.
         TrainingConfigError: adapters' settings for a base model that is a mixture.
         TrainingDataError: the shards are not of the base's tokenizer, or their rows are longer than its context.
     """
@@ -42,7 +51,10 @@ def new_model(
         sizes = mixtral_config(
             config.model_shape, tokenizer=manifest.tokenizer, sequence_length=manifest.sequence_length
         )
-        return NativeModel(build_model(sizes, seed=config.seed, device=device))
+        model = build_model(sizes, seed=config.seed, device=device)
+        if initial is not None:
+            model.load_state_dict(load_model(initial, device=device).state_dict())
+        return NativeModel(model)
     _check_shards(manifest, base)
     if base.native:
         if config.domains is not None or config.dense_baseline:
@@ -50,13 +62,16 @@ def new_model(
                 f"The base model {base.name} is a mixture already, and is trained as a whole: no adapters, domains or dense baseline.",
                 hint="Leave domains and dense_baseline out, or choose a dense base model.",
             )
-        return NativeModel(load_model(base.folder, device=device))
+        return NativeModel(load_model(initial or base.folder, device=device))
     adapters = config.adapters
     if config.dense_baseline:
         adapters = matched_dense(adapters, base.config)
-    return AdaptedModel(
+    adapted = AdaptedModel(
         base, adapters, seed=config.seed, device=device, frozen_precision=config.frozen_precision
     )
+    if initial is not None:
+        adapted.read(initial)
+    return adapted
 
 
 def read_model(

@@ -10,11 +10,11 @@ from transformers import LlamaForCausalLM, MistralForCausalLM
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.data.batch import PackedBatch
 from pixel_pipeline.training.errors import AdapterError
+from pixel_pipeline.training.model.cost import FrozenPrecision, MixtureCost
 from pixel_pipeline.training.model.experts.ffn import DenseFFN, MixtureFFN
 from pixel_pipeline.training.model.experts.lora import LoraLinear
 from pixel_pipeline.training.model.float8_linear import Float8Linear, check_float8
 from pixel_pipeline.training.model.packed_attention import attention_implementation, packed_attention
-from pixel_pipeline.training.planning.cost import FrozenPrecision, MixtureCost
 
 PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj"}
 

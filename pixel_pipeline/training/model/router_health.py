@@ -7,7 +7,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from pixel_pipeline.training.loop.losses import expert_share
+from pixel_pipeline.training.model.losses import expert_share
 
 # Of an even share. An expert that gets less has as good as stopped learning.
 DEAD_BELOW = 0.1

@@ -1,35 +1,20 @@
-"""One process's share of a run: planned, trained, told. Torch-free until there are steps to do.
+"""The work that is asked of one training process, as plain types between processes. Torch-free."""
 
-`pixel train`, the Dagster asset's process and `python -m pixel_pipeline.training.train` all come here.
-"""
-
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from time import monotonic
 from typing import Any, Self
 
-from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.settings import get_settings
-from pixel_pipeline.tokens.shards import ShardManifest, current_manifest_key
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.config.priorities import Priority
-from pixel_pipeline.training.config.resolve import training_config
-from pixel_pipeline.training.planning.planner import PlannedRun, plan_run
-from pixel_pipeline.training.planning.report import plan_lines
-from pixel_pipeline.training.runtime.hosting import Host, run_hosted
-from pixel_pipeline.training.train import TrainingResult, train
 
 
 @dataclass(frozen=True)
 class Session:
-    """What a process is asked for.
+    """The work of one training process.
 
     Attributes:
-        run: Name of the run; None for one that follows from the data and the configuration.
-        hours: That the process has, from its start; None: as long as it takes.
-        evaluates: An evaluation follows, for which the hours leave time.
+        run: Name of the run; None: derived from the data and the configuration.
+        hours: That the process has, from its start; None: no limit.
+        evaluates: Whether an evaluation follows within these hours.
     """
 
     config: TrainingConfig
@@ -48,139 +33,6 @@ class Session:
         """The inverse of `to_json`.
 
         Raises:
-            TrainingConfigError: naming each field that is wrong.
+            TrainingConfigError: naming each wrong field.
         """
-        return cls(
-            config=TrainingConfig.parse(content["config"]),
-            manifest_key=content["manifest_key"],
-            git_revision=content["git_revision"],
-            run=content.get("run"),
-            hours=content.get("hours"),
-            evaluates=content.get("evaluates", False),
-        )
-
-
-def train_session(host: Host, lake: Lake, session: Session, *, began: float) -> TrainingResult:
-    """Plan the window if there is one, train, and tell what came of it. Raises as `train` and `plan_run`.
-
-    Args:
-        began: Of `time.monotonic`: when the process began.
-    """
-    config, planned, deadline = session.config, None, None
-    if session.hours is not None:
-        deadline = began + session.hours * 3600
-        planned = plan_run(
-            config,
-            lake,
-            session.manifest_key,
-            run=session.run,
-            hours=session.hours,
-            evaluates=session.evaluates,
-            began=began,
-            home=get_settings().home,
-            report=host.report,
-        )
-        for line in plan_lines(planned, now=datetime.now().astimezone()):
-            host.report(line)
-        config = planned.config
-        if planned.speed is not None:
-            deadline -= planned.speed.overheads.evaluation
-    result = train(
-        config,
-        lake,
-        session.manifest_key,
-        run=session.run,
-        report=host.report,
-        git_revision=session.git_revision,
-        deadline=deadline,
-    )
-    from pixel_pipeline.training.evaluation.plots import loss_curve, markdown_image
-
-    host.materialize(
-        metadata={
-            **result.metadata(),
-            **_compared(planned, result, seconds=monotonic() - began),
-            "loss_curve": {
-                "raw_value": markdown_image(loss_curve(result.history), title="Loss"),
-                "type": "md",
-            },
-        },
-        data_version=result.model_sha256,
-    )
-    first, last = (result.history.validations[place].loss for place in (0, -1))
-    outcome = "reused" if result.reused else "trained" if result.finished else "window over"
-    host.report(
-        f"{outcome}: {result.uri}  validation loss {first:.2f} -> {last:.2f} ({result.validation_ratio:.0%})"
-    )
-    if not result.finished:
-        host.report(
-            f"{config.steps - result.checkpoint.step:,} of {config.steps:,} steps are left: the same command goes on with them"
-        )
-    return result
-
-
-def _compared(planned: PlannedRun | None, result: TrainingResult, *, seconds: float) -> dict[str, Any]:
-    """What was planned beside what it came to; nothing where nothing was planned."""
-    if planned is None or planned.plan is None:
-        return {}
-    plan = planned.plan
-    return {
-        "planned_steps": plan.expected.reached,
-        "planned_steps_range": f"{plan.slowest.reached} to {plan.fastest.reached}",
-        "planned_tokens_per_second": round(plan.tokens_per_second),
-        "planned_seconds": round(plan.expected.seconds),
-        "planned_by": plan.step.source,
-        "planned_windows": plan.expected.windows or 0,
-        "seconds": round(seconds),
-    }
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The training process; returns its exit status."""
-    began = monotonic()
-    return run_hosted(lambda host: _body(host, arguments, began=began))
-
-
-def _body(host: Host, arguments: list[str] | None, *, began: float) -> None:
-    lake = Lake.open(get_settings())
-    if host.extras is not None:
-        session = Session.from_json(host.extras)
-    else:
-        session = _of_arguments(lake, _parser().parse_args(arguments))
-    train_session(host, lake, session, began=began)
-
-
-def _of_arguments(lake: Lake, options: argparse.Namespace) -> Session:
-    settings = get_settings()
-    if options.profile:
-        settings = settings.model_copy(update={"profile": options.profile})
-    manifest_key = options.manifest or current_manifest_key(lake.data)
-    overrides = {name: value for name in ("steps", "base") if (value := getattr(options, name)) is not None}
-    return Session(
-        config=training_config(
-            settings,
-            ShardManifest.load(lake.data, manifest_key),
-            priority=options.priority,
-            overrides=overrides,
-        ),
-        manifest_key=manifest_key,
-        git_revision=options.git_revision,
-        run=options.run,
-        hours=options.hours or settings.training_hours,
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pixel_pipeline.training.train",
-        description="Trains on the current token shards. `pixel train` is the same with more options.",
-    )
-    parser.add_argument("--profile", help="demo or h100 (default: PIXEL_PROFILE)")
-    parser.add_argument("--priority", choices=[*Priority], help="default: PIXEL_PRIORITY")
-    parser.add_argument("--base", help="base model to train adapters on (default: PIXEL_BASE_MODEL)")
-    parser.add_argument("--steps", type=int, help="steps of the whole run, in place of those of the priority")
-    parser.add_argument("--hours", type=float, help="hours this process has (default: PIXEL_TRAINING_HOURS)")
-    parser.add_argument("--run", help="name of the run")
-    parser.add_argument("--manifest", help="key of a shard manifest (default: the current one)")
-    parser.add_argument("--git-revision", default="unknown", help="recorded in the checkpoints")
-    return parser
+        return cls(**{**content, "config": TrainingConfig.parse(content["config"])})

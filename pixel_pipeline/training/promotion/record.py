@@ -13,9 +13,9 @@ import orjson
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.errors import ObjectExistsError
+from pixel_pipeline.training.checkpoints.promotions import COPY, PROMOTIONS, newest_promotion
 from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline.training.errors import PromotionError
-from pixel_pipeline.training.promotion.history import COPY, PROMOTIONS, newest_promotion
 
 FORMAT = "pixel-promotion/1"
 

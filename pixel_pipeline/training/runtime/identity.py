@@ -1,5 +1,6 @@
-"""What a run is called: a name derived from all that its weights depend on. Torch-free."""
+"""The name of a run, derived from everything that its weights depend on. Torch-free."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import PurePath
 import re
@@ -16,10 +17,18 @@ LIBRARIES = ("torch", "transformers", "lightning", "tokenizers")
 
 
 def run_identity(
-    config: TrainingConfig, manifest: ShardManifest, *, base_digest: str | None
+    config: TrainingConfig,
+    manifest: ShardManifest,
+    *,
+    base_digest: str | None,
+    init_from: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
-    """Dataset, tokenizer, configuration, base model and recipe of a run, as plain types."""
-    return {
+    """Dataset, tokenizer, configuration, base model, recipe and first weights of a run, as plain types.
+
+    Args:
+        init_from: `InitialWeights.identity()` of a run that starts from a checkpoint.
+    """
+    identity: dict[str, object] = {
         "dataset_version": manifest.dataset_version,
         "sequence_length": manifest.sequence_length,
         "tokenizer": manifest.tokenizer.digest,
@@ -27,12 +36,21 @@ def run_identity(
         "config": config.identity(),
         "recipe": RECIPE_VERSION,
     }
+    # Without the key, runs from fresh weights keep their names.
+    return identity if init_from is None else {**identity, "init_from": {**init_from}}
 
 
-def run_name(config: TrainingConfig, manifest: ShardManifest, *, base_digest: str | None) -> str:
+def run_name(
+    config: TrainingConfig,
+    manifest: ShardManifest,
+    *,
+    base_digest: str | None,
+    init_from: Mapping[str, str] | None = None,
+) -> str:
     """`<preset or base>-<12 hex digits>`: the same inputs always give the same name."""
     identity = orjson.dumps(
-        run_identity(config, manifest, base_digest=base_digest), option=orjson.OPT_SORT_KEYS
+        run_identity(config, manifest, base_digest=base_digest, init_from=init_from),
+        option=orjson.OPT_SORT_KEYS,
     )
     stem = re.sub(r"[^A-Za-z0-9_.-]", "-", PurePath(config.base).name) if config.base else config.preset
     return f"{stem}{'-dense' if config.dense_baseline else ''}-{sha256(identity).hexdigest()[:12]}"

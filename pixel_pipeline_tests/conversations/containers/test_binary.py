@@ -83,6 +83,14 @@ def test_damaged_gzip_keeps_the_records_before(size: int) -> None:
     assert convert(packed + b"garbage").error_classes[-1] == "corrupt_gzip"
 
 
+def test_damaged_gzip_keeps_the_rows_before_in_a_table() -> None:
+    rows = [f"question {n},answer {n * n}" for n in range(40_000)]
+    packed = gzip.compress("\n".join(["prompt,response", *rows]).encode())
+    cut = convert(packed[: len(packed) * 3 // 4], "gdrive/raw/F/x.csv.gz")
+    assert cut.error_classes == ["corrupt_gzip"]
+    assert 0.6 * len(rows) < cut.ledger.records_out < len(rows)
+
+
 def test_a_gzip_bomb_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacking, "_BOMB_FLOOR", 1 << 20)
     got = convert(gzip.compress(lines(*[GOOD] * 10) + b"\n" * (8 << 20)))

@@ -9,24 +9,19 @@ import pytest
 
 from pixel_pipeline.conversations.containers import opening as containers
 from pixel_pipeline.conversations.containers import streams
-from pixel_pipeline.conversations.containers.json import (
-    array as json_array,
-)
-from pixel_pipeline.conversations.containers.json import (
-    document as json_document,
-)
-from pixel_pipeline.conversations.containers.json import (
-    lines as json_lines,
-)
-from pixel_pipeline.conversations.containers.json import (
-    streams as json_streams,
-)
+from pixel_pipeline.conversations.containers.json import elements, json_array, json_document, json_lines
 from pixel_pipeline.conversations.model.identity import record_id
 from pixel_pipeline.conversations.model.records import ObjectError
-from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt, taken_apart
+from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt, single_records
 
 GOOD = sharegpt("hello", "hi")
 KEY = "gdrive/raw/Folder/file"
+
+
+def limit_records(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for module in (json_lines, streams):
+        monkeypatch.setattr(module, "MAX_RECORD_BYTES", size)
+    monkeypatch.setattr(streams, "BLOCK", size // 4)
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.csv", "x.txt", "x"])
@@ -101,7 +96,7 @@ def test_of_a_key_given_twice_the_last_counts() -> None:
 
 
 def test_a_line_longer_than_a_record_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_lines, "MAX_RECORD_BYTES", 2000)
+    limit_records(monkeypatch, 2000)
     long = orjson.dumps(sharegpt("x" * 3000, "y"))
     got = convert(lines(GOOD, long, GOOD))
     assert got.error_classes == ["too_large"]
@@ -109,20 +104,17 @@ def test_a_line_longer_than_a_record_may_be(monkeypatch: pytest.MonkeyPatch) -> 
     assert got.ledger.records_out == 2
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 64, 100_000])
-def test_lines_are_the_same_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    data = b"ab\n\ncdefghij\r\nk\n\n" + b"z" * 300
-    monkeypatch.setattr(streams, "CHUNK", chunk)
-
-    class Stream(streams.PeekableStream):
-        pass
-
-    import io
-
-    found = list(streams.iter_lines(Stream(io.BytesIO(data)), limit=100))
-    assert [line.data for line in found] == [b"ab", b"", b"cdefghij\r", b"k", b"", b"z" * 101]
-    assert [line.offset for line in found] == [0, 3, 4, 14, 16, 17]
-    assert found[-1].size == 300
+@pytest.mark.parametrize("block", [1, 7, 64, 100_000])
+def test_lines_are_the_same_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(streams, "BLOCK", block)
+    records = [orjson.dumps(sharegpt(f"q{n}", "a" * (n + 1))) for n in range(50)]
+    data = b"\n\n".join(records[:20]) + b"\r\n \n" + b"\r\n".join(records[20:])
+    got = convert(data)
+    assert [
+        data[row["source"]["position"] :].startswith(record)
+        for row, record in zip(got.rows, records, strict=True)
+    ] == [True] * 50
+    assert got.error_classes == []
 
 
 def test_a_session_longer_than_the_probe_is_still_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,11 +237,11 @@ ARRAY = (
 
 @pytest.mark.parametrize("cut", range(1, len(ARRAY)))
 def test_a_range_says_whether_it_ends_between_two_elements(cut: int) -> None:
-    whole = taken_apart(json_array.read_elements([ARRAY], start=7, repaired=Counter()))
+    whole = single_records(json_array.read_elements([ARRAY], start=7, repaired=Counter()))
     before = json_array.read_elements([ARRAY[:cut]], start=7, repaired=Counter(), cut=True)
     records: list[Any] = []
     try:
-        records += taken_apart(before)
+        records += single_records(before)
     except ObjectError:
         assert not before.ends_at_boundary
     boundaries = {record.position - 7 for record in whole[1:]}
@@ -258,7 +250,7 @@ def test_a_range_says_whether_it_ends_between_two_elements(cut: int) -> None:
     )
     if before.ends_at_boundary:
         rest = json_array.read_elements([ARRAY[cut:]], start=7 + cut, repaired=Counter(), opened=True)
-        assert records + taken_apart(rest) == whole
+        assert records + single_records(rest) == whole
         assert rest.ends_at_boundary
 
 
@@ -283,7 +275,7 @@ def test_a_comma_behind_the_last_element_is_repaired() -> None:
 def test_a_mark_too_many_does_not_end_the_reading(
     more: bytes, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_streams, "WINDOW_BYTES", window)
+    monkeypatch.setattr(elements, "WINDOW_BYTES", window)
     good = orjson.dumps(GOOD)
     got = convert(b"[" + good + more + good + b",]")
     assert (got.ledger.records_out, got.error_classes) == (2, [])
@@ -292,7 +284,7 @@ def test_a_mark_too_many_does_not_end_the_reading(
 
 @pytest.mark.parametrize("window", [200, 300, 1 << 20])
 def test_damage_again_and_again(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_streams, "WINDOW_BYTES", window)
+    monkeypatch.setattr(elements, "WINDOW_BYTES", window)
     good, bad = b'{"prompt": "a", "response": "b"}', b'{"prompt": "a", "resp'
     records = [bad if number % 4 == 3 else good for number in range(40)]
     data = b"[" + b",\n".join(records) + b"]"
@@ -315,7 +307,7 @@ def test_damage_again_and_again(window: int, monkeypatch: pytest.MonkeyPatch) ->
 def test_an_element_without_its_end_costs_no_other(
     bad: bytes, wrapped: bool, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_streams, "WINDOW_BYTES", window)
+    monkeypatch.setattr(elements, "WINDOW_BYTES", window)
     good = orjson.dumps(GOOD)
     data = b"[" + b",\n".join([good, good, bad, good, good]) + b"]"
     data = b'{"version": 1, "conversations": ' + data + b"}" if wrapped else data
@@ -378,7 +370,7 @@ def test_what_stands_beside_a_large_list_of_sessions_is_kept(monkeypatch: pytest
 @pytest.mark.parametrize("largest", [10, 1 << 24])
 def test_large_objects_are_cut_into_their_members(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_document, "MAX_WHOLE_BYTES", largest)
-    monkeypatch.setattr(json_document, "CHUNK", 7)
+    monkeypatch.setattr(streams, "CHUNK", 7)
     got = convert(orjson.dumps({f"case {n}": GOOD if n % 2 else {"no": n} for n in range(6)}) + b"\n")
     assert (got.ledger.records_out, got.error_classes) == (3, ["unrecognised_schema"] * 3)
     assert orjson.loads(got.rows[0]["metadata"]) == {"record_key": "case 1"}
@@ -405,7 +397,7 @@ def test_mixed_schemas_record_by_record() -> None:
 
 
 def test_a_second_line_of_any_size_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_lines, "MAX_RECORD_BYTES", 1 << 20)
+    limit_records(monkeypatch, 1 << 20)
     huge = orjson.dumps(sharegpt("A question", "very long " * 200_000))
     converted = convert(lines(sharegpt("One", "Two"), huge, sharegpt("Three", "Four")))
     assert [messages[0] for messages in converted.messages] == [("user", "One"), ("user", "Three")]
@@ -415,7 +407,7 @@ def test_a_second_line_of_any_size_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 def test_a_first_line_of_any_size_is_one_line_where_the_name_says_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(json_lines, "MAX_RECORD_BYTES", 1 << 20)
+    limit_records(monkeypatch, 1 << 20)
     huge = orjson.dumps(sharegpt("A question", "very long " * 200_000))
     data = lines(huge, sharegpt("One", "Two"), sharegpt("Three", "Four"))
     converted = convert(data, "gdrive/raw/Folder/file.jsonl")

@@ -7,8 +7,7 @@ import zipfile
 import orjson
 import pytest
 
-from pixel_pipeline.conversations.containers.packed import word as word_document
-from pixel_pipeline.conversations.containers.packed import workbook
+from pixel_pipeline.conversations.containers.packed import word_document, workbook
 from pixel_pipeline_tests.conversations.containers.packed.test_archives import zipped
 from pixel_pipeline_tests.conversations.converted import convert
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pixel_pipeline.conversations.containers.opened import PROBE_BYTES
-from pixel_pipeline.conversations.containers.opening import CONTAINERS
+from pixel_pipeline.conversations.containers.container import PROBE_BYTES
+from pixel_pipeline.conversations.containers.known import CONTAINERS
 from pixel_pipeline.conversations.convert.detection import SAMPLE_RECORDS
 from pixel_pipeline.conversations.convert.lanes import choice as lanes
 from pixel_pipeline.conversations.formats.known import FORMATS
@@ -128,11 +128,11 @@ def test_a_container_is_what_its_rule_says() -> None:
 @pytest.mark.parametrize(
     ("data", "container", "found"),
     [
-        (parquet(PAIR), "csv_table", "it begins as Parquet does"),
-        (lines(PAIR, PAIR), "parquet_table", "it does not begin as Parquet does"),
+        (parquet(PAIR), "csv_table", "it begins like Parquet"),
+        (lines(PAIR, PAIR), "parquet_table", "it does not begin like Parquet"),
         (b"prompt,response\nWho?,Me.\n", "json_lines", "no line opens an object or an array"),
         (b"Client: I\nTherapist: You\n", "json_document", "it begins with neither"),
-        (lines(PAIR, PAIR), "word_document", "it is no zip archive"),
+        (lines(PAIR, PAIR), "word_document", "it is not a zip archive"),
     ],
 )
 def test_a_container_that_cannot_be_is_refused(data: bytes, container: str, found: str) -> None:
@@ -170,7 +170,7 @@ def test_an_encoding_is_what_its_rule_says() -> None:
     [
         (b"\xef\xbb\xbf" + lines(PAIR), "cp1252", "it begins with the byte order mark of utf-8"),
         (orjson.dumps([PAIR]).decode().encode("utf-16"), "utf-8", "it begins with the byte order mark of utf-16"),
-        (lines(PAIR, PAIR), "utf-16", "it holds not one zero byte"),
+        (lines(PAIR, PAIR), "utf-16", "it contains no zero byte"),
         (lines({"prompt": "é" * 90, "response": "é"}), "ascii", "182 of its first"),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import pytest
 
-from pixel_pipeline.conversations.containers.opened import Opening
+from pixel_pipeline.conversations.containers.container import Opening
 from pixel_pipeline.conversations.convert import conversion, refused
 from pixel_pipeline.conversations.convert.conversion import convert_object
 from pixel_pipeline.conversations.convert.ledger import merged_rows

@@ -23,7 +23,7 @@ WORDS = CategoryWords.of(FamilyConfig())
         ("voice of trauma", "cptsd", "trauma"),
     ],
 )
-def test_words_are_found_however_they_are_written(name: str, category: str, text: str) -> None:
+def test_words_are_found_in_any_spelling(name: str, category: str, text: str) -> None:
     hint = WORDS.hint(name)
     assert hint is not None
     assert (hint.category, hint.text) == (category, text)
@@ -32,11 +32,11 @@ def test_words_are_found_however_they_are_written(name: str, category: str, text
 @pytest.mark.parametrize(
     "name", ["scottish", "tier 12", "112 step", "invoiced", "exports", "", "2024-03-01 (1).json"]
 )
-def test_words_within_words_say_nothing(name: str) -> None:
+def test_words_inside_other_words_are_ignored(name: str) -> None:
     assert WORDS.hint(name) is None
 
 
-def test_categories_of_rules_and_of_families_yaml_go_before_the_others() -> None:
+def test_configured_categories_precede_the_built_in_ones() -> None:
     config = FamilyConfig(words={"voice": ("memo",), "grief": ()})
     words = CategoryWords.of(config)
     assert words.categories[:3] == ("voice", "grief", "cptsd")

@@ -58,7 +58,7 @@ def test_classify(config: FamilyConfig, key: str, family: str) -> None:
     assert config.classify(key).family == family
 
 
-def test_a_family_keeps_its_table_however_a_key_got_there(config: FamilyConfig) -> None:
+def test_a_family_has_one_table_for_rules_and_folders(config: FamilyConfig) -> None:
     rule = FamilyRule(category="professional_therapeutic", family="therapy", dataset="therapy")
     assert config.classify("gdrive/raw/Therapy/a.json") == config.classify("acquired/THERAPY!/a.json") == rule
     assert config.classify("acquired/cot/x") == FamilyRule(
@@ -92,11 +92,11 @@ def test_a_family_keeps_its_table_however_a_key_got_there(config: FamilyConfig) 
             "rules: [{match: x, family: a, category: c, dataset: d}, {match: y, family: b, category: c, dataset: d}]",
             "rule 2",
         ),
-        ("rules: [{match: x, family: a, category: d, dataset: d}]", "rule 1: the table d/d is kept"),
+        ("rules: [{match: x, family: a, category: d, dataset: d}]", "rule 1: the table d/d is reserved"),
         ("rules: [{match: x, family: unsorted, category: c, dataset: d}]", "rule 1"),
     ],
 )
-def test_a_wrong_file_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+def test_errors_name_the_file(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "families.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(FamilyConfigError) as caught:
@@ -105,14 +105,14 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, complaint: str) -> Non
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_file_is_named_and_an_empty_one_has_no_rules(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_and_an_empty_one_has_no_rules(tmp_path: Path) -> None:
     with pytest.raises(FamilyConfigError, match="does not exist"):
         FamilyConfig.load(tmp_path / "none.yaml")
     (tmp_path / "empty.yaml").write_text("")
     assert FamilyConfig.load(tmp_path / "empty.yaml") == FamilyConfig()
 
 
-def test_slugs_of_names_in_other_scripts_stay_apart() -> None:
+def test_slugs_of_names_in_other_scripts_are_distinct() -> None:
     assert slug("心理咨询").startswith("folder_")
     assert slug("心理咨询") != slug("情感")
     assert slug("心理 data").startswith("data_")
@@ -129,8 +129,8 @@ def test_slugs_are_slugs(name: str) -> None:
 
 
 @given(st.data())
-def test_many_keys_at_once_are_classified_as_each_alone(data: st.DataObject) -> None:
-    """The rules' patterns are Python's in the one, RE2's in the other."""
+def test_columns_of_keys_are_classified_like_single_keys(data: st.DataObject) -> None:
+    """Single keys use Python's regular expressions, columns use RE2."""
     text = st.text(alphabet="ab*? .+()[]{}|^$\\\"'é心\n\t&~#-/", max_size=6)
     folders = st.sampled_from(["gdrive/raw/", "acquired/", "gdrive/", ""])
     paths = st.builds("/".join, st.lists(text, min_size=1, max_size=3))
@@ -201,7 +201,7 @@ rules:
         ("budget: {max_bad_run: 1.5}", "`budget.max_bad_run` is 1.5", "whole number"),
     ],
 )
-def test_an_option_that_cannot_be_is_named(tmp_path: Path, options: str, complaint: str, hint: str) -> None:
+def test_invalid_options_are_named(tmp_path: Path, options: str, complaint: str, hint: str) -> None:
     path = tmp_path / "families.yaml"
     path.write_text(f"rules: [{{match: x, family: a, {options}}}]", encoding="utf-8")
     with pytest.raises(FamilyConfigError) as caught:
@@ -211,7 +211,7 @@ def test_an_option_that_cannot_be_is_named(tmp_path: Path, options: str, complai
 
 
 @pytest.mark.parametrize("document", ["docs/detection.md", "families.yaml"])
-def test_the_rules_that_are_documented_are_rules(tmp_path: Path, document: str) -> None:
+def test_documented_rules_are_valid(tmp_path: Path, document: str) -> None:
     text = (project_root() / document).read_text(encoding="utf-8")
     if document == "families.yaml":
         comments = text[text.index("#   - match") : text.index("# `pixel families suggest`")].splitlines()

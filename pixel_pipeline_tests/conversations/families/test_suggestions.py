@@ -1,4 +1,4 @@
-"""Suggested rules are valid, take exactly what they say, and leave alone what is sorted."""
+"""Suggested rules are valid, match what they claim, and do not touch sorted objects."""
 
 from collections import Counter
 from pathlib import Path
@@ -43,14 +43,14 @@ def rules_of(*keys: str) -> list[tuple[str, str, tuple[str, ...], int]]:
     return [(rule.family, rule.category, rule.match, rule.objects) for rule in suggestions.rules]
 
 
-def test_a_folder_speaks_for_what_lies_in_it() -> None:
+def test_a_folder_name_covers_everything_below_it() -> None:
     waves = [f"gdrive/raw/Therapy Exports 2024/wave{n}/{m}.jsonl" for n in (1, 2) for m in "abc"]
     assert rules_of(*waves) == [
         ("therapy_exports_2024", "professional_therapeutic", ("gdrive/raw/Therapy Exports 2024/**",), 6)
     ]
 
 
-def test_a_folder_within_counts_if_its_category_comes_first() -> None:
+def test_an_inner_folder_wins_if_its_category_comes_first() -> None:
     assert rules_of("gdrive/raw/Therapy X/CPTSD/a.json", "gdrive/raw/Therapy X/b.json") == [
         ("therapy_x_cptsd", "cptsd", ("gdrive/raw/Therapy X/**/*CPTSD*/**",), 1),
         ("therapy_x", "professional_therapeutic", ("gdrive/raw/Therapy X/**",), 1),
@@ -60,7 +60,7 @@ def test_a_folder_within_counts_if_its_category_comes_first() -> None:
     ]
 
 
-def test_files_speak_where_no_folder_does() -> None:
+def test_file_names_count_if_no_folder_has_a_category() -> None:
     assert rules_of(
         "gdrive/raw/cptsd_1.json",
         "gdrive/raw/more cptsd.csv",
@@ -75,7 +75,7 @@ def test_files_speak_where_no_folder_does() -> None:
     ]
 
 
-def test_a_folder_goes_with_most_of_its_files() -> None:
+def test_a_rule_covers_a_folder_if_most_of_its_files_agree() -> None:
     keys = [f"gdrive/raw/From Sam/voice memo {n}.json" for n in range(9)]
     assert rules_of(*keys, "gdrive/raw/From Sam/notes.txt") == [
         ("from_sam", "voice", ("gdrive/raw/From Sam/**",), 10)
@@ -84,7 +84,7 @@ def test_a_folder_goes_with_most_of_its_files() -> None:
     assert '"voice" in file names, of 9 of them' in as_yaml(suggestions, below=False)
 
 
-def test_folders_of_one_name_are_one_family() -> None:
+def test_folders_with_the_same_name_are_one_family() -> None:
     assert rules_of("gdrive/raw/Therapy: notes/a", "acquired/therapy notes/b") == [
         (
             "therapy_notes",
@@ -95,7 +95,7 @@ def test_folders_of_one_name_are_one_family() -> None:
     ]
 
 
-def test_names_that_are_taken_are_not_given_twice() -> None:
+def test_existing_names_are_not_reused() -> None:
     config = loaded(RULES)
     found = suggest(
         inventory("gdrive/raw/Calm/a cptsd.json", "gdrive/raw/Calm/b.json", "gdrive/raw/c"), config
@@ -108,7 +108,7 @@ def test_names_that_are_taken_are_not_given_twice() -> None:
     assert sorted(rule.family for rule in both.rules) == ["calm_cptsd_2", "calm_cptsd_cptsd"]
 
 
-def test_what_is_sorted_is_left_alone() -> None:
+def test_sorted_objects_get_no_suggestion() -> None:
     sorted_already = (
         "gdrive/raw/Sorted/cptsd.json",
         "acquired/SORTED/cptsd.json",
@@ -117,7 +117,7 @@ def test_what_is_sorted_is_left_alone() -> None:
     assert suggest(inventory(*sorted_already), loaded(RULES)) == Suggestions((), ())
 
 
-def test_words_of_families_yaml_go_first() -> None:
+def test_words_of_families_yaml_come_first() -> None:
     config = loaded("words: {grief: [bereavement], voice: [grief]}")
     words = CategoryWords.of(config)
     assert words.categories[:2] == ("grief", "voice")
@@ -149,7 +149,7 @@ KEYS = st.builds(str.__add__, TIERS, st.lists(NAMES, min_size=1, max_size=4).map
 
 
 @given(st.lists(KEYS, min_size=1, max_size=12, unique=True), st.sampled_from(["", RULES]))
-def test_pasted_suggestions_take_what_they_say(keys: list[str], rules: str) -> None:
+def test_pasted_suggestions_match_what_they_claim(keys: list[str], rules: str) -> None:
     before = loaded(rules)
     found = suggest(inventory(*keys), before)
     after = pasted(found, rules)

@@ -61,7 +61,7 @@ def test_formats_are_scored_with_those_that_lost() -> None:
     }
 
 
-def test_containers_are_told_with_what_speaks_for_and_against_them() -> None:
+def test_containers_are_listed_with_their_evidence() -> None:
     found = explained(lines(PAIR, PAIR))
     asked = {candidate.name: candidate for candidate in found.candidates}
     assert [name for name, candidate in asked.items() if candidate.chosen] == ["json_lines"]
@@ -77,7 +77,7 @@ def test_containers_are_told_with_what_speaks_for_and_against_them() -> None:
     }
 
 
-def test_no_more_is_read_than_the_sample_needs() -> None:
+def test_only_the_sample_is_read() -> None:
     class Counted(io.BytesIO):
         size = 0
 
@@ -112,7 +112,7 @@ def test_members_of_an_archive_are_named() -> None:
     assert packed.detection["container_why"].startswith("unpacked (.gz); 2 of")
 
 
-def test_overrides_are_tried_as_the_conversion_would() -> None:
+def test_overrides_apply_as_in_a_conversion() -> None:
     found = explained(lines(PAIR, THOUGHT), format="pair")
     assert found.detection["override"] == {"format": "pair"}
     assert found.detection["votes"] == {"pair": 2}
@@ -125,7 +125,7 @@ def test_overrides_are_tried_as_the_conversion_would() -> None:
 @pytest.mark.parametrize("name", ["file", "file.csv", "file.jsonl", "README.md"])
 @given(data=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode), st.lists(records, max_size=5).map(lambda r: lines(*r)),
                       st.lists(records, max_size=4).map(orjson.dumps), st.dictionaries(st.text(max_size=5), st.binary(max_size=40), max_size=3).map(zipped)))  # fmt: skip
-def test_any_bytes_are_explained_as_they_are_converted(name: str, data: bytes) -> None:
+def test_explanations_of_any_bytes_agree_with_their_conversion(name: str, data: bytes) -> None:
     found = explained(data, f"acquired/a/{name}")
     done = convert(data, f"acquired/a/{name}")
     assert found.converted == done.ledger.records_out
@@ -134,7 +134,7 @@ def test_any_bytes_are_explained_as_they_are_converted(name: str, data: bytes) -
     assert found.detection["container"] == done.ledger.container
 
 
-def test_nothing_that_was_said_is_told() -> None:
+def test_explanations_contain_no_text() -> None:
     said = "SENTINEL words"
     data = lines(
         {"conversations": [{"from": said, "value": said}, {"from": "gpt", "value": said}]},

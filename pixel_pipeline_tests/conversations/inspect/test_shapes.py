@@ -22,12 +22,12 @@ def test_records_with_the_same_keys_share_a_shape() -> None:
     ]
 
 
-def test_what_may_be_said_is_not_shown() -> None:
+def test_shapes_contain_no_text() -> None:
     record = {"I told her everything": 1, "a": {"no, never": 2, "b": 3}, "c": [{"d": 1}, {"e": "x"}]}
     [(_, shape)] = shapes_of([record])
     assert shape == (
-        "{a: {b: number, 1 keys that are no identifiers}, c: 2 × {d?: number, e?: text}, "
-        "1 keys that are no identifiers}"
+        "{a: {b: number, 1 keys that are not identifiers}, c: 2 × {d?: number, e?: text}, "
+        "1 keys that are not identifiers}"
     )
 
 
@@ -41,7 +41,7 @@ def test_shapes_are_bounded() -> None:
     assert wide.endswith("488 more keys}")
 
 
-def test_speakers_by_their_spelling_but_no_names() -> None:
+def test_speakers_are_counted_by_spelling_without_names() -> None:
     turns = [{"speaker": "Anna Smith", "text": "Speaker: x"}, {"speaker": "Therapist", "text": "y"}]
     assert speakers_of([sharegpt("a", "b"), {"turns": turns}]) == {
         "human": 1,

@@ -2,16 +2,14 @@ import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
-import numpy as np
 import xxhash
 
-from pixel_pipeline.conversations.model.columns import texts_of
 from pixel_pipeline.conversations.model.identity import (
-    ROLE_CODES,
     content_hash,
     content_hashes,
     record_id,
 )
+from pixel_pipeline.conversations.model.turns import ROLE_CODES, Turns
 
 messages = st.lists(
     st.tuples(st.sampled_from(["user", "assistant"]), st.text("ab:1 \n", max_size=6)), max_size=4
@@ -50,15 +48,10 @@ def test_ids_are_stable() -> None:
     st.lists(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text(max_size=12)), max_size=4))
 )
 def test_hashes_of_many_are_those_of_each(conversations: list[list[tuple[str, str]]]) -> None:
-    said = [message for conversation in conversations for message in conversation]
-    bounds = np.concatenate(
-        [[0], np.cumsum([len(conversation) for conversation in conversations], dtype=np.int64)]
-    )
     try:
-        texts = texts_of([content for _, content in said])
+        turns = Turns.of(conversations)
     except UnicodeEncodeError:
         return
-    roles = np.array([ROLE_CODES[role] for role, _ in said], np.uint8)
     expected = [
         xxhash.xxh3_128_hexdigest(
             b"".join(
@@ -69,7 +62,7 @@ def test_hashes_of_many_are_those_of_each(conversations: list[list[tuple[str, st
         )
         for conversation in conversations
     ]
-    assert content_hashes(roles, texts, bounds=bounds) == expected
+    assert content_hashes(turns) == expected
 
 
 def settled(content: str) -> bytes:

@@ -16,7 +16,7 @@ from pixel_pipeline.conversations.quarantine.reading import (
     Count,
     QuarantinedRecord,
     QuarantineError,
-    Wanted,
+    Selection,
     counts,
     find,
     raw_bytes,
@@ -38,7 +38,7 @@ CALM, WORK, ZIPPED = "gdrive/raw/Calm/a.jsonl", "gdrive/raw/Work/deep/b.jsonl", 
 
 @pytest.fixture(scope="module")
 def refused(session_home: Path) -> Iterator[Lake]:
-    """A lake with bad records of every kind, converted once; nothing here writes to it."""
+    """A lake with bad records of every kind, converted once and then only read."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("one.jsonl", lines(GOOD, b'{"broken', GOOD))
@@ -56,8 +56,8 @@ def refused(session_home: Path) -> Iterator[Lake]:
         yield lake
 
 
-def test_counts_are_those_of_records_not_of_rows(refused: Lake) -> None:
-    found = counts(refused, Wanted())
+def test_counts_are_of_records_not_rows(refused: Lake) -> None:
+    found = counts(refused, Selection())
     assert [count for count in found if count.family != "zip"] == [
         Count("calm", CALM, "bad_json", 1),
         Count("calm", CALM, "empty_turn", 1),
@@ -68,43 +68,43 @@ def test_counts_are_those_of_records_not_of_rows(refused: Lake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "objects"),
+    ("selection", "objects"),
     [
-        (Wanted(family="calm"), {CALM}),
-        (Wanted(error_class="bad_json"), {CALM, ZIPPED}),
-        (Wanted(family="calm", error_class="unrecognised_schema"), set()),
-        (Wanted(key="gdrive/raw/Work/*"), {"gdrive/raw/Work/c.doc"}),
-        (Wanted(key="gdrive/raw/Work/**"), {"gdrive/raw/Work/c.doc", WORK}),
-        (Wanted(key="**/a.jsonl", family="calm"), {CALM}),
-        (Wanted(key="a.jsonl"), set()),
+        (Selection(family="calm"), {CALM}),
+        (Selection(error_class="bad_json"), {CALM, ZIPPED}),
+        (Selection(family="calm", error_class="unrecognised_schema"), set()),
+        (Selection(key="gdrive/raw/Work/*"), {"gdrive/raw/Work/c.doc"}),
+        (Selection(key="gdrive/raw/Work/**"), {"gdrive/raw/Work/c.doc", WORK}),
+        (Selection(key="**/a.jsonl", family="calm"), {CALM}),
+        (Selection(key="a.jsonl"), set()),
     ],
 )
-def test_records_are_asked_for_by_family_error_and_key(
-    refused: Lake, wanted: Wanted, objects: set[str]
+def test_records_are_selected_by_family_error_and_key(
+    refused: Lake, selection: Selection, objects: set[str]
 ) -> None:
-    assert {count.source_key for count in counts(refused, wanted)} == objects
-    found, total = records(refused, wanted)
+    assert {count.source_key for count in counts(refused, selection)} == objects
+    found, total = records(refused, selection)
     assert len(found) == total
     assert {record.source_key for record in found} == objects
 
 
-def test_every_record_has_an_id_of_its_own_whatever_is_asked_for(refused: Lake) -> None:
-    everything, total = records(refused, Wanted())
+def test_ids_are_unique_and_independent_of_the_selection(refused: Lake) -> None:
+    everything, total = records(refused, Selection())
     assert len({record.id for record in everything}) == total
-    for wanted in (Wanted(error_class="one_sided"), Wanted(family="calm"), Wanted(key="**.zip")):
-        found, _ = records(refused, wanted)
+    for selection in (Selection(error_class="one_sided"), Selection(family="calm"), Selection(key="**.zip")):
+        found, _ = records(refused, selection)
         assert found
         assert set(found) <= set(everything)
-    assert records(refused, Wanted(), limit=3) == (everything[:3], total)
+    assert records(refused, Selection(), limit=3) == (everything[:3], total)
 
 
-def test_each_record_is_found_by_its_id_with_its_own_bytes(refused: Lake) -> None:
-    everything, _ = records(refused, Wanted())
+def test_records_are_found_by_id_with_their_bytes(refused: Lake) -> None:
+    everything, _ = records(refused, Selection())
     for record in everything[:8] + everything[-8:]:
         assert find(refused, record.id) == find(refused, record.id[:12]) == record
     kept = {
         (record.error_class, record.ordinal): raw_bytes(refused, record)
-        for record in records(refused, Wanted(family="calm"))[0]
+        for record in records(refused, Selection(family="calm"))[0]
     }
     assert kept == {
         ("bad_json", 0): b'{"broken',
@@ -114,7 +114,7 @@ def test_each_record_is_found_by_its_id_with_its_own_bytes(refused: Lake) -> Non
     }
 
 
-def test_a_record_is_found_by_where_it_stands(refused: Lake) -> None:
+def test_a_record_is_found_by_its_position(refused: Lake) -> None:
     position = len(lines(GOOD))
     record = find(refused, CALM, position=position)
     assert (record.error_class, record.position_kind, record.records) == ("bad_json", "byte", 1)
@@ -125,19 +125,19 @@ def test_a_record_is_found_by_where_it_stands(refused: Lake) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (CALM, "4 records"),
-        ("", "records are quarantined"),
-        ("gdrive/raw/Calm/none", "Nothing"),
-        ("xyz", "Nothing"),
+        (CALM, "4 quarantined records"),
+        ("", "quarantined records match"),
+        ("gdrive/raw/Calm/none", "No quarantined record"),
+        ("xyz", "No quarantined record"),
     ],
 )
-def test_a_name_of_none_or_of_many_is_refused(refused: Lake, name: str, message: str) -> None:
+def test_unknown_and_ambiguous_names_are_refused(refused: Lake, name: str, message: str) -> None:
     with pytest.raises(QuarantineError, match=message):
         find(refused, name)
 
 
-def test_bytes_that_are_the_objects_own_are_told_where_they_are(refused: Lake) -> None:
-    everything, _ = records(refused, Wanted(family="work"))
+def test_the_error_for_missing_bytes_names_the_object(refused: Lake) -> None:
+    everything, _ = records(refused, Selection(family="work"))
     rest: list[QuarantinedRecord] = [record for record in everything if record.position_kind == REST]
     assert [record.records for record in rest] == [50]
     for record in (*rest, find(refused, "gdrive/raw/Work/c.doc")):
@@ -145,16 +145,16 @@ def test_bytes_that_are_the_objects_own_are_told_where_they_are(refused: Lake) -
             raw_bytes(refused, record)
 
 
-def test_a_quarantine_from_before_rows_stood_for_many_is_read(lake: Lake) -> None:
+def test_a_quarantine_without_the_records_column_is_read(lake: Lake) -> None:
     old = pa.schema([field for field in QUARANTINE_SCHEMA if field.name != "records"])
     row = dict.fromkeys(("source_key", "etag", "error_class", "reason", "family", "code_version"), "x")
     row |= {"position": 0, "position_kind": "byte", "member": None, "raw_bytes": b"raw", "raw_size": 3}
     Table(lake, keys.QUARANTINE).overwrite(pa.Table.from_pylist([row], schema=old), partition_by="family")
-    assert counts(lake, Wanted()) == [Count("x", "x", "x", 1)]
-    ((record,), _) = records(lake, Wanted())
+    assert counts(lake, Selection()) == [Count("x", "x", "x", 1)]
+    ((record,), _) = records(lake, Selection())
     assert raw_bytes(lake, record) == b"raw"
 
 
-def test_without_a_quarantine_one_is_told_what_to_do(lake: Lake) -> None:
+def test_without_a_quarantine_the_error_says_what_to_run(lake: Lake) -> None:
     with pytest.raises(QuarantineError, match="prepare_data"):
-        counts(lake, Wanted())
+        counts(lake, Selection())

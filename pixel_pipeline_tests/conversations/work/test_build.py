@@ -48,7 +48,7 @@ CALM_TABLE = keys.conversations_table(category="calm", dataset="calm")
 
 @pytest.fixture
 def raw(lake: Lake) -> Lake:
-    """Two families: six objects with conversations, bad lines and no data at all."""
+    """Two families with six objects: conversations, bad lines and files that are not data."""
     for number in range(4):
         lake.data.put(
             f"{CALM}/{number}.jsonl",
@@ -90,7 +90,7 @@ def _said(lake: Lake) -> set[str]:
     return {turns[0]["content"] for turns in _read(lake, CALM_TABLE)["messages"].to_pylist()}
 
 
-def test_every_record_lies_in_a_table_and_in_the_report(raw: Lake) -> None:
+def test_every_record_is_in_a_table_and_in_the_report(raw: Lake) -> None:
     reports = _convert(raw)
     calm = reports["calm"]
     assert (calm.objects, calm.records_in, calm.records_out) == (5, 13, 8)
@@ -118,14 +118,14 @@ def test_a_rerun_does_nothing_and_reports_the_same(raw: Lake) -> None:
     assert {item.key: item.etag for item in raw.data.list("")} == before
 
 
-def test_a_copy_of_the_same_bytes_is_no_change(raw: Lake) -> None:
+def test_copying_the_same_bytes_changes_nothing(raw: Lake) -> None:
     _convert(raw)
     raw.data.put(f"{CALM}/0.jsonl", raw.data.get(f"{CALM}/0.jsonl"))
     assert _convert(raw)["calm"].reused
 
 
 @pytest.mark.parametrize("change", ["changed", "added", "removed"])
-def test_a_change_converts_its_family_and_no_other(raw: Lake, change: str) -> None:
+def test_a_change_converts_only_its_family(raw: Lake, change: str) -> None:
     first = _convert(raw)
     said = _said(raw)
     if change == "removed":
@@ -147,21 +147,21 @@ def test_a_change_converts_its_family_and_no_other(raw: Lake, change: str) -> No
     ]
 
 
-def test_a_deleted_table_is_made_again(raw: Lake) -> None:
+def test_a_deleted_table_is_rebuilt(raw: Lake) -> None:
     _convert(raw)
     raw.data.delete([info.key for info in raw.data.list(CALM_TABLE)])
     assert not _convert(raw)["calm"].reused
     assert Table(raw, CALM_TABLE).row_count() > 0
 
 
-def test_other_code_converts_again(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_recipe_converts_again(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     _convert(raw)
     monkeypatch.setattr(build, "RECIPE_VERSION", "another")
     assert not any(report.reused for report in _convert(raw).values())
     assert _read(raw, keys.LEDGER, order=("source_key",)).num_rows == 6
 
 
-def test_a_family_without_objects_is_taken_out_of_the_books(raw: Lake) -> None:
+def test_a_family_without_objects_is_removed(raw: Lake) -> None:
     _convert(raw)
     gone = {item.key: raw.data.get(item.key) for item in raw.data.list(WORK)}
     raw.data.delete(gone)
@@ -170,7 +170,7 @@ def test_a_family_without_objects_is_taken_out_of_the_books(raw: Lake) -> None:
         assert set(_read(raw, key, order=("source_key",))["family"].to_pylist()) == {"calm"}
     assert retract_families(raw, present=[CALM_RULE]) == []
     assert _convert(raw)["calm"].reused
-    # Its return is news: the books know nothing of it any more.
+    # When it returns, it is converted like a new family.
     for key, data in gone.items():
         raw.data.put(key, data)
     assert not _convert(raw)["work"].reused
@@ -178,7 +178,7 @@ def test_a_family_without_objects_is_taken_out_of_the_books(raw: Lake) -> None:
 
 
 @pytest.mark.parametrize("event", ["replaced", "deleted"])
-def test_an_object_that_changes_under_the_conversion_leaves_the_old_tables(raw: Lake, event: str) -> None:
+def test_an_object_changed_during_the_conversion_leaves_the_old_tables(raw: Lake, event: str) -> None:
     _convert(raw)
     said, versions = _said(raw), _versions(raw)
     for number in (0, 3):
@@ -192,15 +192,13 @@ def test_an_object_that_changes_under_the_conversion_leaves_the_old_tables(raw: 
         _convert(raw, inventory=inventory)
     assert _said(raw) == said
     assert _versions(raw) == versions
-    # The next listing takes it up.
+    # The next inventory lists the new version.
     assert not _convert(raw)["calm"].reused
     assert "Second version" in _said(raw)
 
 
-def test_a_crash_between_the_commits_is_made_good_by_the_next_run(
-    raw: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Conversations are written, the ledger is not: without a memo nothing counts as done."""
+def test_the_next_run_repairs_a_crash_between_commits(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversations are committed, the ledger is not. Without a memo, the family does not count as converted."""
     overwrite = Table.overwrite
 
     def failing(table: Table, data: Any, **options: Any) -> int:
@@ -219,7 +217,7 @@ def test_a_crash_between_the_commits_is_made_good_by_the_next_run(
 
 
 def _stored(lake: Lake, *prefixes: str) -> dict[str, bytes]:
-    """What tables are made of, by name; logs apart, which hold times."""
+    """The files of all tables by name, without logs, which contain times."""
     return {
         item.key: lake.data.get(item.key)
         for prefix in prefixes
@@ -233,19 +231,19 @@ def _canonical(lake: Lake) -> dict[str, bytes]:
 
 
 def _undo(lake: Lake) -> None:
-    """Nothing was ever converted."""
+    """Delete every result of conversion."""
     for prefix in (keys.PROCESSED, keys.INTERNAL):
         lake.data.delete([item.key for item in lake.data.list(prefix)])
 
 
 @pytest.fixture
 def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few hundred bytes are a task, and more than that is cut."""
+    """Make tasks of a few hundred bytes, and cut larger objects."""
     monkeypatch.setattr(tasks, "TASK_BYTES", 300)
 
 
 @pytest.mark.usefixtures("small_tasks")
-def test_workers_make_the_same_bytes_whether_one_two_or_eight(raw: Lake) -> None:
+def test_one_two_or_eight_workers_make_the_same_bytes(raw: Lake) -> None:
     _big(raw)
     alone = _convert(raw)
     expected = _canonical(raw)
@@ -268,7 +266,7 @@ def _big(lake: Lake, kind: str = "lines") -> None:
         data = orjson.dumps(texts).replace(b"}]},{", b"}]}],{", 1)
     else:
         cells = [[turn["value"] for turn in text["conversations"]] for text in texts]
-        # A quote that opens and never closes takes what follows in doubt.
+        # After a quote that never closes, everything is ambiguous.
         stray = '"never, closed\n' if kind == "table with a stray quote" else ""
         rows = [f'"{asked}","{answered} ""so"" said"\n' for asked, answered in cells]
         data = ("question,answer\n" + "".join(rows[:30]) + stray + "".join(rows[30:])).encode()
@@ -285,7 +283,7 @@ def _big(lake: Lake, kind: str = "lines") -> None:
         ("table with a stray quote", False),
     ],
 )
-def test_a_cut_object_becomes_what_it_is_as_a_whole(
+def test_a_cut_object_gives_the_same_rows_as_a_whole_one(
     raw: Lake, monkeypatch: pytest.MonkeyPatch, kind: str, is_cut: bool
 ) -> None:
     _big(raw, kind)
@@ -306,8 +304,8 @@ def test_a_cut_object_becomes_what_it_is_as_a_whole(
 
 @pytest.mark.usefixtures("small_tasks")
 @pytest.mark.parametrize("change", ["changed", "added", "removed"])
-def test_what_changes_is_all_that_is_converted(raw: Lake, change: str) -> None:
-    """And the outcome is that of a conversion from nothing."""
+def test_only_changed_objects_are_converted(raw: Lake, change: str) -> None:
+    """The outcome equals a conversion from scratch."""
     _convert(raw)
     if change == "removed":
         raw.data.delete([f"{CALM}/1.jsonl"])
@@ -328,7 +326,7 @@ def test_what_changes_is_all_that_is_converted(raw: Lake, change: str) -> None:
 
 
 @pytest.mark.usefixtures("small_tasks")
-def test_a_killed_conversion_goes_on_where_it_was(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_conversion_resumes(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     _big(raw)
     whole = _convert(raw)
     expected = _canonical(raw)
@@ -355,8 +353,8 @@ def test_a_killed_conversion_goes_on_where_it_was(raw: Lake, monkeypatch: pytest
     assert _canonical(raw) == expected
 
 
-def test_results_of_long_ago_are_not_relied_on(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What no table holds may be vacuumed under our hands."""
+def test_old_results_outside_tables_are_not_reused(raw: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that no table refers to may be vacuumed at any time."""
     _convert(raw)
     raw.data.delete([item.key for item in raw.data.list(f"{CALM_TABLE}/_delta_log")])
     run, ran = family_work.run_task, []
@@ -383,7 +381,7 @@ def _table(lake: Lake, category: str, dataset: str) -> pa.Table:
     return _read(lake, keys.conversations_table(category=category, dataset=dataset))
 
 
-def test_a_renamed_family_takes_its_rows_along(raw: Lake) -> None:
+def test_a_renamed_family_keeps_its_rows(raw: Lake) -> None:
     before = _convert(raw)
     rows = _read(raw, CALM_TABLE)
     reports = _convert(raw, config=_config(Calm=("priority", "quiet", "wave_1")))
@@ -404,7 +402,7 @@ def test_a_renamed_family_takes_its_rows_along(raw: Lake) -> None:
     assert reports["quiet"].records_in == before["calm"].records_in
 
 
-def test_families_that_change_places_leave_nothing_behind(raw: Lake) -> None:
+def test_families_that_swap_tables_leave_no_rows_behind(raw: Lake) -> None:
     _convert(raw, config=_config(Calm=("a", "calm", "one"), Work=("a", "work", "two")))
     for calm, work in (("two", "one"), ("three", "two")):
         reports = _convert(raw, config=_config(Calm=("a", "calm", calm), Work=("a", "work", work)))
@@ -449,7 +447,7 @@ def test_objects_are_packed_within_bounds_and_in_order(
     assert [[piece.source.size for piece in task.pieces] for task in planned] == bundles
 
 
-def test_options_are_those_of_an_object_and_a_change_of_them_converts_it_again(raw: Lake) -> None:
+def test_changed_options_convert_their_objects_again(raw: Lake) -> None:
     raw.data.put(f"{CALM}/alone.jsonl", lines({"conversations": [{"from": "human", "value": "Alone"}]}))
     raw.data.put(f"{CALM}/diary.jsonl", lines({"conversations": [{"from": "human", "value": "Dear diary"}]}))
     assert _convert(raw)["calm"].quarantined == {"bad_json": 4, "one_sided": 2}
@@ -460,7 +458,7 @@ def test_options_are_those_of_an_object_and_a_change_of_them_converts_it_again(r
     assert report.converted == 1
     assert "Dear diary" in _said(raw)
     assert _convert(raw, config=config)["calm"].reused
-    # And back.
+    # Revert the options.
     assert _convert(raw)["calm"].quarantined == {"bad_json": 4, "one_sided": 2}
     assert "Dear diary" not in _said(raw)
 

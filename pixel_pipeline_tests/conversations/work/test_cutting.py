@@ -21,7 +21,7 @@ from pixel_pipeline.conversations.work.cutting import cut
 from pixel_pipeline.conversations.work.plan import Piece
 from pixel_pipeline_tests.examples import examples
 
-# What makes cuts hard: quotes, separators and brackets within texts, line ends, letters of several bytes.
+# Texts that make cutting hard: quotes, separators, brackets, line ends, multi-byte letters.
 said = st.text(alphabet=st.sampled_from('ab ,"\n{}[]:;\\né你'), min_size=1, max_size=30).filter(str.strip)
 turns = st.lists(st.tuples(said, said), min_size=1, max_size=3)
 records = st.lists(turns, min_size=2, max_size=25)
@@ -30,7 +30,7 @@ records = st.lists(turns, min_size=2, max_size=25)
 def conversation(exchanges: list[tuple[str, str]], *, odd: bool) -> dict[str, Any]:
     told = [turn for exchange in exchanges for turn in zip(("human", "gpt"), exchange, strict=True)]
     record: dict[str, Any] = {"conversations": [{"from": who, "value": what} for who, what in told]}
-    # Elements of an inner list that look like those of the outer one.
+    # Elements of an inner list that look like elements of the outer one.
     return record | ({"conversations": [record, record]} if odd else {})
 
 
@@ -95,7 +95,7 @@ def test_tables(records: list[Any], task_bytes: int, returns: bool) -> None:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\r\n" if returns else "\n")
     writer.writerows([("question", "answer"), *(exchange for turns in records for exchange in turns)])
-    # A cell may look like rows all through; then the cut is found wrong, and nothing is lost.
+    # A cell may look like rows throughout; then the cut is rejected and nothing is lost.
     assert_ranges_are_the_whole(sink.getvalue().encode(), "a.csv", task_bytes=task_bytes, proven=False)
 
 
@@ -109,7 +109,7 @@ def test_lines(records: list[Any], junk: bytes, task_bytes: int, marked: bool) -
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.csv", "a.jsonl"])
-def test_clean_texts_are_cut_about_where_they_are_to_be(name: str) -> None:
+def test_clean_texts_are_cut_near_the_targets(name: str) -> None:
     values = [conversation([(f"Question, {n}", 'An "answer"\nof lines')], odd=False) for n in range(200)]
     if name == "a.json":
         data = orjson.dumps(values)

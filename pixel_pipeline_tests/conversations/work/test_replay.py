@@ -1,4 +1,4 @@
-"""What lies in quarantine is converted after a fix, and nothing else is; the outcome is that of a conversion from nothing."""
+"""A replay converts the objects with quarantined records, and no others; the outcome equals a full conversion."""
 
 import io
 import re
@@ -12,10 +12,8 @@ import pytest
 from pixel_pipeline.compute.local import LocalExecutor
 from pixel_pipeline.conversations.families.config import FamilyConfig, FamilyRule
 from pixel_pipeline.conversations.model.options import ConversionOptions
-from pixel_pipeline.conversations.quarantine.reading import Wanted
-from pixel_pipeline.conversations.work import build, replay
-from pixel_pipeline.conversations.work import plan as tasks
-from pixel_pipeline.conversations.work import run as task_run
+from pixel_pipeline.conversations.quarantine.reading import Selection
+from pixel_pipeline.conversations.work import build, plan, run
 from pixel_pipeline.conversations.work.build import replay_quarantine
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.lake import Lake
@@ -31,7 +29,7 @@ GOOD = [sharegpt(f"Question {number}", "An answer, of course") for number in ran
 
 
 def corrected(**options: Any) -> FamilyConfig:
-    """What was refused is now wanted."""
+    """Rules that accept the records that were refused."""
     rule = FamilyRule("calm", "calm", "calm", ConversionOptions(one_sided="keep", **options))
     return FamilyConfig(((re.compile("gdrive/raw/Calm/.*", re.DOTALL), rule),))
 
@@ -50,9 +48,9 @@ def objects(kind: str) -> bytes:
     return archive.getvalue()
 
 
-def replayed(lake: Lake, config: FamilyConfig, wanted: Wanted) -> list[tuple[str, int, int]]:
+def replayed(lake: Lake, config: FamilyConfig, selection: Selection) -> list[tuple[str, int, int]]:
     with LocalExecutor(workers=1) as executor:
-        found = replay_quarantine(lake, config=config, executor=executor, wanted=wanted)
+        found = replay_quarantine(lake, config=config, executor=executor, selection=selection)
         return [(report.family, before, after) for report, before, after in found]
 
 
@@ -64,38 +62,34 @@ def rows(lake: Lake) -> list[pa.Table]:
 
 
 @pytest.fixture
-def conversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Bytes that were converted, from when it is emptied."""
-    done: list[int] = []
-    for module in (replay, task_run):
-        convert = module.convert_object  # type: ignore[attr-defined]
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keys of the objects that are converted, since the list was last cleared."""
+    done: list[str] = []
+    convert = run.convert_object
 
-        def noted(source: Any, stream: Any, convert: Any = convert, **options: Any) -> Any:
-            data = stream.read()
-            done.append(len(data))
-            return convert(source, io.BytesIO(data), **options)
+    def noted(source: Any, stream: Any, **options: Any) -> Any:
+        done.append(source.key)
+        return convert(source, stream, **options)
 
-        monkeypatch.setattr(module, "convert_object", noted)
+    monkeypatch.setattr(run, "convert_object", noted)
     return done
 
 
 @pytest.mark.parametrize("kind", ["lines", "array", "document", "zip"])
 @pytest.mark.parametrize("task_bytes", [300, 1 << 20])
-def test_a_replay_comes_to_what_a_conversion_comes_to(
-    lake: Lake, conversions: list[int], monkeypatch: pytest.MonkeyPatch, kind: str, task_bytes: int
+def test_a_replay_gives_the_same_rows_as_a_conversion(
+    lake: Lake, conversions: list[str], monkeypatch: pytest.MonkeyPatch, kind: str, task_bytes: int
 ) -> None:
-    monkeypatch.setattr(tasks, "TASK_BYTES", task_bytes)
+    monkeypatch.setattr(plan, "TASK_BYTES", task_bytes)
     data = objects(kind)
     lake.data.put(f"{CALM}/a", data)
     lake.data.put(f"{CALM}/good.jsonl", lines(*GOOD))
     lake.data.put("gdrive/raw/Other/a.jsonl", lines(*GOOD, ALONE))
     convert_all(lake)
     conversions.clear()
-    assert replayed(lake, corrected(), Wanted(family="calm", error_class="one_sided")) == [("calm", 3, 0)]
-    alone = kind in ("lines", "array")
-    assert (sum(conversions) < len(data) / 2) == alone
+    assert replayed(lake, corrected(), Selection(family="calm", error_class="one_sided")) == [("calm", 3, 0)]
+    assert {*conversions} == {f"{CALM}/a"}
     outcome = rows(lake)
-    files = len(Table(lake, TABLE).dataset().files)
     conversions.clear()
     convert_all(lake, corrected())
     assert conversions == []
@@ -106,36 +100,44 @@ def test_a_replay_comes_to_what_a_conversion_comes_to(
     assert rows(lake)[:2] == outcome[:2]
     shown = [name for name in outcome[2].schema.names if not name.endswith("_bad_run")]
     assert rows(lake)[2].select(shown) == outcome[2].select(shown)
-    assert len(Table(lake, TABLE).dataset().files) == files
 
 
-def test_what_is_not_wanted_stays_in_quarantine(lake: Lake) -> None:
+def test_other_objects_and_their_records_stay_in_quarantine(lake: Lake, conversions: list[str]) -> None:
     lake.data.put(f"{CALM}/a.jsonl", objects("lines"))
     lake.data.put(f"{CALM}/b.jsonl", lines(*GOOD, ALONE))
     convert_all(lake)
-    assert replayed(lake, corrected(), Wanted(key="**/a.jsonl", error_class="one_sided")) == [("calm", 3, 0)]
+    conversions.clear()
+    selection = Selection(key="**/a.jsonl", error_class="one_sided")
+    assert replayed(lake, corrected(), selection) == [("calm", 3, 0)]
+    assert conversions == [f"{CALM}/a.jsonl"]
     left = Table(lake, keys.QUARANTINE).read(columns=["source_key", "error_class"])
     assert left.to_pylist() == [
         {"source_key": f"{CALM}/a.jsonl", "error_class": "bad_json"},
         {"source_key": f"{CALM}/b.jsonl", "error_class": "one_sided"},
     ]
-    assert replayed(lake, corrected(), Wanted(error_class="unknown_role")) == []
+    assert replayed(lake, corrected(), Selection(error_class="unknown_role")) == []
 
 
 def test_a_replay_of_everything_leaves_nothing_to_convert(
-    lake: Lake, conversions: list[int], monkeypatch: pytest.MonkeyPatch
+    lake: Lake, conversions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other code, which changes nothing: files stay where they are, and count as its own."""
+    """A new recipe that changes no row."""
     lake.data.put(f"{CALM}/a.jsonl", objects("lines"))
+    lake.data.put(f"{CALM}/good.jsonl", lines(*GOOD))
     lake.data.put("gdrive/raw/Other/a.jsonl", lines(*GOOD))
     convert_all(lake)
-    outcome, files = rows(lake), Table(lake, TABLE).dataset().files
+    outcome = rows(lake)
     conversions.clear()
     monkeypatch.setattr(build, "RECIPE_VERSION", "corrected")
-    assert replayed(lake, FamilyConfig(), Wanted()) == [("calm", 4, 4), ("other", 0, 0)]
-    assert sum(conversions) < 1_000
+    assert replayed(lake, FamilyConfig(), Selection()) == [("calm", 4, 4), ("other", 0, 0)]
+    assert conversions == [f"{CALM}/a.jsonl"]
     conversions.clear()
     convert_all(lake)
     assert conversions == []
-    assert rows(lake) == outcome
-    assert len(Table(lake, TABLE).dataset().files) == len(files)
+    assert [
+        part.drop_columns(["code_version"]) if "code_version" in part.schema.names else part
+        for part in rows(lake)
+    ] == [
+        part.drop_columns(["code_version"]) if "code_version" in part.schema.names else part
+        for part in outcome
+    ]

@@ -146,7 +146,7 @@ def test_manifests_of_something_else_are_refused(
     add_base(lake, str(folder), name="tiny", home=home, report=silent)
     key = "models/base/tiny/manifest.json"
     lake.data.put_json(key, {**lake.data.get_json(key), **change})
-    with pytest.raises(BaseModelCorruptError, match="no manifest of this base model"):
+    with pytest.raises(BaseModelCorruptError, match="not a manifest of this base model"):
         open_base(lake, "tiny", home=home)
 
 

@@ -78,5 +78,5 @@ def test_a_checkpoint_of_the_lake_speaks_too(
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PixelError, match="holds no model"):
+    with pytest.raises(PixelError, match="contains no model"):
         open_speaker(str(tmp_path), no_lake)

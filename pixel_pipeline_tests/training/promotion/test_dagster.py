@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from pixel_pipeline.definitions import defs
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.promotion.gates import GATES
+from pixel_pipeline_tests.defs.loaded import defs
 from pixel_pipeline_tests.training.promotion.conftest import Changed, Train, enormous, without_work
 
 
@@ -54,7 +54,7 @@ def test_gates_are_checks_that_block(
     (made,) = [event for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"]
     metadata = made.materialization.metadata
     assert metadata["checkpoint"].value == good.uri(lake)
-    assert str(metadata["model_card"].value).endswith("/README.md")
+    assert str(metadata["model card"].value).endswith("/README.md")
     assert CheckpointRef.resolve(lake, "promoted") == good
 
     worse = changed(good, "worse", lambda name, tensor: tensor * -3 if name.endswith("lora_B") else tensor)

@@ -1,20 +1,21 @@
-"""Rows of Arrow batches as records: shared by the containers that Arrow reads."""
+"""Rows of Arrow batches as records: shared by the containers of Arrow's formats."""
 
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from pixel_pipeline.conversations.containers.random_access import WatchedStream
-from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record
+from pixel_pipeline.conversations.containers.random_access import DAMAGE, WatchedStream
+from pixel_pipeline.conversations.model.records import Fault, Record
 
 
 def rows_of(
     batches: Iterable[pa.RecordBatch], *, watched: WatchedStream, kind: str
 ) -> Iterator[Record | Fault]:
-    """Hands out the rows of batches; positions are row numbers.
+    """Yield the rows of batches; positions are row numbers.
 
     Args:
-        watched: What the batches are read from: its own errors pass, all others are the object's.
+        batches: The batches.
+        watched: The stream that the batches are read from; its own errors are raised unchanged.
         kind: Name of the file format, lower case.
 
     Raises:
@@ -26,19 +27,17 @@ def rows_of(
             batch.validate()
             yield from _batch_rows(batch, position)
             position += batch.num_rows
-    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
-        if watched.error is not None:
-            raise watched.error from None
+    except DAMAGE as error:
         # Arrow's own message may quote values.
-        reason = f"not readable as {kind.capitalize()} after {position} rows ({type(error).__name__})"
-        raise ObjectError(f"corrupt_{kind}", reason) from None
+        reason = f"not readable as {kind.capitalize()} after {position} rows"
+        raise watched.fault(error, f"corrupt_{kind}", reason) from None
 
 
 def _batch_rows(batch: pa.RecordBatch, position: int) -> Iterator[Record | Fault]:
     try:
         rows = batch.to_pylist()
     except (ValueError, OverflowError, pa.ArrowException):
-        # One value cannot be shown, as text that is not UTF-8 or a date out of range: find its row.
+        # A value cannot be converted, such as text that is not UTF-8 or a date out of range: find its row.
         for index in range(batch.num_rows):
             yield _row(batch.slice(index, 1), position + index)
         return

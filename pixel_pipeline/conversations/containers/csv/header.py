@@ -1,24 +1,17 @@
-"""What makes a row of cells the header of a table."""
+"""Headers of tables: recognising one, and naming its columns."""
 
 import re
 
 _COLUMN = re.compile(r"[^\W\d][\w .()/#%&?+:-]{0,63}")
 _SINGLE_COLUMNS = frozenset(["dialogue", "dialog", "conversation", "transcript", "text", "chat", "content"])
-TEXT_COLUMNS = _SINGLE_COLUMNS | {
-    "chosen",
-    "rejected",
-    "prompt",
-    "question",
-    "input",
-    "context",
-    "instruction",
-    "message",
-}
+TEXT_COLUMNS = _SINGLE_COLUMNS | frozenset(
+    ("chosen", "rejected", "prompt", "question", "input", "context", "instruction", "message")
+)
 """Names of columns that may hold whole dialogues."""
 
 
 def is_header(row: list[str]) -> bool:
-    """Whether cells are names of columns: short, and hardly one of them empty."""
+    """Whether cells are names of columns: short, and at most one of them empty."""
     names = [name.strip() for name in row]
     if len(names) == 1:
         return names[0].lower() in _SINGLE_COLUMNS
@@ -29,8 +22,7 @@ def is_header(row: list[str]) -> bool:
 
 
 def unique_names(row: list[str]) -> list[str]:
-    """Returns the header with a name for each column: `column_1` where it has none, a number behind one that
-    comes again."""
+    """Return a unique name for each column: `column_1` if it has none, a suffix `_2` if the name occurs again."""
     names: list[str] = []
     seen: set[str] = set()
     last: dict[str, int] = {}

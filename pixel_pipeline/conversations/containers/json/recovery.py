@@ -1,4 +1,4 @@
-"""The rest of an array or object that damage made unreadable as one: what is whole of it, found again by how it begins."""
+"""Recovery of the whole elements in a damaged part of an array or object."""
 
 import json
 import re
@@ -11,7 +11,7 @@ _ANY = r"(?<=[,\n\[])[ \t]*\{"
 _KEY = r'"(?:[^"\\\n]|\\.)*+"[ \t]*:'
 _COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _BETWEEN = re.compile(r"[\s,]*+")
-# Only to find where a value ends: numbers of any length are left as they are.
+# Only finds the end of a value: numbers of any length stay text.
 _EXTENT = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 _MOST_SEARCHED = 4
 _LEAST_LIMIT = 4 << 20
@@ -20,12 +20,12 @@ _NEAR_END = 8
 
 
 class Resynchronised(NamedTuple):
-    """What was found.
+    """Elements recovered from a damaged text.
 
     Attributes:
-        elements: Whole ones and, between them, what is damaged; none where no whole one is left.
-        damaged: How many of them are that.
-        left: The end of the text, where it goes on: an element may have been cut there.
+        elements: Whole elements and the damaged text between them; empty if no element is whole.
+        damaged: Number of damaged ones among them.
+        left: The end of the text if more of it follows: an element may have been cut there.
         left_offset: Offset of its first byte.
     """
 
@@ -36,18 +36,18 @@ class Resynchronised(NamedTuple):
 
 
 def resynchronised(
-    rest: bytes, *, offset: int, members: bool = False, goes_on: bool = False
+    rest: bytes, *, offset: int, members: bool = False, more_follows: bool = False
 ) -> Resynchronised:
-    """Finds the elements of an array's rest.
+    """Find the elements in the rest of an array.
 
-    Only objects are found, and members: those that begin a line, indented least; or that begin with the key with which the rest
-    begins.
+    Only objects and members are found: those that begin a line with the least indentation, or that begin with the same key as the
+    rest.
 
     Args:
-        rest: From an element or member, a comma or a bracket on.
-        offset: Of its first byte.
-        members: It is an object's.
-        goes_on: There is more of it: what is damaged at its end may be whole.
+        rest: Text from an element or member, a comma or a bracket on.
+        offset: Offset of its first byte.
+        members: Whether it contains members of an object instead of elements.
+        more_follows: Whether more text follows, so that a damaged element at the end may be whole.
     """
     text = rest.decode("utf-8", "surrogateescape")
     opening = _opening(text, members=members)
@@ -66,7 +66,7 @@ def resynchronised(
                 searched += error.searched
         if not is_whole:
             following = opening.search(text, start + 1) if searched <= limit else None
-            if following is None and goes_on:
+            if following is None and more_follows:
                 break
             end = len(text) if following is None else following.start()
         data = _encoded(text[start:end])
@@ -84,15 +84,15 @@ def _opening(text: str, *, members: bool) -> re.Pattern[str]:
     lines = re.finditer(rf"\n([ \t]*){begins}", text)
     indent = min((line[1] for line in lines), key=len, default=None)
     first = None if members else _FIRST_KEY.match(text)
-    ways = [
+    patterns = [
         *([] if indent is None else [rf"(?<=\n){indent}{begins}"]),
         *([] if first is None else [rf"\{{[ \t\r\n]*{re.escape(first[1])}[ \t\r\n]*:"]),
     ]
-    return re.compile("|".join(ways) or _ANY)
+    return re.compile("|".join(patterns) or _ANY)
 
 
 class DamagedError(Exception):
-    """A value is damaged. `searched`: characters looked at to find that out."""
+    """A value is damaged. `searched`: characters searched to find that out."""
 
     def __init__(self, searched: int) -> None:
         super().__init__(searched)
@@ -100,29 +100,29 @@ class DamagedError(Exception):
 
 
 def most_searched(text: str) -> int:
-    """Returns how many characters may be looked at in vain: a search that begins again and again has an end."""
+    """Return the number of characters that may be searched in vain, so that repeated searches end."""
     return max(_LEAST_LIMIT, _MOST_SEARCHED * len(text))
 
 
 def end_of(text: str, start: int, *, member: bool = False) -> int:
-    """Returns where a value ends; or a member, a key with its value.
+    """Return the end of a value, or of a member: a key with its value.
 
     Raises:
         DamagedError
     """
     size = _WINDOW
     while True:
-        # An error counts the lines of all the text before it: it only gets a part.
+        # The decoder's error counts the lines of all text before it, so it only gets a part.
         part = text[start : start + size]
         try:
             end = _part_end(part, member=member)
             if end < len(part) or start + size >= len(text):
                 return start + end
-            size *= 8  # a number may go on
+            size *= 8  # a number may continue
         except json.JSONDecodeError as error:
-            unended = error.msg.startswith("Unterminated")
-            if start + size >= len(text) or not (unended or error.pos > len(part) - _NEAR_END):
-                raise DamagedError(len(part) if unended else error.pos) from None
+            unterminated = error.msg.startswith("Unterminated")
+            if start + size >= len(text) or not (unterminated or error.pos > len(part) - _NEAR_END):
+                raise DamagedError(len(part) if unterminated else error.pos) from None
             size *= 8
         except RecursionError:
             raise DamagedError(len(part)) from None

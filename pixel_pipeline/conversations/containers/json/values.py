@@ -1,5 +1,4 @@
-"""JSON as it comes: strict and fast first; then what JSON writers of this world get wrong, each repair
-counted."""
+"""Lenient JSON parsing: strict and fast first, then with repairs for common mistakes of JSON writers, each counted."""
 
 import json
 import math
@@ -7,19 +6,23 @@ from typing import Any
 
 import orjson
 
-from pixel_pipeline.conversations.model.records import RecordError
+from pixel_pipeline.conversations.model.records import RecordError, count
 from pixel_pipeline.conversations.text.cleaning import CONTROL_BYTES
+
+_NO_CONTROL = dict.fromkeys(CONTROL_BYTES)
 
 
 def parse_json(data: bytes, repaired: dict[str, int]) -> Any:
-    """Parses one JSON value. Of a key given twice the last value counts.
+    """Parse one JSON value. The last of several equal keys wins.
 
-    Repairs, counted: raw control characters are removed (`control_characters`), line ends and tabs within texts are taken as
-    they are (`unescaped_white_space`: values with any); NaN and infinities become
-    null (`non_finite_numbers`); escapes of half a surrogate pair are kept for `text.clean` to replace.
+    Args:
+        data: The value.
+        repaired: Counts repairs: removed raw control characters (`control_characters`), values with unescaped line ends or tabs
+            in texts (`unescaped_white_space`), NaN and infinities that become null (`non_finite_numbers`). Escapes of half a
+            surrogate pair stay for `text.cleaning.clean`.
 
     Raises:
-        RecordError: `bad_encoding` or `bad_json`; the reason gives the place, never the text.
+        RecordError: `bad_encoding`, `bad_json` or `nesting_too_deep`; the reason gives the place, never the text.
     """
     try:
         return orjson.loads(data)
@@ -29,20 +32,18 @@ def parse_json(data: bytes, repaired: dict[str, int]) -> Any:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise RecordError("bad_encoding", f"byte {error.start} of {len(data)} is not valid UTF-8") from None
-    return parse_json_text(text, repaired)
+    return _repaired_json(text, repaired)
 
 
-def parse_json_text(text: str, repaired: dict[str, int]) -> Any:
-    """As `parse_json`, for text; the slow path."""
+def _repaired_json(text: str, repaired: dict[str, int]) -> Any:
     bare = text.translate(_NO_CONTROL)
-    removed = len(text) - len(bare)
     found: dict[str, int] = {}
 
     def number(literal: str) -> float | None:
         value = float(literal)
         if math.isfinite(value):
             return value
-        found["non_finite_numbers"] = found.get("non_finite_numbers", 0) + 1
+        count(found, "non_finite_numbers")
         return None
 
     def integer(literal: str) -> int | float | None:
@@ -64,11 +65,7 @@ def parse_json_text(text: str, repaired: dict[str, int]) -> Any:
         raise RecordError("bad_json", f"not valid JSON at character {error.pos} of {len(bare)}") from None
     except RecursionError:
         raise RecordError("nesting_too_deep", "JSON nested too deep to be read") from None
-    if removed:
-        found["control_characters"] = removed
+    count(found, "control_characters", len(text) - len(bare))
     for kind, n in found.items():
-        repaired[kind] = repaired.get(kind, 0) + n
+        count(repaired, kind, n)
     return value
-
-
-_NO_CONTROL = dict.fromkeys(CONTROL_BYTES)

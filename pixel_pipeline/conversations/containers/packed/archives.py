@@ -1,6 +1,6 @@
 """Archives, zip and tar: each member is opened as an object of its own. Nothing is written under a member's name.
 
-A kind of archive has a name, a look at the first bytes, and a reader that hands out Members.
+A kind of archive has a name, a test of the first bytes, and a reader that yields Members.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,37 +9,27 @@ import stat
 import tarfile
 from typing import BinaryIO, NamedTuple
 import zipfile
-import zlib
 
-from pixel_pipeline.conversations.containers.opened import Input, Opened
+from pixel_pipeline.conversations.containers.container import Input, Opened
 from pixel_pipeline.conversations.containers.packed.unpacking import Budget
-from pixel_pipeline.conversations.containers.random_access import WatchedStream
+from pixel_pipeline.conversations.containers.random_access import DAMAGE, WatchedStream
 from pixel_pipeline.conversations.model.records import ObjectError
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 MAX_MEMBERS = 100_000
 MAX_NAME = 1024
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    tarfile.TarError,
-)
+_DAMAGED = "the archive is damaged"
 
 
 class Member(NamedTuple):
     """One member of an archive.
 
     Attributes:
-        name: As it stands in the archive; a number is added to one that comes again.
-        size: Bytes unpacked, as the archive has it.
-        content: Its bytes, to be read before the next member is asked for; None where there is nothing to read.
-        opened: Its records, where it is no object of its own but a part such as a sheet.
-        dropped: Why it is no record, as "link".
+        name: Its name in the archive, with a number if it occurs again.
+        size: Unpacked size in bytes, according to the archive.
+        content: Its bytes, to be read before the next member is taken; None if there is nothing to read.
+        opened: Its records, if it is not an object of its own but a part such as a sheet.
+        dropped: Why it is not a record, such as "link".
         error: Why it cannot be read.
     """
 
@@ -68,7 +58,7 @@ def _is_tar(given: Input) -> bool:
 
 
 def zip_file(watched: WatchedStream) -> zipfile.ZipFile:
-    """Opens a zip archive, without reading the directory of one that has far too many members.
+    """Open a zip archive, without reading the directory of one that has far too many members.
 
     Raises:
         ObjectError: `corrupt_zip` or `too_many_members`.
@@ -77,8 +67,8 @@ def zip_file(watched: WatchedStream) -> zipfile.ZipFile:
         if _zip_entries(watched) > MAX_MEMBERS:
             raise ObjectError("too_many_members", f"more than {MAX_MEMBERS} members")
         return zipfile.ZipFile(watched)  # type: ignore[arg-type]
-    except _DAMAGE as error:
-        raise _damaged(watched, error, "corrupt_zip") from None
+    except DAMAGE as error:
+        raise watched.fault(error, "corrupt_zip", _DAMAGED) from None
 
 
 def _zip_members(given: Input) -> Iterator[Member]:
@@ -103,8 +93,11 @@ def _zip_members(given: Input) -> Iterator[Member]:
         else:
             try:
                 content = archive.open(info)
-            except _DAMAGE as error:
-                yield Member(name, info.file_size, error=_damaged(watched, error, "corrupt_zip"))
+            except DAMAGE as error:
+                fault = watched.fault(error, "corrupt_zip", _DAMAGED)
+                if not isinstance(fault, ObjectError):
+                    raise fault from None
+                yield Member(name, info.file_size, error=fault)
                 continue
             with content:
                 yield Member(name, info.file_size, MemberStream(content, watched, budget, "corrupt_zip"))
@@ -118,19 +111,19 @@ def _tar_members(given: Input) -> Iterator[Member]:
             for count, info in enumerate(archive):
                 if count >= MAX_MEMBERS:
                     raise ObjectError("too_many_members", f"more than {MAX_MEMBERS} members")
-                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
+                archive.members.clear()  # type: ignore[attr-defined]  # or it keeps all of them
                 if info.isdir():
                     continue
                 name = _unique(info.name, seen)
-                # A tar archive packs nothing, but what it says of the size of a sparse file may be anything.
+                # A tar archive does not compress, but a sparse file may claim any size.
                 content = archive.extractfile(info) if info.isreg() and not info.issparse() else None
                 if content is None:
                     yield Member(name, info.size, dropped="link")
                 else:
                     yield Member(name, info.size, MemberStream(content, watched, None, "corrupt_tar"))
-    except _DAMAGE as error:
-        raise _damaged(watched, error, "corrupt_tar") from None
-    # The library takes a header that is cut off for the end; the end is marked by zeros.
+    except DAMAGE as error:
+        raise watched.fault(error, "corrupt_tar", _DAMAGED) from None
+    # The library treats a truncated header as the end of the archive; a real end is marked by zeros.
     if watched.last.strip(b"\0"):
         raise ObjectError("corrupt_tar", "the archive ends early")
 
@@ -143,14 +136,16 @@ class MemberStream(io.RawIOBase):
     """Bytes of a member.
 
     Raises:
-        ObjectError: damage, or more than the archive can hold, when reading gets there.
+        ObjectError: The member is damaged, or larger than the archive can hold; raised once reading gets there.
     """
 
-    def __init__(self, content: object, watched: WatchedStream, budget: Budget | None, damage: str) -> None:
+    def __init__(
+        self, content: object, watched: WatchedStream, budget: Budget | None, error_class: str
+    ) -> None:
         self._content = content
         self._watched = watched
         self._budget = budget
-        self._damage = damage
+        self._error_class = error_class
 
     def readable(self) -> bool:
         return True
@@ -158,32 +153,25 @@ class MemberStream(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         try:
             part = self._content.read(len(buffer))  # type: ignore[attr-defined]
-        except _DAMAGE as error:
-            raise _damaged(self._watched, error, self._damage) from None
+        except DAMAGE as error:
+            raise self._watched.fault(error, self._error_class, _DAMAGED) from None
         if self._budget is not None:
             self._budget.spend(len(part))
         buffer[: len(part)] = part
         return len(part)
 
 
-def _damaged(watched: WatchedStream, error: Exception, error_class: str) -> ObjectError:
-    """Returns the fault of an archive; an error of the stream itself passes."""
-    if watched.error is not None:
-        raise watched.error from None
-    return ObjectError(error_class, f"the archive is damaged ({type(error).__name__})")
-
-
 def _unique(name: str, seen: set[str]) -> str:
     base = name.encode("utf-8", "replace").decode()[:MAX_NAME]
-    unique, n = base, 2
+    unique, n = base, len(seen)
     while unique in seen:
-        unique, n = f"{base}~{len(seen)}", n + 1
+        unique, n = f"{base}~{n}", n + 1
     seen.add(unique)
     return unique
 
 
 def _zip_entries(watched: WatchedStream) -> int:
-    """Returns how many members the directory at the end of a zip archive is said to have; 0 where there is none."""
+    """Return the number of members according to the directory at the end of a zip archive; 0 if there is none."""
     size = watched.seek(0, io.SEEK_END)
     watched.seek(max(0, size - (1 << 16) - 22))
     tail = watched.read()
@@ -195,7 +183,7 @@ def _zip_entries(watched: WatchedStream) -> int:
     wide = tail.rfind(b"PK\x06\x06", 0, at)
     if wide >= 0:
         entries = max(entries, int.from_bytes(tail[wide + 32 : wide + 40], "little"))
-    # The directory may be longer than it says: an entry takes 46 bytes at least.
+    # The directory may hold more entries than it claims; each takes at least 46 bytes.
     return max(
         entries,
         int.from_bytes(tail[at + 12 : at + 16], "little") // (46 + MAX_NAME) if entries != 0xFFFF else 0,

@@ -1,6 +1,6 @@
-"""Workbooks (Excel, and what a Drive's own sheets become when they are copied): each sheet is a table of its own.
+"""Workbooks (Excel, and exported Google Sheets): each sheet is a table of its own.
 
-The first row that can be a header is one; every cell is text, as it would be in CSV.
+The first row that can be a header is one; every cell becomes text, as in CSV.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,20 +9,19 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 import zipfile
-import zlib
 
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, PasswordError
 
+from pixel_pipeline.conversations.containers.container import Input, Opened
 from pixel_pipeline.conversations.containers.csv.header import is_header, unique_names
-from pixel_pipeline.conversations.containers.opened import Input, Opened
 from pixel_pipeline.conversations.containers.packed.archives import ZIP_MAGIC, Archive, Member, zip_file
-from pixel_pipeline.conversations.containers.random_access import WatchedStream
+from pixel_pipeline.conversations.containers.random_access import DAMAGE, WatchedStream
 from pixel_pipeline.conversations.model.records import Fault, ObjectError, Record
 
 MAX_XML_BYTES = 256 << 20
-"""A workbook is read whole; this much of it is unpacked at most."""
+"""Maximum unpacked size: a workbook is read whole."""
 _PARTS = frozenset(("xl/workbook.xml", "xl/workbook.bin"))
-_HEADER_WITHIN = 10
+_HEADER_ROWS = 10
 _T = TypeVar("_T")
 
 
@@ -52,7 +51,7 @@ WORKBOOK = Archive("workbook", _matches, _members)
 
 
 def _refuse_bombs(parts: zipfile.ZipFile) -> None:
-    """Unpacks everything once: the library would unpack it all at once, whatever size the archive claims."""
+    """Unpack everything once: the library unpacks everything into memory, whatever size the archive claims."""
     size = sum(part.file_size for part in parts.infolist())
     if size > MAX_XML_BYTES:
         reason = f"{size >> 20} MiB unpacked, more than {MAX_XML_BYTES >> 20} MiB: save it as CSV"
@@ -67,23 +66,10 @@ def _translated(watched: WatchedStream, read: Callable[[], _T]) -> _T:
         return read()
     except PasswordError:
         raise ObjectError("encrypted", "the workbook has a password") from None
-    except (
-        CalamineError,
-        OSError,
-        EOFError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        if watched.error is not None:
-            raise watched.error from None
-        raise ObjectError(
-            "corrupt_workbook", f"not readable as a workbook ({type(error).__name__})"
-        ) from None
+    except (CalamineError, *DAMAGE) as error:
+        raise watched.fault(error, "corrupt_workbook", "not readable as a workbook") from None
     except BaseException as error:
-        # A panic of the library is no Exception.
+        # A panic of the library is not an Exception.
         if type(error).__name__ != "PanicException":
             raise
         raise ObjectError("corrupt_workbook", "not readable as a workbook (panic)") from None
@@ -92,7 +78,7 @@ def _translated(watched: WatchedStream, read: Callable[[], _T]) -> _T:
 def _table(sheet: CalamineSheet) -> Opened:
     rows = ([_text(cell) for cell in row] for row in sheet.iter_rows())
     filled = (row for row in rows if any(row))
-    for row in islice(filled, _HEADER_WITHIN):
+    for row in islice(filled, _HEADER_ROWS):
         if is_header(_trimmed(row)):
             return Opened("workbook", "binary", "row", _records(_trimmed(row), filled))
     return Opened("workbook", "binary", "row", iter(()), "not_a_dataset")
@@ -103,9 +89,8 @@ def _records(header: list[str], rows: Iterator[list[str]]) -> Iterator[Record | 
     width = len(names)
     for position, row in enumerate(rows):
         if any(row[width:]):
-            yield Fault(
-                position, None, 0, "ragged_row", f"{len(_trimmed(row))} cells, the header has {width}"
-            )
+            reason = f"{len(_trimmed(row))} cells, the header has {width}"
+            yield Fault(position, None, 0, "ragged_row", reason)
         else:
             yield Record(position, dict(zip(names, row[:width], strict=True)), None)
 

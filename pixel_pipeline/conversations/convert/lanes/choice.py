@@ -1,9 +1,9 @@
-"""A short way for records that look alike: from their bytes straight into columns, a block of records at a time.
+"""A fast path for records that look alike: from their bytes straight into columns, a block of records at a time.
 
-Most records of most files are clean, complete and made like the one before. For these the long way (ask every format,
-clean, validate, one record after the other) is found out once and taken as given. Arrow reads only what is of exactly that
-shape, and what is not in order is found for the whole block at once. Any record that is not is handed back, to go the long
-way; what comes out is the same to the letter.
+Most records of most files are clean, complete and have the same shape as the previous one. The slow path (test every format, clean,
+validate, one record after the other) is taken once to find the lane of such records. Arrow then reads only records of exactly that
+shape, and defects are found for the whole block at once. A record that does not fit is returned to the slow path. The results of
+both paths are identical.
 """
 
 from collections.abc import Iterator
@@ -13,32 +13,32 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pixel_pipeline.conversations.convert.batch import conversation_rows, flagged_conversations, repeated
-from pixel_pipeline.conversations.convert.lanes import fields, turns
+from pixel_pipeline.conversations.convert.lanes import parts, turn_lists
+from pixel_pipeline.conversations.convert.lanes.lane import Lane
 from pixel_pipeline.conversations.convert.lanes.reading import read_columns
-from pixel_pipeline.conversations.convert.lanes.shape import Lane
+from pixel_pipeline.conversations.convert.rows import conversation_rows, repeated, unready
 from pixel_pipeline.conversations.model.columns import Flags
 from pixel_pipeline.conversations.model.identity import record_ids
 from pixel_pipeline.conversations.model.records import Block, Record
 from pixel_pipeline.conversations.model.source import SourceObject
 
-# Blocks in a row without a lane, after which none is looked for any more.
+# After this many blocks in a row without a lane, the search ends.
 _MOST_MISSES = 8
 _LEAST_IN_LANE = 0.5
-# Of a block that is not read as a whole, the parts that are not are cut again, down to so many records.
+# A block that cannot be read as a whole is split into parts, which are split again down to so many records.
 _PARTS = 8
 _FEWEST = 4
 _MOST_FAILURES = 24
 
 
 class Stretch(NamedTuple):
-    """What became of some records of a block that follow each other.
+    """Consecutive records of a block.
 
     Attributes:
-        start, end: Which records.
-        in_lane: Which of them are in `rows`; the others go the long way.
-        rows: Rows of CONVERSATION_SCHEMA, one for each record in the lane. None where there are none.
-        lane: Theirs.
+        start, end: Indices of the records.
+        in_lane: Flags the records in `rows`; the others take the slow path.
+        rows: Rows of CONVERSATION_SCHEMA, one for each record in the lane, or None.
+        lane: Their lane.
     """
 
     start: int
@@ -47,9 +47,14 @@ class Stretch(NamedTuple):
     rows: pa.RecordBatch | None = None
     lane: Lane | None = None
 
+    @classmethod
+    def slow(cls, start: int, end: int) -> "Stretch":
+        """Records that all take the slow path."""
+        return cls(start, end, np.zeros(end - start, np.bool_))
+
 
 class Lanes:
-    """The lanes of one object's records: the present one, and when to look for another."""
+    """Chooses the lane of one object's records, block by block."""
 
     def __init__(self, source: SourceObject) -> None:
         self._source = source
@@ -58,10 +63,10 @@ class Lanes:
         self._failures = 0
 
     def read(self, block: Block, *, member: str | None) -> Iterator[Stretch]:
-        """Reads a block; its records come in their order, each in one stretch."""
+        """Read a block; each record is in exactly one stretch, in order."""
         n = len(block.starts)
         if self._misses > _MOST_MISSES or not n:
-            yield _long_way(0, n)
+            yield Stretch.slow(0, n)
             return
         if self._lane is None:
             self._lane = lane_of(block, self._source)
@@ -72,12 +77,12 @@ class Lanes:
         if taken > _LEAST_IN_LANE * n:
             self._misses = 0
         else:
-            self._lane = self._lane and self._lane.rougher()
+            self._lane = self._lane and self._lane.less_strict()
             self._misses += 1
 
     def _stretches(self, block: Block, start: int, end: int, member: str | None) -> Iterator[Stretch]:
         if self._lane is None or self._failures > _MOST_FAILURES:
-            yield _long_way(start, end)
+            yield Stretch.slow(start, end)
             return
         stretch = self._read(self._lane, block, start, end, member)
         if stretch is not None:
@@ -85,57 +90,49 @@ class Lanes:
             return
         self._failures += 1
         if end - start <= _FEWEST:
-            yield _long_way(start, end)
+            yield Stretch.slow(start, end)
             return
         edges = np.linspace(start, end, min(_PARTS, end - start) + 1).astype(int).tolist()
         for first, last in pairwise(edges):
             yield from self._stretches(block, first, last, member)
 
     def _read(self, lane: Lane, block: Block, start: int, end: int, member: str | None) -> Stretch | None:
-        """Records in a lane; None where they are not of its kind: nothing is known of any of them then."""
+        """Read records in a lane; None if they do not all have its shape."""
         source = self._source
-        # Before Arrow sees them: of what it does not know, it is told only what is not nested without end.
-        described = lane.besides.described(block, start, end)
-        columns = read_columns(block, start, end, lane.schema, strict=lane.besides.is_known)
+        # Before Arrow sees the records: it would recurse without limit into nested values that it does not expect.
+        described = lane.metadata.of_bytes(block, start, end)
+        columns = read_columns(block, start, end, lane.schema, strict=lane.metadata.is_complete)
         if columns is None:
             return None
         if described is None:
-            described = lane.besides.of_columns(columns, block, start)
-        said = lane.said(columns)
-        flags = said.flags | described.flags
-        if block.odd is not None:
-            flags |= block.odd[start:end]
-        flags |= flagged_conversations(said.roles, said.texts, bounds=said.bounds, options=source.options)
+            described = lane.metadata.of_columns(columns, block, start)
+        spoken = lane.spoken(columns)
+        flags = spoken.flags | described.flags | unready(spoken.turns, source.options)
+        if block.irregular is not None:
+            flags |= block.irregular[start:end]
         positions = block.positions[start:end]
         if flags.all():
-            return _long_way(start, end)
+            return Stretch.slow(start, end)
         if flags.any():
-            said, described, positions = said.without(flags), described.without(flags), positions[~flags]
-        n = len(positions)
+            spoken, described, positions = spoken.only(~flags), described.only(~flags), positions[~flags]
         rows = conversation_rows(
             source,
+            spoken.turns,
             ids=record_ids(key=source.key, positions=positions.tolist(), member=member),
             positions=positions,
             position_kind="byte",
             member=member,
-            roles=said.roles,
-            texts=said.texts,
-            bounds=said.bounds,
-            formats=repeated(lane.format_name, n),
+            formats=repeated(lane.format_name, len(positions)),
             languages=described.languages,
-            reasonings=said.reasonings,
+            reasonings=spoken.reasonings,
             metadata=described.metadata,
         )
         return Stretch(start, end, ~flags, rows, lane)
 
 
 def lane_of(block: Block, source: SourceObject) -> Lane | None:
-    """The lane that the first record of a block lies in; None where it has to go the long way, and so have its like."""
+    """Return the lane of a block's first record; None if records like it take the slow path."""
     record = block.record(0, {})
     if not isinstance(record, Record) or not isinstance(record.value, dict):
         return None
-    return turns.lane_of(record.value, source.options) or fields.lane_of(record.value, source.options)
-
-
-def _long_way(start: int, end: int) -> Stretch:
-    return Stretch(start, end, np.zeros(end - start, np.bool_))
+    return turn_lists.lane_of(record.value, source.options) or parts.lane_of(record.value, source.options)

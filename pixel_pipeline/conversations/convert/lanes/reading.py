@@ -1,25 +1,27 @@
-"""Records of a block into Arrow columns: only what is well-formed, and of a schema to the letter."""
+"""Reading records of a block into Arrow columns, if they are well-formed and exactly match a schema."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 
-from pixel_pipeline.conversations.convert.lanes.shape import Columns
+from pixel_pipeline.conversations.convert.lanes.lane import Columns
 from pixel_pipeline.conversations.model.records import Block, Table
 
 _NEW_LINE, _RETURN, _OPEN, _CLOSE = b"\n\r{}"
 
 
 def read_columns(block: Block, start: int, end: int, schema: pa.Schema, *, strict: bool) -> Columns | None:
-    """Reads records of a block that follow each other.
+    """Read consecutive records of a block.
 
     Args:
+        block: The block.
+        start, end: Indices of the records.
         schema: Columns to read; a record without one of them has null there.
-        strict: No record may have any other key; else others are looked over, within the columns too.
+        strict: Whether records with any other key are rejected; otherwise other keys are ignored, also within the columns.
 
     Returns:
-        The columns, one value a record; None where Arrow does not take the records for what they are.
+        The columns, one value a record; None if Arrow cannot read all records as such.
     """
     text = memoryview(block.data)[block.starts[start] : block.ends[end - 1]]
     try:
@@ -32,7 +34,7 @@ def read_columns(block: Block, start: int, end: int, schema: pa.Schema, *, stric
         if block.table is None and not block.data.isascii():
             table.validate(full=True)
     except (pa.ArrowException, UnicodeDecodeError):
-        # Its message may quote the text. The long way finds out what is wrong, and with which record.
+        # The message may quote the text. The slow path finds the bad record and its error.
         return None
     columns = {name: _one_chunk(table[name]) for name in schema.names}
     if any(columns[field.name].type != field.type for field in schema):
@@ -47,9 +49,8 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 def _json_table(
     block: Block, start: int, end: int, text: memoryview, schema: pa.Schema, *, strict: bool
 ) -> pa.Table | None:
-    # Arrow knows values, not lines. That each of as many lines as there are values opens and closes as an object does,
-    # leaves one object a line: between an end and a beginning within one object there is a comma. And it crashes where a
-    # block begins with null.
+    # Arrow reads values, not lines. If there are as many values as lines, and each line begins and ends like an object, each line
+    # is one object, because within an object a comma follows each inner end. Also, Arrow crashes on a block that begins with null.
     data = np.frombuffer(block.data, np.uint8)
     first, last = block.starts[start:end], block.ends[start:end] - 1
     last = last - (data[last] == _RETURN)
@@ -65,7 +66,7 @@ def _json_table(
 
 
 def _rows_table(table: Table, text: memoryview, schema: pa.Schema) -> pa.Table | None:
-    # At the beginning of a text it would be taken for a mark.
+    # Arrow would drop these bytes at the beginning of a text as a byte order mark.
     if bytes(text[:3]) == b"\xef\xbb\xbf" or {*schema.names} != {*table.header}:
         return None
     return pa_csv.read_csv(

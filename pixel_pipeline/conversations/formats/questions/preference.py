@@ -1,19 +1,19 @@
 """A comparison of answers: `chosen` and `rejected`, or two candidates with or without a verdict.
 
-It is no conversation to learn to say: the row is tagged PREFERENCE and holds the better side, or the first where nobody
-judged; the metadata `preference` holds the other one. A side is an answer to the record's prompt, or the whole
-conversation as a list of turns or as tagged text.
+It is not meant for supervised training: the row is tagged PREFERENCE and holds the better side, or the first one if there is no
+verdict; the metadata `preference` holds the other. A side is an answer to the record's prompt, or the whole conversation as a
+list of turns or as tagged text.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import (
-    besides,
     describe_key,
     first_key,
     key_names,
     optional_text,
+    without,
 )
 from pixel_pipeline.conversations.formats.texts.inline_tags import parse_tagged
 from pixel_pipeline.conversations.formats.turn_lists.turn_list import parse_turns
@@ -43,7 +43,7 @@ def matches(record: Any) -> bool:
     if not isinstance(record, dict):
         return False
     names = key_names(record)
-    if _is_judged_alone(record, names):
+    if _is_single_verdict(record, names):
         return True
     pair = _pair(names)
     return pair is not None and all(
@@ -52,7 +52,7 @@ def matches(record: Any) -> bool:
 
 
 def may_match(names: Mapping[str, str]) -> bool:
-    """Whether a record with such keys (`key_names`) may be a comparison, whatever its values are."""
+    """Whether a record with these `key_names` may be a comparison, whatever its values."""
     return not _FIRST.isdisjoint(names) or names.keys() >= {"completion", "label"}
 
 
@@ -60,10 +60,10 @@ def convert(record: Any) -> Parsed:
     names = key_names(record)
     prompt = first_key(names, _PROMPTS)
     system = names.get("system")
-    if _is_judged_alone(record, names):
+    if _is_single_verdict(record, names):
         answer, verdict = names["completion"], names["label"]
         messages = _side(record, prompt, answer)
-        metadata = besides(record, (prompt, answer, verdict, system))
+        metadata = without(record, (prompt, answer, verdict, system))
         metadata["preference"] = {"desirable": record[verdict]}
         return Parsed(_with_system(record, system, messages), metadata, tags=(PREFERENCE,))
     first, second = _pair(names) or ("", "")
@@ -75,14 +75,14 @@ def convert(record: Any) -> Parsed:
     other = [
         {"role": role, "content": clean(content, repaired)} for role, content in _side(record, prompt, second)
     ]
-    metadata = besides(record, (first, second, prompt, system))
+    metadata = without(record, (first, second, prompt, system))
     metadata["preference"] = {"rejected" if judged or better else "alternative": other}
     messages = _with_system(record, system, _side(record, prompt, first))
     return Parsed(messages, metadata, repaired=repaired, tags=(PREFERENCE,))
 
 
-def _is_judged_alone(record: dict[str, Any], names: dict[str, str]) -> bool:
-    """Whether it is a single answer judged good or bad: `{"prompt": …, "completion": …, "label": false}`."""
+def _is_single_verdict(record: dict[str, Any], names: dict[str, str]) -> bool:
+    """Whether a record is a single answer judged good or bad: `{"prompt": …, "completion": …, "label": false}`."""
     return (
         "prompt" in names and "completion" in names and isinstance(record.get(names.get("label", "")), bool)
     )
@@ -98,19 +98,20 @@ def _pair(names: dict[str, str]) -> tuple[str, str] | None:
 
 
 def _verdict(record: dict[str, Any], names: dict[str, str], pair: tuple[str, str]) -> str | None:
-    """Returns which of two keys a verdict names: by its whole name or by what tells it from the other one."""
+    """Return the key of the pair that a verdict names, by its whole name or its last character."""
     key = first_key(names, _VERDICTS)
-    said = str(record[key]).strip().lower().removeprefix("model_") if key is not None else ""
+    verdict = str(record[key]).strip().lower().removeprefix("model_") if key is not None else ""
     return next(
-        (own for own in pair if said and said in (own.lower(), own.lower().rpartition("_")[2][-1:])), None
+        (own for own in pair if verdict and verdict in (own.lower(), own.lower().rpartition("_")[2][-1:])),
+        None,
     )
 
 
 def _side(record: dict[str, Any], prompt: str | None, key: str) -> list[Message]:
     asked = [] if prompt is None else _turns(record[prompt], "user", prompt)
-    said = _turns(record[key], "assistant", key)
+    answered = _turns(record[key], "assistant", key)
     # A side may repeat the prompt, or be the whole conversation.
-    return said if any(role == "user" for role, _ in said) else asked + said
+    return answered if any(role == "user" for role, _ in answered) else asked + answered
 
 
 def _turns(value: Any, role: str, key: str) -> list[Message]:

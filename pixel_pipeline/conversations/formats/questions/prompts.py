@@ -1,6 +1,6 @@
-"""Prompts that are a dialogue so far: `…\\nClient: a\\nTherapist: b\\nClient: c\\nTherapist:`, with the next answer under a key of its own.
+"""Prompts that contain a dialogue so far: `…\\nClient: a\\nTherapist: b\\nClient: c\\nTherapist:`, answered under another key.
 
-As one user turn, the therapist's earlier words would be the client's.
+As one user turn, the therapist's earlier words would be attributed to the client.
 """
 
 import re
@@ -12,18 +12,19 @@ from pixel_pipeline.conversations.formats.texts.speakers import TAG
 from pixel_pipeline.conversations.model.records import Message, RecordError
 
 OPEN_ENDS = tuple(":：>]")
-"""A prompt that leaves a dialogue open ends with one of these, but for white space."""
+"""A prompt that ends in an open dialogue ends with one of these, apart from white space."""
 _LABEL = re.compile(r"(?:\A|\n)[^\n:：]{1,20}[:：]\s*\Z")
 
 
-def prompted_turns(asked: str, answer: str, *, history: bool = False) -> list[Message]:
-    """Returns the turns that a prompt and its answer are: the two of them, or all of a dialogue that the prompt leaves open
-    for the assistant. What stands before such a dialogue is the system's.
+def prompted_turns(asked: str, answer: str, *, has_history: bool = False) -> list[Message]:
+    """Return the turns of a prompt and its answer: two, or all turns of a dialogue that the prompt leaves to the assistant.
+
+    Text before such a dialogue becomes the system turn.
 
     Args:
-        history: The earlier turns stand elsewhere.
+        has_history: The earlier turns are given elsewhere, so the prompt is a single turn.
     """
-    turns = None if history else _continued(asked, answer)
+    turns = None if has_history else _continued(asked, answer)
     return turns or [("user", asked), ("assistant", answer)]
 
 

@@ -1,52 +1,31 @@
 """A whole conversation in one text, with the markers of a chat template: `<|im_start|>user`, `[INST]`, `### Response:`,
-`<|assistant|>`, `<human>:` and the like, or `Human:` and `Assistant:` behind blank lines.
+`<|assistant|>`, `<human>:` and the like, or `Human:` and `Assistant:` after blank lines.
 
-The text stands alone or under a key such as `text`. Markers of one kind count, those of all others are content: a
-conversation may be about chat templates. What stands before the first turn goes to the metadata `header`.
+The text is the record itself or under a key such as `text`. Only markers of one kind count; all others are content, because a
+conversation may be about chat templates. Text before the first turn goes to the metadata `header`.
 """
 
 import re
 from typing import Any, NamedTuple
 
-from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names
+from pixel_pipeline.conversations.formats.fields import first_key, key_names, without
 from pixel_pipeline.conversations.formats.roles import role_of
 from pixel_pipeline.conversations.model.records import Message, Parsed
 
 NAME = "inline_tags"
-_KEYS = (
-    "text",
-    "conversation",
-    "conversations",
-    "dialogue",
-    "dialog",
-    "chat",
-    "transcript",
-    "content",
-    "prompt",
-    "input",
-)
-_BESIDE = (
-    "role",
-    "speaker",
-    "from",
-    "sender",
-    "author",
-    "replies",
-    "response",
-    "output",
-    "completion",
-    "answer",
-)
+_KEYS = ("text", "conversation", "conversations", "dialogue", "dialog", "chat", "transcript", "content", "prompt", "input")  # fmt: skip
+# Next to one of these, the text is only one turn.
+_OTHER_TURNS = ("role", "speaker", "from", "sender", "author", "replies", "response", "output", "completion", "answer")  # fmt: skip
 
 
 class Template(NamedTuple):
     """One kind of markers.
 
     Attributes:
-        hint: Text that it never lacks: a cheap first look.
-        mark: What opens a turn; its group, where it has one, is the speaker.
-        noise: What closes turns and texts, to be removed.
-        leads: Whether the text has to begin with a marker: these are plain words, which prose may quote.
+        hint: Part of every text with these markers, for a cheap first test.
+        mark: Opens a turn; its group is the speaker.
+        noise: Closes turns and texts; removed.
+        leads: Whether the text must begin with a marker, because the markers are plain words that prose may quote.
     """
 
     hint: str
@@ -70,7 +49,7 @@ _TEMPLATES = (
     Template("ASSISTANT:", re.compile(r"(?:\A\s*|(?<=[\s>]))(USER|ASSISTANT|SYSTEM):[ \t]*"), _END),
 )  # fmt: skip
 _SYSTEM = re.compile(r"\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.DOTALL)
-# Words that only a template uses for a side.
+# Words that only templates use for a role.
 _ROLES = {
     "inst": "user", "/inst": "assistant", "instruction": "user", "instructions": "user", "input": "user", "question": "user",
     "query": "user", "prompt": "user", "response": "assistant", "output": "assistant", "answer": "assistant",
@@ -90,14 +69,14 @@ def matches(record: Any) -> bool:
 def convert(record: Any) -> Parsed:
     key = None if isinstance(record, str) else _text_key(record) or ""
     messages, header = parse_tagged(record if key is None else record[key])
-    metadata = {} if key is None else besides(record, (key,))
+    metadata = {} if key is None else without(record, (key,))
     if header:
         metadata["header"] = header
     return Parsed(messages, metadata)
 
 
 def template_of(text: str) -> Template | None:
-    """Returns the kind of markers by which a text is a conversation of both sides; None where there is none."""
+    """Return the template whose markers make a text a conversation of both sides, or None."""
     for template in _TEMPLATES:
         if template.hint in text:
             marks = list(template.mark.finditer(text))
@@ -112,7 +91,7 @@ def template_of(text: str) -> Template | None:
 
 
 def parse_tagged(text: str) -> tuple[list[Message], str]:
-    """Cuts a tagged text into turns; returns them and what stands before the first."""
+    """Split a tagged text into turns; return them and the text before the first."""
     template = template_of(text)
     if template is None:
         return [], text.strip()
@@ -120,7 +99,7 @@ def parse_tagged(text: str) -> tuple[list[Message], str]:
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     turns: list[tuple[str, list[str]]] = []
     for mark, end in zip(marks, ends, strict=True):
-        role, content = _role(mark) or "", _without(template.noise, text[mark.end() : end])
+        role, content = _role(mark) or "", _stripped(template.noise, text[mark.end() : end])
         if role == "user" and (system := _SYSTEM.match(content)):
             turns.append(("system", [system[1].strip()]))
             content = content[system.end() :]
@@ -130,12 +109,12 @@ def parse_tagged(text: str) -> tuple[list[Message], str]:
         else:
             turns.append((role, [content]))
     messages: list[Message] = [
-        (role, said[0] if len(said) == 1 else "\n\n".join(said).strip()) for role, said in turns
+        (role, texts[0] if len(texts) == 1 else "\n\n".join(texts).strip()) for role, texts in turns
     ]
-    # A template asks for the next answer by an open marker.
+    # A template ends with an open marker to ask for the next answer.
     if len(messages) > 1 and not messages[-1][1]:
         messages.pop()
-    return messages, _without(template.noise, text[: marks[0].start()])
+    return messages, _stripped(template.noise, text[: marks[0].start()])
 
 
 def _role(mark: re.Match[str]) -> str | None:
@@ -143,13 +122,13 @@ def _role(mark: re.Match[str]) -> str | None:
     return _ROLES.get(word.lower()) or role_of(word)
 
 
-def _without(noise: re.Pattern[str] | None, text: str) -> str:
+def _stripped(noise: re.Pattern[str] | None, text: str) -> str:
     return (text if noise is None else noise.sub("", text)).strip()
 
 
 def _text_key(record: dict[str, Any]) -> str | None:
     names = key_names(record)
-    if first_key(names, _BESIDE):
+    if first_key(names, _OTHER_TURNS):
         return None
     key = first_key(names, _KEYS)
     return key if key is not None and isinstance(record[key], str) else None

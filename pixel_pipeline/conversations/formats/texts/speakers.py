@@ -1,4 +1,4 @@
-"""Who speaks at the start of a line: `Therapist: …`, `[00:01:02] Sarah: …`, `Speaker 1  0:03`, `## User`, `Q: …`."""
+"""Speakers at the start of a line: `Therapist: …`, `[00:01:02] Sarah: …`, `Speaker 1  0:03`, `## User`, `Q: …`."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ _NOT_NAMES = frozenset([
     "note", "notes", "ps", "nb", "example", "tip", "step", "task", "goal", "time", "date", "http", "https",
     "例如", "比如", "譬如", "首先", "其次", "最后", "注意", "注", "备注",
 ])  # fmt: skip
-# Letters and words that say who speaks only where both of a pair do: the user's, the assistant's.
+# Letters and words that name speakers only if both of a pair occur: the user's, the assistant's.
 _PAIRS = (
     ("Q", "A"), ("Question", "Answer"), ("问", "答"), ("问题", "回答"), ("C", "T"), ("P", "T"), ("CL", "TH"), ("CL", "CO"),
     ("PT", "DR"), ("P", "D"), ("A", "B"), ("甲", "乙"),
@@ -32,7 +32,7 @@ _PAIRS = (
 
 
 def named_lines(lines: Sequence[str]) -> tuple[list[str], int]:
-    """Brings every way to name a speaker to `Name: said`; returns the lines and how many had a time."""
+    """Rewrite lines so that every speaker is given as `Name: text`; return them and the number of timestamps."""
     result: list[str] = []
     times = 0
     for line in lines:
@@ -43,37 +43,37 @@ def named_lines(lines: Sequence[str]) -> tuple[list[str], int]:
 
 
 def speaker(line: str) -> str | None:
-    """Returns the known or numbered speaker that a line starts with."""
+    """Return the known or numbered speaker at the start of a line, or None."""
     tag = TAG.match(_named(line)[0])
     return tag[1] if tag and (role_of(tag[1]) or is_numbered(tag[1])) else None
 
 
 def short_names(lines: Sequence[str]) -> dict[str, str]:
-    """Returns the roles of speakers named by a letter or a word like `Answer`, where both of a pair speak for sure.
+    """Return the roles of speakers named by a letter or a word like `Answer`, if both of a pair clearly speak.
 
-    Beside speakers by their full names, `A:` and `B:` are rather a list.
+    In a text that also has known speakers, `A:` and `B:` are more likely a list.
     """
     tags = Counter(tag[1] for line in lines if (tag := TAG.match(line)))
     if any(role_of(name) or is_numbered(name) for name in tags):
         return {}
-    said = sum(1 for line in lines if line.strip())
+    filled = sum(1 for line in lines if line.strip())
     for user, assistant in _PAIRS:
         both = tags[user] + tags[assistant]
         if (
             tags[user]
             and tags[assistant]
-            and both >= 0.2 * said
+            and both >= 0.2 * filled
             and abs(tags[user] - tags[assistant]) <= 0.5 * both
         ):
             return {user: "user", assistant: "assistant"}
     return {}
 
 
-def strangers(names: Iterable[str]) -> set[str]:
-    """Returns names that look like one, are in no role table, and come back: somebody else speaks.
+def unknown_speakers(names: Iterable[str]) -> set[str]:
+    """Return repeated names of speakers without a known role.
 
-    Joined to the turn before, their words would become the therapist's. A tag that comes once is rather a heading in a
-    turn.
+    Appended to the previous turn, their words would be attributed to its speaker. A tag that occurs once is more likely a
+    heading within a turn.
     """
     tags = Counter(name for name in names if _NAME.fullmatch(name))
     return {
@@ -85,15 +85,15 @@ def _named(line: str) -> tuple[str, bool]:
     if _HAS_TIME.search(line):
         before = _BEFORE.match(line)
         rest = line[before.end() :] if before else line
-        if before and (tag := TAG.match(rest)) and _is_somebody(tag[1]):
+        if before and (tag := TAG.match(rest)) and _is_speaker(tag[1]):
             return rest, True
         behind = _BEHIND.match(rest)
-        if behind and _is_somebody(behind[1]):
+        if behind and _is_speaker(behind[1]):
             return f"{behind[1]}: {rest[behind.end() :]}", True
         return line, False
     heading = _HEADING.fullmatch(line)
     return (f"{heading[1]}: ", False) if heading and role_of(heading[1]) else (line, False)
 
 
-def _is_somebody(name: str) -> bool:
+def _is_speaker(name: str) -> bool:
     return role_of(name) is not None or is_numbered(name) or _NAME.fullmatch(name) is not None

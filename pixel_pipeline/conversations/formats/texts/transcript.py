@@ -1,33 +1,33 @@
 """Speaker-tagged text: `Therapist: …` and `Client: …` on lines of their own, with or without times (`speakers`).
 
-It comes as a whole text, as a text under `dialogue`, `transcript` and the like, or as a list of tagged
-strings. A line without a tag goes on with the turn before it; lines before the first turn become the metadata
-`header`, bracketed stage directions `stage_directions`. Within a line the tag of somebody who opens other lines starts a
-turn too, where a sentence ends before it. Where the whole text is one line, any speaker's tag does; what stands before the first tag is a turn as well where it is a sentence, or the other
-side has none. A tag at the end with nothing behind it only asks for the next turn.
+It is a whole text, a text under `dialogue`, `transcript` and the like, or a list of tagged strings. A line without a tag continues
+the previous turn; lines before the first turn become the metadata `header`, bracketed stage directions `stage_directions`. Within
+a line, the tag of a speaker who opens other lines starts a turn if a sentence ends before it. If the whole text is one line, the
+tag of any speaker does; text before the first tag is a turn too if it is a sentence or if the other side has none. A tag at the
+very end only asks for the next turn.
 """
 
 from itertools import pairwise
 import re
 from typing import Any
 
-from pixel_pipeline.conversations.formats.fields import besides, first_key, key_names
+from pixel_pipeline.conversations.formats.fields import first_key, key_names, without
 from pixel_pipeline.conversations.formats.roles import assigned_roles, is_numbered, role_of, share_a_role
 from pixel_pipeline.conversations.formats.texts.speakers import (
     TAG,
     named_lines,
     short_names,
     speaker,
-    strangers,
+    unknown_speakers,
 )
 from pixel_pipeline.conversations.model.records import Message, Parsed, RecordError
 
 NAME = "transcript"
 _STRONG = ("dialogue", "dialog", "transcript", "conversation", "conversations", "chat", "session")
 _WEAK = ("text", "content")
-_LOOKED_AT = 20_000
+_HEAD = 20_000
 _LINE_END = re.compile("\r\n?|\n|\x85")
-# Beside these, a text is one turn of several.
+# Next to one of these, a text is one turn of several.
 _SPEAKERS = ("role", "speaker", "from", "sender", "author", "replies")
 _STAGE = re.compile(r"\s*(?:\([^()]*\)|（[^（）]*）|\[[^\[\]]*\]|【[^【】]*】)\s*")
 _INLINE = re.compile(
@@ -49,17 +49,17 @@ def convert(record: Any) -> Parsed:
     if isinstance(record, str | list):
         return parse(_whole(record), {})
     key = _text_key(record) or ""
-    return parse(_whole(record[key]), besides(record, (key,)))
+    return parse(_whole(record[key]), without(record, (key,)))
 
 
 def parse(text: str, metadata: dict[str, Any]) -> Parsed:
-    """Cuts a text at its speakers' tags.
+    """Split a text at its speakers' tags.
 
     Args:
-        metadata: What the record has besides; gets `header`, `stage_directions`, `speakers` and `turn_speakers`.
+        metadata: The rest of the record; `header`, `stage_directions`, `speakers` and `turn_speakers` are added.
 
     Raises:
-        RecordError: `unknown_role`: somebody speaks of whom nothing is known.
+        RecordError: `unknown_role`.
     """
     turns: list[tuple[str, list[str]]] = []
     header: list[str] = []
@@ -67,7 +67,7 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
     lines, cuts = _split_one_line(_LINE_END.split(text))
     lines, times = named_lines(lines)
     short = short_names(lines)
-    others = strangers(tag[1] for line in lines if (tag := TAG.match(line)))
+    others = unknown_speakers(tag[1] for line in lines if (tag := TAG.match(line)))
     lines, glued = _split_glued(lines, others)
     for line in lines:
         tag = TAG.match(line)
@@ -80,9 +80,9 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
         elif line.strip():
             header.append(line.strip())
     names = [name for name, _ in turns]
-    roles, concluded = assigned_roles([short.get(name, name) for name in names])
+    roles, inferred = assigned_roles([short.get(name, name) for name in names])
     messages: list[Message] = [
-        (role, "\n".join(said).strip()) for role, (_, said) in zip(roles, turns, strict=True)
+        (role, "\n".join(texts).strip()) for role, (_, texts) in zip(roles, turns, strict=True)
     ]
     opened = 0
     if cuts and header and (header[-1].endswith(_SENTENCE_ENDS) or len(set(roles)) == 1):
@@ -97,7 +97,7 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
         metadata["header"] = header
     if stage:
         metadata["stage_directions"] = stage
-    if concluded:
+    if inferred:
         metadata["speakers"] = dict(zip(names, roles, strict=True))
     if share_a_role(names, roles):
         metadata["turn_speakers"] = [*[None] * opened, *names][: len(messages)]
@@ -105,14 +105,14 @@ def parse(text: str, metadata: dict[str, Any]) -> Parsed:
         "line_ends": text.count("\r") + text.count("\x85"),
         "inline_speakers": cuts + glued,
         "timestamps": times,
-        "assumed_roles": int(concluded or opened),
+        "assumed_roles": int(inferred or opened),
         "open_turns": int(asks),
     }
     return Parsed(messages, metadata, repaired={kind: n for kind, n in repaired.items() if n})
 
 
 def speaker_share(text: str) -> float:
-    """Returns which part of the lines of a text starts with a known speaker's tag, 0 to 1."""
+    """Return the share of a text's lines that start with a known speaker's tag, 0 to 1."""
     lines = [line for line in text.split("\n") if line.strip()]
     return sum(speaker(line) is not None for line in lines) / max(1, len(lines))
 
@@ -129,7 +129,7 @@ def _whole(text: str | list[Any]) -> str:
 
 
 def _is_turn_list(first: list[Any]) -> bool:
-    """Whether tagged strings are the turns of one conversation; each may also be a transcript of its own."""
+    """Whether strings are the tagged turns of one conversation, not a transcript each."""
     texts = [turn for turn in first if isinstance(turn, str)]
     if len(texts) < 2 or _tagged_lines("\n".join(texts)) < 2:
         return False
@@ -149,15 +149,15 @@ def _text_key(record: dict[str, Any]) -> str | None:
     if weak is None or first_key(names, _SPEAKERS):
         return None
     if isinstance(record[weak], str) and (tagged := _tagged_lines(record[weak])) >= 2:
-        # Any text may quote a dialogue; here it must be one.
-        said = sum(not line.isspace() for line in record[weak][:_LOOKED_AT].splitlines() if line)
-        return weak if tagged >= 0.5 * said else None
+        # Any text may quote a dialogue; this one must consist of it.
+        filled = sum(not line.isspace() for line in record[weak][:_HEAD].splitlines() if line)
+        return weak if tagged >= 0.5 * filled else None
     return None
 
 
 def _tagged_lines(text: str) -> int:
-    """Counts lines with a speaker's tag; 0 where they are rare, as in prose about a conversation."""
-    lines = [line for line in _LINE_END.split(text[:_LOOKED_AT]) if line.strip()]
+    """Count the lines with a speaker's tag; 0 if they are rare, as in prose about a conversation."""
+    lines = [line for line in _LINE_END.split(text[:_HEAD]) if line.strip()]
     tagged = sum(speaker(line) is not None for line in lines)
     if not tagged and (short := short_names(lines)):
         tagged = sum(1 for line in lines if (tag := TAG.match(line)) and tag[1] in short)
@@ -165,34 +165,35 @@ def _tagged_lines(text: str) -> int:
 
 
 def _split_one_line(lines: list[str]) -> tuple[list[str], int]:
-    """Cuts a text that lost its line ends at the speakers' tags; returns its lines and the number of cuts."""
-    said = [line for line in lines if line.strip()]
-    if len(said) != 1:
+    """Split a text without line ends at the speakers' tags; return its lines and the number of cuts."""
+    filled = [line for line in lines if line.strip()]
+    if len(filled) != 1:
         return lines, 0
-    tags = list(_INLINE.finditer(said[0]))
+    [line] = filled
+    tags = list(_INLINE.finditer(line))
     names = [tag[1] or tag[2] for tag in tags]
-    others = strangers(names)
-    # In lower case, as translators leave it, it may be any word: not so where the speaker is there in capitals too.
-    spelled = {*names, said[0].partition(":")[0].strip()}
+    others = unknown_speakers(names)
+    # In lower case, as translators leave it, a tag may be any word, unless the speaker also occurs capitalised.
+    spelled = {*names, line.partition(":")[0].strip()}
     small = {name for name in names if name[0].islower() and name.capitalize() not in spelled}
     starts = (
         tag.start()
         for tag, name in zip(tags, names, strict=True)
         if name in others or (role_of(name) and name not in small)
     )
-    cuts = [0, *starts, len(said[0])]
-    pieces = [said[0][start:end] for start, end in pairwise(cuts)]
+    cuts = [0, *starts, len(line)]
+    pieces = [line[start:end] for start, end in pairwise(cuts)]
     return pieces, len(pieces) - 1
 
 
 def _split_glued(lines: list[str], others: set[str]) -> tuple[list[str], int]:
-    """Cuts lines within which a speaker goes on who opens a line elsewhere; returns the lines and the number of cuts."""
+    """Split lines at the tags of speakers who open a line elsewhere; return the lines and the number of cuts."""
     tags = [TAG.match(line) for line in lines]
     names = {tag[1] for tag in tags if tag and (tag[1] in others or role_of(tag[1]) or is_numbered(tag[1]))}
     result: list[str] = []
     for line, tag in zip(lines, tags, strict=True):
         start = 0
-        # Most lines have no other colon than their tag's.
+        # Most lines have no colon apart from their tag's.
         if line.find(":", tag.end() if tag else 0) >= 0 or line.find("：", tag.end() if tag else 0) >= 0:
             for glued in _GLUED.finditer(line, tag.end() if tag else 0):
                 if glued[1] in names:

@@ -1,9 +1,11 @@
-"""Turns without a speaker: `{"messages": [{"message": …}, …]}` or `{"dialog": ["…", "…"]}`. Speakers take turns, and the
-first is the user."""
+"""Turns without a speaker: `{"messages": [{"message": …}, …]}` or `{"dialog": ["…", "…"]}`.
+
+Speakers are assumed to alternate, starting with the user.
+"""
 
 from typing import Any
 
-from pixel_pipeline.conversations.formats.fields import besides, describe_keys, first_key, key_names
+from pixel_pipeline.conversations.formats.fields import describe_keys, first_key, key_names, without
 from pixel_pipeline.conversations.model.records import Message, Parsed, RecordError
 
 NAME = "alternating"
@@ -32,8 +34,8 @@ def convert(record: Any) -> Parsed:
             raise RecordError("bad_turn", f"turn {index} of {len(turns)} is {describe_keys(turn)}")
         content = _content_key(turn)
         messages.append(("assistant" if index % 2 else "user", turn if content is None else turn[content]))
-        extras.append(None if content is None else besides(turn, (content,)) or None)
-    metadata = besides(record, (key,))
+        extras.append(None if content is None else without(turn, (content,)) or None)
+    metadata = without(record, (key,))
     if any(extras):
         metadata["turn_extras"] = extras
     return Parsed(messages, metadata, repaired={"assumed_roles": 1})

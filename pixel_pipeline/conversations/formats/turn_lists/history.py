@@ -1,17 +1,16 @@
-"""Earlier turns that a record carries beside its last question and answer."""
+"""Earlier turns of a record, given in addition to its last question and answer."""
 
 from typing import Any
 
 from pixel_pipeline.conversations.formats.turn_lists.turn_list import parse_turns
 from pixel_pipeline.conversations.model.records import Message, RecordError
 
-_ASKED = ("query", "question", "prompt", "input", "instruction", "user", "human", "q")
-_ANSWERED = ("response", "answer", "output", "assistant", "bot", "a")
+_QUESTIONS = ("query", "question", "prompt", "input", "instruction", "user", "human", "q")
+_ANSWERS = ("response", "answer", "output", "assistant", "bot", "a")
 
 
 def history_messages(history: Any) -> list[Message]:
-    """Reads `[[question, answer], …]`, `[{"query": …, "response": …}, …]` or `[{"role": …, "content": …},
-    …]`.
+    """Convert `[[question, answer], …]`, `[{"query": …, "response": …}, …]` or `[{"role": …, "content": …}, …]`.
 
     Raises:
         RecordError: `bad_history`, or as `parse_turns`.
@@ -27,8 +26,8 @@ def history_messages(history: Any) -> list[Message]:
         if isinstance(exchange, list) and len(exchange) == 2:
             asked, answered = exchange
         elif isinstance(exchange, dict):
-            asked = next((exchange[key] for key in _ASKED if key in exchange), None)
-            answered = next((exchange[key] for key in _ANSWERED if key in exchange), None)
+            asked = next((exchange[key] for key in _QUESTIONS if key in exchange), None)
+            answered = next((exchange[key] for key in _ANSWERS if key in exchange), None)
         else:
             raise RecordError(
                 "bad_history", f"exchange {index} of {len(history)} is no question with an answer"

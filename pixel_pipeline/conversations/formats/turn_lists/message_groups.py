@@ -1,8 +1,8 @@
-"""Chat logs in groups: `{"messages": [[{"sender": …, "text": …}, …], …]}`, what one side says in a row being one group."""
+"""Chat logs in groups: `{"messages": [[{"sender": …, "text": …}, …], …]}`, one group for consecutive messages of one side."""
 
 from typing import Any
 
-from pixel_pipeline.conversations.formats.fields import besides, describe_keys, first_key, key_names
+from pixel_pipeline.conversations.formats.fields import describe_keys, first_key, key_names, without
 from pixel_pipeline.conversations.formats.turn_lists.turn_list import parse_turns
 from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
@@ -10,7 +10,7 @@ NAME = "message_groups"
 _LISTS = ("messages", "turns", "utterances", "chat", "dialogue", "dialog", "conversation")
 _ROLES = ("sender", "role", "speaker", "from", "author")
 _CONTENTS = ("text", "content", "message", "value", "utterance", "body")
-_LOOKED_AT = 8
+_SAMPLED_GROUPS = 8
 
 
 def matches(record: Any) -> bool:
@@ -20,8 +20,8 @@ def matches(record: Any) -> bool:
     groups = record[key] if key is not None else None
     if not isinstance(groups, list) or not groups or not isinstance(groups[0], list):
         return False
-    # Several speakers within one list: not a group of one side's messages, but a session of its own.
-    return all(_is_group(group) for group in groups[:_LOOKED_AT])
+    # A list with several speakers is a session of its own, not a group of one side's messages.
+    return all(_is_group(group) for group in groups[:_SAMPLED_GROUPS])
 
 
 def convert(record: Any) -> Parsed:
@@ -36,7 +36,7 @@ def convert(record: Any) -> Parsed:
     repaired = dict(parsed.repaired)
     if len(messages) < len(parsed.messages):
         repaired["blank_messages"] = len(parsed.messages) - len(messages)
-    return Parsed(messages, {**besides(record, (key,)), **parsed.metadata}, repaired=repaired)
+    return Parsed(messages, {**without(record, (key,)), **parsed.metadata}, repaired=repaired)
 
 
 def _is_group(group: Any) -> bool:

@@ -1,30 +1,52 @@
-"""Turns given as a list of objects, each with a speaker and a text: shared by the formats that have such a
-list."""
+"""Turns given as a list of objects, each with a speaker and a text: shared by the formats that have such a list."""
 
 import re
 from typing import Any
 
-from pixel_pipeline.conversations.formats.fields import describe_keys
+from pixel_pipeline.conversations.formats.fields import (
+    describe_keys,
+    first_key,
+    key_names,
+    optional_text,
+    without,
+)
 from pixel_pipeline.conversations.formats.roles import assigned_roles, role_of, share_a_role
 from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
-_LOOKED_AT = 8
-_GLUED = re.compile(r"(?<=[。！？!?～…”」）])[ \u3000]*([\u4e00-\u9fff]{1,5}[者师])：")
+SYSTEM_KEYS = ("system", "system_prompt")
+_SAMPLED_TURNS = 8
+_TAG_IN_TEXT = re.compile(r"(?<=[。！？!?～…”」）])[ \u3000]*([\u4e00-\u9fff]{1,5}[者师])：")
 
 
 def has_turns(value: Any, role_keys: tuple[str, ...], content_keys: tuple[str, ...]) -> bool:
     """Whether a value is a list in which one of the first objects has a speaker and a text."""
     if not isinstance(value, list):
         return False
-    for turn in value[:_LOOKED_AT]:
+    for turn in value[:_SAMPLED_TURNS]:
         if isinstance(turn, dict) and _key(turn, role_keys) and _key(turn, content_keys):
             return True
     return False
 
 
+def convert_list(
+    record: Any, key: str | None, *, role_keys: tuple[str, ...], content_keys: tuple[str, ...]
+) -> Parsed:
+    """Convert a record with a list of turns under a key, and maybe a system text; without a key it is the list itself."""
+    if key is None:
+        return parse_turns(record, role_keys=role_keys, content_keys=content_keys)
+    parsed = parse_turns(record[key], role_keys=role_keys, content_keys=content_keys)
+    system_key = first_key(key_names(record), SYSTEM_KEYS)
+    system = optional_text(record, system_key)
+    messages = [("system", system), *parsed.messages] if system else parsed.messages
+    metadata = {**without(record, (key, system_key)), **parsed.metadata}
+    return Parsed(messages, metadata, repaired=parsed.repaired)
+
+
 def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: tuple[str, ...]) -> Parsed:
-    """Reads a list of turns. What a turn has besides goes to the metadata `turn_extras`, one entry a turn,
-    null for nothing; where several speakers share a role, `turn_speakers` tells them apart.
+    """Convert a list of turns.
+
+    Other keys of the turns go to the metadata `turn_extras`, one entry a turn, null if there are none. If several speakers share
+    a role, `turn_speakers` distinguishes them.
 
     Raises:
         RecordError: `bad_turn`, `unknown_role`, `not_text`.
@@ -32,7 +54,6 @@ def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: t
     speakers: list[Any] = []
     contents: list[str] = []
     extras: list[dict[str, Any] | None] = []
-    some = False
     role_key, content_key = role_keys[0], content_keys[0]
     for index, turn in enumerate(turns):
         if not isinstance(turn, dict):
@@ -48,29 +69,23 @@ def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: t
             content = _joined_parts(content, f"turn {index} of {len(turns)}")
         speakers.append(turn[role_key])
         contents.append(content)
-        if len(turn) > 2:
-            some = True
-            extras.append({key: item for key, item in turn.items() if key not in (role_key, content_key)})
-        else:
-            extras.append(None)
-    roles, concluded = assigned_roles(speakers)
-    named = dict(zip(map(str, speakers), roles, strict=True)) if concluded else {}
+        extras.append(without(turn, (role_key, content_key)) if len(turn) > 2 else None)
+    roles, inferred = assigned_roles(speakers)
+    metadata: dict[str, Any] = {}
+    repaired = {}
+    if inferred:
+        metadata["speakers"] = dict(zip(map(str, speakers), roles, strict=True))
+        repaired["assumed_roles"] = 1
     several = share_a_role(speakers, roles)
-    cuts = (
-        _cut_glued(roles, contents, extras, speakers)
-        if any("者：" in text or "师：" in text for text in contents)
-        else 0
-    )
-    metadata: dict[str, Any] = {"turn_extras": extras} if some else {}
+    if any("者：" in text or "师：" in text for text in contents):
+        turn_count = len(roles)
+        roles, contents, extras, speakers = _split_at_tags(roles, contents, extras, speakers)
+        if len(roles) > turn_count:
+            repaired["inline_speakers"] = len(roles) - turn_count
+    if any(extra is not None for extra in extras):
+        metadata["turn_extras"] = extras
     if several:
         metadata["turn_speakers"] = speakers
-    repaired = {}
-    if concluded:
-        # Who it was that got which role.
-        metadata["speakers"] = named
-        repaired["assumed_roles"] = 1
-    if cuts:
-        repaired["inline_speakers"] = cuts
     return Parsed(list(zip(roles, contents, strict=True)), metadata, repaired=repaired)
 
 
@@ -82,7 +97,7 @@ def _key(turn: dict[str, Any], spellings: tuple[str, ...]) -> str | None:
 
 
 def _joined_parts(content: Any, where: str) -> str:
-    """Joins content given in parts, as `[{"type": "text", "text": …}, …]`."""
+    """Join content given in parts, as `[{"type": "text", "text": …}, …]`."""
     if content is None:
         return ""
     if isinstance(content, list) and content:
@@ -92,22 +107,21 @@ def _joined_parts(content: Any, where: str) -> str:
     raise RecordError("not_text", f"the content of {where} is {describe_keys(content)}, expected text")
 
 
-def _cut_glued(
+def _split_at_tags(
     roles: list[str], contents: list[str], extras: list[dict[str, Any] | None], speakers: list[Any]
-) -> int:
-    """Cuts turns within which the other side goes on to speak, in place; returns the number of cuts.
+) -> tuple[list[str], list[str], list[dict[str, Any] | None], list[Any]]:
+    """Split turns at tags of the other speaker.
 
-    Only where a sentence ends and a tag follows on the same line: on a line of its own it may be quoted.
+    Only where a sentence ends and the tag follows on the same line: a tag on a line of its own may be quoted.
     """
-    turns = list(zip(roles, contents, extras, speakers, strict=True))
     pieces: list[tuple[str, str, dict[str, Any] | None, Any]] = []
-    for role, content, extra, speaker in turns:
+    for role, content, extra, speaker in zip(roles, contents, extras, speakers, strict=True):
         start = 0
-        for tag in _GLUED.finditer(content):
-            said = role_of(tag[1])
-            if said is not None and said != role:
+        for tag in _TAG_IN_TEXT.finditer(content):
+            tagged_role = role_of(tag[1])
+            if tagged_role is not None and tagged_role != role:
                 pieces.append((role, content[start : tag.start()], extra, speaker))
-                start, role, extra, speaker = tag.end(), said, None, tag[1]
+                start, role, extra, speaker = tag.end(), tagged_role, None, tag[1]
         pieces.append((role, content[start:], extra, speaker))
-    roles[:], contents[:], extras[:], speakers[:] = (list(column) for column in zip(*pieces, strict=True))
-    return len(pieces) - len(turns)
+    roles, contents, extras, speakers = (list(column) for column in zip(*pieces, strict=True))
+    return roles, contents, extras, speakers

@@ -1,15 +1,14 @@
-"""Exchanges: `{"conversation": [{"system": …, "input": …, "output": …}, …]}`, or that list alone. The system
-text may be absent."""
+"""Exchanges: `{"conversation": [{"system": …, "input": …, "output": …}, …]}`, or that list alone; `system` is optional."""
 
 from typing import Any
 
 from pixel_pipeline.conversations.formats.fields import (
-    besides,
     describe_keys,
     first_key,
     key_names,
     optional_text,
     text_of,
+    without,
 )
 from pixel_pipeline.conversations.model.records import Message, Parsed, RecordError
 
@@ -22,8 +21,7 @@ def _exchanges(record: Any) -> tuple[str | None, Any]:
     if isinstance(record, dict):
         key = first_key(key_names(record), _LISTS)
         return key, record[key] if key is not None else None
-    # A list of exchanges alone is also what an Alpaca file without instructions looks like: only `system`
-    # tells.
+    # An Alpaca file without instructions is also a list of exchanges, but without `system`.
     if isinstance(record, list) and record and isinstance(record[0], dict) and "system" in record[0]:
         return None, record
     return None, None
@@ -33,7 +31,7 @@ def matches(record: Any) -> bool:
     _, exchanges = _exchanges(record)
     if not isinstance(exchanges, list):
         return False
-    # With an instruction each is a record of its own: a list of Alpaca records.
+    # Exchanges with an instruction are separate Alpaca records.
     return any(
         isinstance(item, dict) and "input" in item and "output" in item and "instruction" not in item
         for item in exchanges[:8]
@@ -54,8 +52,8 @@ def convert(record: Any) -> Parsed:
         if system and ("system", system) not in messages[:1]:
             messages.append(("system", system))
         messages += [("user", text_of(exchange, "input")), ("assistant", text_of(exchange, "output"))]
-        extras.append(besides(exchange, _USED) or None)
-    metadata = besides(record, (key,)) if key is not None else {}
+        extras.append(without(exchange, _USED) or None)
+    metadata = without(record, (key,)) if key is not None else {}
     if any(extras):
         metadata["turn_extras"] = extras
     return Parsed(messages, metadata)

@@ -85,6 +85,22 @@ class SmokeTest:
         lines.append(f"| {' | '.join(cells + ([str(base.caring)] if base else []))} |")
         return "\n".join(lines)
 
+    def count_table(self, *, base: "SmokeTest | None" = None) -> str:
+        """Markdown: the counts of `rule_table` without the meanings of the rules."""
+        counts = [(name, self.by_rule.get(name, 0)) for name in VIOLATIONS] + [
+            ("*care or help (good)*", self.caring)
+        ]
+        of_base = {} if base is None else {**base.by_rule, "*care or help (good)*": base.caring}
+        lines = [
+            "| broken rule | model |" + (" base |" if base else ""),
+            "|---|---:|" + ("---:|" if base else ""),
+        ]
+        lines += [
+            f"| {name.replace('_', ' ')} | {count} |" + (f" {of_base.get(name, 0)} |" if base else "")
+            for name, count in counts
+        ]
+        return "\n".join(lines)
+
     def probe_table(self, probes: Sequence[Probe]) -> str:
         """Markdown: what was found, by probe."""
         about = {probe.id: probe for probe in probes}

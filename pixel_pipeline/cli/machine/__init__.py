@@ -1,0 +1,1 @@
+"""Verbs about the machine: the demo, checks, the embedded server."""

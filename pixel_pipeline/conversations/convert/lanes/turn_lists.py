@@ -1,0 +1,141 @@
+"""The lane of records with a list of turns of two keys each, one for the speaker and one for the text."""
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, Spoken, nulls_of
+from pixel_pipeline.conversations.convert.lanes.lane_metadata import (
+    LaneMetadata,
+    RawMetadata,
+    metadata_of,
+)
+from pixel_pipeline.conversations.formats.fields import key_names
+from pixel_pipeline.conversations.formats.known import find_format
+from pixel_pipeline.conversations.formats.roles import role_of, speaker_key
+from pixel_pipeline.conversations.formats.turn_lists import chatml, sharegpt
+from pixel_pipeline.conversations.formats.turn_lists.turn_list import SYSTEM_KEYS
+from pixel_pipeline.conversations.model.columns import Flags, Ints, Texts, blank, tagged
+from pixel_pipeline.conversations.model.options import ConversionOptions
+from pixel_pipeline.conversations.model.turns import ROLE_CODES, Turns, bounds_of
+
+_FORMATS = {module.NAME: module for module in (sharegpt, chatml)}
+# A record must have only one of these keys, because some format uses each of them.
+_EXCLUSIVE = frozenset((*chatml.LISTS, *sharegpt.LISTS, *chatml.LAST_ANSWERS, "sessions"))
+_UNKNOWN = 255
+
+
+class Keys(NamedTuple):
+    """The keys of a record: of its turns, of speaker and text in each turn, and of a system text."""
+
+    turns: str
+    role: str
+    content: str
+    system: str | None
+
+
+def lane_of(record: dict[str, Any], options: ConversionOptions) -> "TurnListLane | None":
+    """Return the lane of records like this one, or None."""
+    source_format = find_format(record, only=options.format)
+    module = None if source_format is None else _FORMATS.get(source_format.name)
+    if module is None:
+        return None
+    names = key_names(record)
+    lists = [key for name, key in names.items() if name in _EXCLUSIVE]
+    systems = [names[name] for name in SYSTEM_KEYS if name in names]
+    if len(lists) != 1 or len(systems) > 1 or len(names) != len(record):
+        return None
+    turns = record[lists[0]]
+    if not isinstance(turns, list) or not turns or not isinstance(turns[0], dict) or len(turns[0]) != 2:
+        return None
+    roles = [key for key in turns[0] if key in module.ROLES]
+    contents = [key for key in turns[0] if key in module.CONTENTS]
+    if len(roles) != 1 or len(contents) != 1:
+        return None
+    keys = Keys(lists[0], roles[0], contents[0], systems[0] if systems else None)
+    metadata = metadata_of(record, {keys.turns, *systems})
+    return TurnListLane(module.NAME, tuple(record), turn_keys=keys, metadata=metadata)
+
+
+class TurnListLane(Lane):
+    """The lane of records with a list of turns."""
+
+    def __init__(
+        self, format_name: str, keys: tuple[str, ...], *, turn_keys: Keys, metadata: LaneMetadata
+    ) -> None:
+        self._keys = turn_keys
+        turn = pa.struct([(turn_keys.role, pa.string()), (turn_keys.content, pa.string())])
+        fields = [pa.field(turn_keys.turns, pa.list_(turn))]
+        if turn_keys.system is not None:
+            fields.append(pa.field(turn_keys.system, pa.string()))
+        super().__init__(format_name, keys, fields, metadata)
+
+    def spoken(self, columns: Columns) -> Spoken:
+        lists = columns[self._keys.turns]
+        speakers, texts = lists.values.field(0), Texts(lists.values.field(1))
+        bounds = np.asarray(lists.offsets).astype(np.int64)
+        spelled = speakers.dictionary_encode()
+        names = spelled.dictionary.to_pylist()
+        codes = [_UNKNOWN if (role := role_of(name)) is None else ROLE_CODES[role] for name in names]
+        indices = np.asarray(spelled.indices.fill_null(len(codes)))
+        roles = np.array([*codes, _UNKNOWN], np.uint8)[indices]
+        turns = Turns(roles, texts, bounds)
+        # A null text counts as blank, which is refused later.
+        flags = nulls_of(lists) | turns.conversations_with((roles == _UNKNOWN) | tagged(texts))
+        flags |= _shared_roles(names, codes, roles=roles, indices=indices, bounds=bounds)
+        if self._keys.system is not None:
+            turns = _with_systems(turns, columns[self._keys.system])
+        return Spoken(turns, pa.nulls(len(lists), pa.string()), flags)
+
+    def less_strict(self) -> "TurnListLane | None":
+        if not self.metadata.is_complete:
+            return None
+        used = {key for key in (self._keys.turns, self._keys.system) if key is not None}
+        metadata = RawMetadata({*self.keys}, used)
+        return TurnListLane(self.format_name, self.keys, turn_keys=self._keys, metadata=metadata)
+
+
+def _shared_roles(
+    names: list[str], codes: list[int], *, roles: npt.NDArray[np.uint8], indices: Ints, bounds: Ints
+) -> Flags:
+    """Flag the conversations in which several speakers share a role (`roles.share_a_role`).
+
+    Args:
+        names: The spellings of speakers.
+        codes: Role of each spelling.
+        roles: Role of each turn.
+        indices: Spelling of each turn.
+        bounds: As in Turns.
+    """
+    flags = np.zeros(len(bounds) - 1, np.bool_)
+    persons = {
+        speaker_key(name): n
+        for n, (name, code) in enumerate(zip(names, codes, strict=True))
+        if code != _UNKNOWN
+    }
+    numbers = np.array([*(persons.get(speaker_key(name), -1) for name in names), -1])
+    several = Counter(codes[n] for n in persons.values())
+    for code in (code for code, n in several.items() if n > 1):
+        turns = np.flatnonzero(roles == code)
+        rows = np.searchsorted(bounds, turns, side="right") - 1
+        differ = np.diff(numbers[indices[turns]]) != 0
+        flags[rows[1:][differ & (np.diff(rows) == 0)]] = True
+    return flags
+
+
+def _with_systems(turns: Turns, systems: pa.Array) -> Turns:
+    """Insert the system texts that are not blank as first turns."""
+    systems = systems.fill_null("")
+    given = ~blank(Texts(systems))
+    before = turns.bounds[:-1][given]
+    # Indices into the system texts, followed by the turns.
+    indices = np.insert(np.arange(len(turns.roles)) + len(systems), before, np.flatnonzero(given))
+    contents = pa.concat_arrays([systems, turns.texts.array]).take(pa.array(indices))
+    return Turns(
+        np.insert(turns.roles, before, ROLE_CODES["system"]),
+        Texts(contents),
+        bounds_of(np.diff(turns.bounds) + given),
+    )

@@ -1,0 +1,1 @@
+"""Google Drive to the raw tier."""

@@ -1,0 +1,1 @@
+"""Curated conversations to token shards."""
