@@ -52,7 +52,7 @@ class UnpackStream(io.RawIOBase):
         self._stream = stream
         self._codec = codec
         self._budget = Budget(codec)
-        self._unpacker = unpacker(codec, self._feed())
+        self._unpack = unpacker(codec, self._feed())
         self._error: ObjectError | None = None
 
     def readable(self) -> bool:
@@ -75,7 +75,7 @@ class UnpackStream(io.RawIOBase):
         if self._error is not None:
             raise self._error
         try:
-            part = self._unpacker.read(limit)
+            part = self._unpack(limit)
         except CompressedDataError as error:
             if self._codec == "gzip":
                 damage = "ends early," if error.at_end else "is damaged"
