@@ -41,7 +41,7 @@ class CheckpointUploads:
 
     Args:
         spool: Local folder of this run; checkpoints wait there until they are uploaded.
-        keep: Number of the newest checkpoints to keep in the lake, besides the best.
+        keep: Number of the newest checkpoints to keep in the lake, in addition to the best.
         report: Receives readable lines, from another thread.
         first_pause: Longest wait in seconds after a first failure. It doubles with each further failure, up to a minute.
 
