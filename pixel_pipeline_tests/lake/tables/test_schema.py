@@ -117,7 +117,7 @@ def test_evolution_only_ever_adds_nullable_columns(stored: pa.Schema, offered: p
 def test_types_that_fit_each_other(stored: Any, offered: Any, fits: bool) -> None:
     old, new = (storable(pa.schema([("x", kind)])) for kind in (stored, offered))
     if fits:
-        assert evolved(old, new) == ours
+        assert evolved(old, new) == old
     else:
         with pytest.raises(SchemaMismatchError, match=r"Column x is .* in this table; .* was offered"):
             evolved(old, new)
