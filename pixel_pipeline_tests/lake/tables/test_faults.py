@@ -239,7 +239,7 @@ def test_a_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake, every: int) -
     dataset = table.dataset()
     ((path, size),) = files_of(table.open())
     data = lake.data.get(f"table/{path}")
-    told = []
+    errors = []
     for place in range(0, size, every):
         lake.data.put(f"table/{path}", data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
         try:
@@ -248,5 +248,5 @@ def test_a_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake, every: int) -
             errors.append(error)
             continue
         assert read.equals(whole), place
-    assert sum(isinstance(error, ObjectCorruptError) for error in told) > size // (4 * every)
-    assert not any("invented" in str(error) for error in told)
+    assert sum(isinstance(error, ObjectCorruptError) for error in errors) > size // (4 * every)
+    assert not any("invented" in str(error) for error in errors)
