@@ -11,6 +11,7 @@ import pytest
 from pixel_pipeline.defs.io_manager import S3ParquetIOManager
 from pixel_pipeline.defs.resources import LakeResource
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.lake.tables.log import files_of
 from pixel_pipeline.lake.tables.table import Table
 
 NUMBERS = pa.table({"part": ["a", "a", "b"], "n": [1, 2, 3], "text": ["x", "y", "z"]})
