@@ -4,8 +4,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 import os
 import signal
-import subprocess
-import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,7 +29,8 @@ from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA
 from pixel_pipeline.lake.tables.table import Table, TableMissingError, VersionGoneError
 from pixel_pipeline.lake.tables.vacuum import vacuum
-from pixel_pipeline.settings import Settings
+from pixel_pipeline.settings import Settings, get_settings
+from pixel_pipeline_tests.children import Child, preload
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -196,13 +195,12 @@ def test_unrecorded_commits_are_recorded_one_by_one(lake: Lake) -> None:
 
 
 WRITES = r"^(PUT|POST) "
-UPDATE = """
-import sys
-from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.settings import get_settings
-from pixel_pipeline_tests.lake.test_inventory import update
-update(Lake.open(get_settings()), {"gdrive/raw/A/1": (1, sys.argv[1])})
-"""
+preload(__name__)
+
+
+def update_behind(state: str) -> None:
+    """An update in the lake of the environment."""
+    update(Lake.open(get_settings()), {"gdrive/raw/A/1": (1, state)})
 
 
 def test_a_writer_killed_before_any_of_its_writes_loses_no_change(lake: Lake, settings: Settings) -> None:
@@ -212,7 +210,7 @@ def test_a_writer_killed_before_any_of_its_writes_loses_no_change(lake: Lake, se
     finished = False
     with FaultProxy(urlsplit(server.endpoint).port or 0) as proxy:
         environment = {
-            **os.environ,
+            **{name: os.environ[name] for name in ("PIXEL_HOME", "PIXEL_BUCKET", "PIXEL_CHECKPOINT_BUCKET")},
             "PIXEL_S3_ENDPOINT": proxy.endpoint,
             "AWS_ACCESS_KEY_ID": server.access_key,
             "AWS_SECRET_ACCESS_KEY": server.secret_key.get_secret_value(),
@@ -222,12 +220,13 @@ def test_a_writer_killed_before_any_of_its_writes_loses_no_change(lake: Lake, se
             seen = newest_position(lake)
             proxy.faults = [Fault("none", on=WRITES)] * writes + [Fault("hold", on=WRITES)]
             proxy.silent.clear()
-            child = subprocess.Popen([sys.executable, "-c", UPDATE, f"state {writes}"], env=environment)
-            while child.poll() is None and not proxy.silent.wait(0.05):
+            child = Child(update_behind, f"state {writes}", environment=environment)
+            while child.process.is_alive() and not proxy.silent.wait(0.05):
                 pass
-            finished = child.poll() is not None
-            child.kill()
-            assert child.wait() == (0 if finished else -signal.SIGKILL)
+            finished = not child.process.is_alive()
+            child.process.kill()
+            child.process.join()
+            assert child.process.exitcode == (0 if finished else -signal.SIGKILL)
             # At every point, the next writer sees the change or finds it recorded.
             update(lake, {"gdrive/raw/A/1": (1, f"state {writes}")})
             assert [*touched_since(lake, seen)] == ["A"]

@@ -12,8 +12,8 @@ from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
-from pixel_pipeline.training.evaluation.scoring import expert_counts
 from pixel_pipeline.training.loop.module import MoEModule
+from pixel_pipeline.training.loop.scoring import expert_counts
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
 from pixel_pipeline.training.model.losses import domain_loss
 from pixel_pipeline.training.model.router_health import mutual_information

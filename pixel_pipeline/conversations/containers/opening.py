@@ -18,7 +18,7 @@ from pixel_pipeline.conversations.containers.overrides import (
     refuse_encoding,
 )
 from pixel_pipeline.conversations.containers.packed.archives import ZIP_MAGIC, Archive
-from pixel_pipeline.conversations.containers.packed.unpacking import packing_of
+from pixel_pipeline.conversations.containers.packed.unpacking import SUFFIXES, UnpackedStream
 from pixel_pipeline.conversations.containers.packed.workbook import WORKBOOK
 from pixel_pipeline.conversations.containers.random_access import spooled
 from pixel_pipeline.conversations.containers.ranges import opening_of
@@ -33,6 +33,7 @@ from pixel_pipeline.conversations.model.records import ObjectError
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.text.cleaning import SAMPLE_BYTES, Encoding, detect_encoding
 from pixel_pipeline.conversations.threads.messages import join_messages
+from pixel_pipeline.lake.loader.compression import codec_of
 
 MAX_DEPTH = 2
 """Limit of archives within archives, and of compression within compression."""
@@ -80,11 +81,11 @@ def _open(
     content, original = PeekableStream(stream), stream if _seekable(stream) else None
     unpacked = ""
     for _ in range(MAX_DEPTH):
-        if (packing := packing_of(content.peek(PROBE_BYTES))) is None:
+        if (codec := codec_of(content.peek(PROBE_BYTES))) is None:
             break
-        content, original = PeekableStream(packing.unpack(content)), None
-        name = name.removesuffix(packing.suffix)
-        unpacked += f"unpacked ({packing.suffix}); "
+        content, original = PeekableStream(UnpackedStream(content, codec)), None
+        name = name.removesuffix(SUFFIXES[codec])
+        unpacked += f"unpacked ({SUFFIXES[codec]}); "
     head = content.peek(PROBE_BYTES)
     if head.startswith(ZIP_MAGIC) and original is None:
         original = spooled(content)

@@ -30,14 +30,12 @@ class WatchedStream(io.RawIOBase):
     Attributes:
         error: The error.
         last: The last bytes that were read.
-        size: Number of bytes that were read.
     """
 
     def __init__(self, stream: Any) -> None:
         self._stream: BinaryIO = stream
         self.error: Exception | None = None
         self.last = b""
-        self.size = 0
 
     def readable(self) -> bool:
         return True
@@ -61,7 +59,6 @@ class WatchedStream(io.RawIOBase):
             self.error = error
             raise
         self.last = data[-512:] or self.last
-        self.size += len(data)
         return data
 
     def fault(self, error: BaseException, error_class: str, reason: str) -> Exception:

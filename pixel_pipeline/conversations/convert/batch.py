@@ -13,7 +13,7 @@ from pixel_pipeline.conversations.formats import metadata
 from pixel_pipeline.conversations.formats.thoughts import with_thought
 from pixel_pipeline.conversations.formats.validation import validated
 from pixel_pipeline.conversations.model.columns import dirty, texts_of
-from pixel_pipeline.conversations.model.identity import record_id
+from pixel_pipeline.conversations.model.identity import record_ids
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.records import Parsed, Record, RecordError
 from pixel_pipeline.conversations.model.schema import QUARANTINE_RAW_BYTES, TAGS_TYPE
@@ -217,20 +217,15 @@ class BatchBuilder:
         return turns
 
     def _conversation_rows(self, conversations: list[Conversation], turns: Turns) -> pa.RecordBatch:
-        ids = [
-            record_id(
-                key=self._source.key,
-                position=conversation.record.position,
-                sub_index=conversation.sub_index,
-                member=self.member,
-            )
-            for conversation in conversations
-        ]
+        positions = [conversation.record.position for conversation in conversations]
+        sub_indices = [conversation.sub_index for conversation in conversations]
         return conversation_rows(
             self._source,
             turns,
-            ids=ids,
-            positions=[conversation.record.position for conversation in conversations],
+            ids=record_ids(
+                key=self._source.key, positions=positions, sub_indices=sub_indices, member=self.member
+            ),
+            positions=positions,
             position_kind=self.position_kind,
             member=self.member,
             formats=pa.array([conversation.format_name for conversation in conversations], pa.string()),

@@ -55,34 +55,25 @@ class Detection:
         self.votes[vote] += records
         self.keys.update(nameable_keys(keys))
 
-    @property
-    def formats(self) -> dict[str, int]:
-        """Records of the sample by format, only those with a format."""
-        return {name: n for name, n in self.votes.items() if name not in (UNRECOGNISED, UNREADABLE)}
-
-    @property
-    def confidence(self) -> float:
-        """Share of the sample that has the most frequent format, from 0 to 1."""
-        return max(self.formats.values(), default=0) / (self.votes.total() or 1)
-
-    @property
-    def mixed(self) -> bool:
-        """Whether a second format has a share of the sample that is not accidental."""
-        counts = sorted(self.formats.values(), reverse=True)
-        return len(counts) > 1 and counts[1] >= MIXED_SHARE * self.votes.total()
-
     def to_json(self) -> dict[str, Any]:
-        """The detection as stored in the ledger."""
+        """Return the detection as stored in the ledger.
+
+        `confidence` is the share of the sample with the most frequent format, from 0 to 1. `mixed` is true if a second format has a
+        share that is not accidental.
+        """
+        formats = [n for name, n in self.votes.items() if name not in (UNRECOGNISED, UNREADABLE)]
+        first, second, *_ = [*sorted(formats, reverse=True), 0, 0]
+        sample = self.votes.total()
         overrides = {name: getattr(self.options, name) for name in ("container", "encoding", "format")}
         return {
             "container": self.container,
             "container_why": self.container_why,
             "encoding": self.encoding,
             "encoding_why": self.encoding_why,
-            "sample": self.votes.total(),
+            "sample": sample,
             "votes": dict(sorted(self.votes.items())),
-            "confidence": round(self.confidence, 3),
-            "mixed": self.mixed,
+            "confidence": round(first / (sample or 1), 3),
+            "mixed": second > 0 and second >= MIXED_SHARE * sample,
             "keys": sorted(self.keys)[:MOST_KEYS],
             "override": {name: value for name, value in overrides.items() if value is not None},
         }

@@ -4,12 +4,13 @@ The texts of many turns are stored one after another in one Arrow buffer. A few 
 of each turn, and most turns need nothing more.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -18,7 +19,6 @@ Bytes = npt.NDArray[np.uint8]
 _NONE = np.zeros(1, np.int32)
 _NOWHERE = np.empty(0, np.int64)
 _PIECE = 1 << 17
-WHITE_SPACE = [chr(n) for n in range(0x3001) if chr(n).isspace()]
 # First bytes of all that cleaning may change, apart from control characters: delete, markup, U+0080 to U+00BF, mojibake and
 # invisible characters (`text.cleaning._clean_beyond_ascii`).
 _DIRT: tuple[tuple[int, ...], ...] = (
@@ -162,43 +162,10 @@ def tagged(texts: Texts) -> Flags:
 
 def blank(texts: Texts) -> Flags:
     """Flag the texts that are empty or only white space."""
-    flags: Flags = np.diff(texts.offsets) == 0
-    if not len(texts.data):
-        return flags
-    starts, last = texts.offsets[:-1], len(texts.data) - 1
-    first, second = (texts.data[np.minimum(starts + n, last)] for n in (0, 1))
-    # Non-ASCII white space is U+0085, U+00A0, U+1680, general punctuation and U+3000.
-    maybe = (first <= 0x20) | (first == 0xC2) | (first == 0xE1) | (first == 0xE2) & (second <= 0x81)
-    maybe |= (first == 0xE3) & (second == 0x80)
-    for row in np.flatnonzero(maybe & ~flags).tolist():
-        flags[row] = texts.array[row].as_py().isspace()
+    # Arrow's white space is that of `str.isspace`.
+    flags: Flags = pc.utf8_is_space(texts.array).fill_null(False).to_numpy(zero_copy_only=False)
+    flags |= np.diff(texts.offsets) == 0
     return flags
-
-
-class Endings:
-    """A set of characters, at most three bytes each, to find the texts that end with one of them."""
-
-    def __init__(self, characters: Iterable[str]) -> None:
-        self._last_bytes = np.zeros(256, np.bool_)
-        self._codes: dict[int, list[int]] = {1: [], 2: [], 3: []}
-        for character in characters:
-            encoded = character.encode()
-            self._last_bytes[encoded[-1]] = True
-            self._codes[len(encoded)].append(int.from_bytes(encoded))
-
-    def of(self, texts: Texts) -> Ints:
-        """Indices of the texts that end with one of the characters."""
-        rows = np.flatnonzero(np.diff(texts.offsets))
-        ends = texts.offsets[1:][rows]
-        near = self._last_bytes[texts.data[ends - 1]]
-        rows, ends = rows[near], ends[near]
-        found = np.zeros(len(rows), np.bool_)
-        # The last bytes as one number. They may include bytes of the previous text, but no character spans two texts.
-        code = np.zeros(len(rows), np.int64)
-        for size, codes in self._codes.items():
-            code |= texts.data[np.maximum(ends - size, 0)].astype(np.int64) << 8 * (size - 1)
-            found |= np.isin(code, codes)
-        return rows[found]
 
 
 def unsettled(texts: Texts) -> Flags:

@@ -5,6 +5,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -29,33 +30,20 @@ _ORDERS = (
 )  # fmt: skip
 
 
+@dataclass(slots=True)
 class _Thread:
-    """The messages of one conversation so far."""
+    """The messages of one conversation so far, and their size in characters."""
 
-    __slots__ = ("first", "raws", "rows", "size")
-
-    def __init__(self, first: Record) -> None:
-        self.first = first
-        self.rows: list[dict[str, Any]] = []
-        self.raws: list[bytes] = []
-        self.size = 0
-
-    def add(self, record: Record) -> int:
-        """Add a message; return its size in characters."""
-        self.rows.append(record.value)
-        if record.raw is None:
-            size = sum(len(value) for value in record.value.values() if isinstance(value, str))
-        else:
-            self.raws.append(record.raw)
-            size = len(record.raw)
-        self.size += size
-        return size
+    messages: list[Record] = field(default_factory=list)
+    size: int = 0
 
     def record(self, *, linked: bool) -> Record:
         """Return the conversation as one record, at the place of its first message."""
-        raw = b"\n".join(self.raws) if self.raws else None
-        value = {THREAD: self.rows} if linked else _conversation(self.rows)
-        return Record(self.first.position, value, raw, self.first.context)
+        first = self.messages[0]
+        rows = [message.value for message in self.messages]
+        raws = [message.raw for message in self.messages if message.raw is not None]
+        value = {THREAD: rows} if linked else _conversation(rows)
+        return Record(first.position, value, b"\n".join(raws) if raws else None, first.context)
 
 
 def join_messages(records: Iterator[Item], *, repaired: Counter[str]) -> tuple[bool, Iterator[Item]]:
@@ -111,15 +99,17 @@ def _joined(records: Iterator[Record | Fault]) -> Iterator[Record | Fault]:
             yield Fault(record.position, record.raw, len(record.raw or b""), "scattered_conversation", reason)
             continue
         # Inserting the thread again keeps the dictionary in the order of the last messages.
-        thread = threads.pop(name, None) or _Thread(record)
-        threads[name] = thread
-        pending += thread.add(record)
+        threads[name] = thread = threads.pop(name, None) or _Thread()
+        thread.messages.append(record)
+        size = _size(record)
+        thread.size += size
+        pending += size
         while pending > MAX_PENDING and len(threads) > 1:
             oldest = next(iter(threads))
             pending -= threads[oldest].size
             done.add(oldest)
             yield threads.pop(oldest).record(linked=linked)
-    for thread in sorted(threads.values(), key=lambda thread: thread.first.position):
+    for thread in sorted(threads.values(), key=lambda thread: thread.messages[0].position):
         yield thread.record(linked=linked)
 
 
@@ -161,6 +151,12 @@ def _conversation(rows: list[dict[str, Any]]) -> dict[str, Any]:
         rest = without(row, (*shared, *own, order))
         turns.append(turn | rest)
     return {**shared, "messages": turns}
+
+
+def _size(record: Record) -> int:
+    if record.raw is not None:
+        return len(record.raw)
+    return sum(len(value) for value in record.value.values() if isinstance(value, str))
 
 
 def _number(value: Any) -> float | None:

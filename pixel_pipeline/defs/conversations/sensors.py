@@ -126,5 +126,5 @@ def _ended(record: dg.RunRecord) -> datetime:
 
 
 def _wait(*, failures: int) -> timedelta:
-    doublings: int = 2 ** min(failures - 1, 20)
-    return min(RETRY_AFTER * doublings, LONGEST_RETRY)
+    wait: timedelta = RETRY_AFTER * 2 ** min(failures - 1, 20)
+    return min(wait, LONGEST_RETRY)

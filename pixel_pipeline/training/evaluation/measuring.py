@@ -15,8 +15,8 @@ from pixel_pipeline.training.data.dataset import ShardDataset, rows_by_family
 from pixel_pipeline.training.errors import TrainingDataError
 from pixel_pipeline.training.evaluation.report import TEST, VALIDATION, FamilyResult, SplitResult
 from pixel_pipeline.training.evaluation.safety.probes import load_probes
-from pixel_pipeline.training.evaluation.scoring import Score, score_families
 from pixel_pipeline.training.inference.answers import greedy_answers
+from pixel_pipeline.training.loop.scoring import Score, score_families
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
 from pixel_pipeline.training.model.adapters_off import adapters_off
 from pixel_pipeline.training.model.factory import open_checkpoint

@@ -23,11 +23,11 @@ from pixel_pipeline.training.data.dataset import ShardDataset, collate, rows_by_
 from pixel_pipeline.training.errors import TrainingMemoryError
 from pixel_pipeline.training.evaluation.measuring import row_limit
 from pixel_pipeline.training.evaluation.report import MOST_ROWS
-from pixel_pipeline.training.evaluation.scoring import score_families
 from pixel_pipeline.training.loop.callbacks.throughput import Throughput
 from pixel_pipeline.training.loop.checkpoint_folder import write_checkpoint_folder
 from pixel_pipeline.training.loop.lightning import fit, is_out_of_memory, lightning_trainer
 from pixel_pipeline.training.loop.module import MoEModule
+from pixel_pipeline.training.loop.scoring import score_families
 from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.factory import new_model
 from pixel_pipeline.training.model.losses import CHUNK_ROWS

@@ -18,6 +18,8 @@ def plan_lines(plan: Plan, *, now: datetime) -> Iterator[str]:
     config, times, micro = plan.config, plan.times, plan.times.micro_batch
     train = plan.manifest.splits["train"]
     model = f"adapters on {config.base}" if config.base else f"{config.preset}, from scratch"
+    if config.init_from:
+        model = f"{model.removesuffix(', from scratch')}, starting from the weights of {config.init_from}"
     yield f"run        {plan.run}: {model}{', the dense baseline' if config.dense_baseline else ''}"
     yield (
         f"steps      {config.steps:,}{f', {plan.done:,} of them done' if plan.done else ''}: "

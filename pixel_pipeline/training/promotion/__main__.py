@@ -29,7 +29,7 @@ def _run_task(host: Host) -> None:
         tolerance=settings.promotion_tolerance,
     )
     # Dagster shows each gate as a check before it fails the step; a process that ends in an error could not report them.
-    host.tell(
+    host.send(
         {
             "gates": [asdict(gate) for gate in outcome.gates],
             "refusal": None if outcome.promotion else outcome.refusal,

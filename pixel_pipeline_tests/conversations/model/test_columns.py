@@ -1,5 +1,6 @@
 """Whole columns looked at at once find what one look at each text finds."""
 
+import sys
 from unittest import mock
 
 from hypothesis import given
@@ -8,8 +9,6 @@ import numpy as np
 
 from pixel_pipeline.conversations.model import columns
 from pixel_pipeline.conversations.model.columns import (
-    WHITE_SPACE,
-    Endings,
     blank,
     dirty,
     tagged,
@@ -45,17 +44,15 @@ def test_blank_texts_are_those_that_are_empty_or_white_space(values: list[str]) 
     assert blank(texts_of(values)).tolist() == [not value or value.isspace() for value in values]
 
 
+def test_white_space_is_that_of_python() -> None:
+    characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
+    assert blank(texts_of(characters)).tolist() == [character.isspace() for character in characters]
+
+
 @given(texts)
 def test_what_is_hashed_as_it_stands_is_settled(values: list[str]) -> None:
     for value, flag in zip(values, unsettled(texts_of(values)), strict=True):
         assert flag or composed(value) == value.encode()
-
-
-@given(texts)
-def test_endings_are_whole_characters(values: list[str]) -> None:
-    wanted = (*":：>]", *WHITE_SPACE)
-    found = Endings(wanted).of(texts_of(values)).tolist()
-    assert found == [row for row, value in enumerate(values) if value.endswith(wanted)]
 
 
 @given(

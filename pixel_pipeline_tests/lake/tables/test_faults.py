@@ -1,10 +1,7 @@
 """Commits to tables under faults: complete or not at all, once and not twice, despite kills and concurrent writers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
-import multiprocessing
-import multiprocessing.connection
-import multiprocessing.context
 import os
 import re
 from typing import Any
@@ -21,10 +18,12 @@ from pixel_pipeline.lake.tables.log import CONFIGURATION, TableLog, files_of
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.lake.tables.vacuum import vacuum
 from pixel_pipeline.settings import Settings, get_settings
+from pixel_pipeline_tests.children import Child, preload
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 
 LOG_WRITE = r"^PUT .*/_delta_log/\d+\.json"
 PARTS = ("a", "b")
+preload(__name__)
 
 
 def rows(part: str, number: int) -> pa.Table:
@@ -84,50 +83,15 @@ def behind(proxy: FaultProxy, server: embedded.EmbeddedServer, settings: Setting
     }
 
 
-class Child:
-    """A function in a separate process, forked from one that has imported heavy modules and started no thread.
-
-    delta-rs holds the interpreter's lock while it waits, so a proxy in the same process could not answer.
-    """
-
-    _context = multiprocessing.get_context("forkserver")
-    _context.set_forkserver_preload([__name__])
-
-    def __init__(self, function: Callable[..., Any], *args: Any, environment: dict[str, str]) -> None:
-        self._receiver, sender = self._context.Pipe(duplex=False)
-        self.process = self._context.Process(target=_run, args=(sender, environment, function, args))
-        self.process.start()
-        sender.close()
-
-    def result(self) -> Any:
-        """Return or raise the function's result; None if the process was killed."""
-        try:
-            result = self._receiver.recv()
-        except EOFError:
-            result = None
-        self.process.join()
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-
-def _run(
-    sender: multiprocessing.connection.Connection,
-    environment: dict[str, str],
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-) -> None:
-    os.environ.update(environment)
-    try:
-        sender.send(function(*args))
-    except PixelError as error:
-        sender.send(PixelError(f"{type(error).__name__}: {error}"))
-
-
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.deep)])
 def test_killed_at_every_step_of_a_commit(
-    lake: Lake, proxy: FaultProxy, behind: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    lake: Lake, proxy: FaultProxy, behind: dict[str, str], monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    """At each of its requests, including those of a checkpoint, before and after the server carries it out."""
+    """At requests of the commit and of its checkpoint: before the server does what they ask, and after.
+
+    Args:
+        every: One request in so many, and always the commit itself.
+    """
     monkeypatch.setitem(CONFIGURATION, "delta.checkpointInterval", "3")
     for part in PARTS:
         write_to(lake, "table", part, 0)
@@ -145,7 +109,9 @@ def test_killed_at_every_step_of_a_commit(
     assert any("checkpoint" in request for request in steps[commit:])
 
     for step, request in enumerate(steps):
-        # For reads, it makes no difference whether the response was sent.
+        if step % every and step != commit:
+            continue
+        # Whether the answer to a question was on its way makes no difference.
         for kind in ("hold", "stall") if request.startswith(("PUT", "POST")) else ("hold",):
             table = fresh(f"{kind}-{step}")
             proxy.silent.clear()
@@ -265,7 +231,8 @@ def test_another_commit_between_reading_the_log_and_committing(
     assert content(table) == expected
 
 
-def test_every_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake) -> None:
+@pytest.mark.parametrize("every", [50, pytest.param(5, marks=pytest.mark.deep)])
+def test_a_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake, every: int) -> None:
     table = Table(lake, "table")
     table.overwrite(pa.table({"n": [*range(40)], "text": [f"invented words {n}" for n in range(40)]}))
     whole = table.read()
@@ -273,7 +240,7 @@ def test_every_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake) -> None:
     ((path, size),) = files_of(table.open())
     data = lake.data.get(f"table/{path}")
     errors = []
-    for place in range(0, size, 5):
+    for place in range(0, size, every):
         lake.data.put(f"table/{path}", data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
         try:
             read = table.scan(dataset, columns=None)
@@ -281,5 +248,5 @@ def test_every_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake) -> None:
             errors.append(error)
             continue
         assert read.equals(whole), place
-    assert sum(isinstance(error, ObjectCorruptError) for error in errors) > size // 20
+    assert sum(isinstance(error, ObjectCorruptError) for error in errors) > size // (4 * every)
     assert not any("invented" in str(error) for error in errors)

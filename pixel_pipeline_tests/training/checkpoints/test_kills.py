@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import os
 from pathlib import Path
 import random
 import re
-import subprocess
-import sys
 import tempfile
 from time import sleep
 
@@ -14,79 +13,77 @@ import pytest
 
 from pixel_pipeline.lake.embedded import EmbeddedServer
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.settings import get_settings
 from pixel_pipeline.training.checkpoints.store import (
     CheckpointRef,
     best_step,
     download,
     list_checkpoints,
 )
+from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
+from pixel_pipeline_tests.children import Child, preload, send
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 from pixel_pipeline_tests.training.checkpoints.conftest import RUN
 
-# Arguments: spool, last step, place to stop at. Trains nothing; every fifth checkpoint is the best so far.
-TRAINER = """
-from pathlib import Path
-import os, sys, time
-from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.settings import get_settings
-from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
+preload(__name__)
 
-spool, last, stop = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 
-def say(line):
-    print(line, flush=True)
+def train_nothing(spool: Path, last: int, stop: str) -> None:
+    """Write and submit checkpoints, quickly; every fifth is the best so far.
 
-def reached(place):
-    if place == stop:
-        say("stopped")
-        time.sleep(1000)
+    Args:
+        last: Step to end with.
+        stop: Place in each step where to wait for ever.
+    """
 
-uploads = CheckpointUploads(
-    Lake.open(get_settings()), run="nano-1", spool=spool, keep=2, report=say, first_pause=0.05
-)
-say("opened")
-begin = uploads.recover(timeout=60) or 0
-say(f"recovered {begin}")
-for step in range(begin + 1, last + 1):
-    best = 1 / step if step % 5 == 0 else None
-    with uploads.writing(step, bytes_needed=1, final=step == last, best=best) as folder:
-        (folder / "model").write_bytes(os.urandom(9_000_000))
-        reached("writing")
-        (folder / "state.json").write_bytes(b"%d" % step)
-    reached("written")
-    time.sleep(0.02)
-say(f"closed {uploads.close(timeout=60)}")
-"""
+    def reached(place: str) -> None:
+        if place == stop:
+            send("stopped")
+            sleep(1000)
+
+    uploads = CheckpointUploads(
+        Lake.open(get_settings()), run=RUN, spool=spool, keep=2, report=send, first_pause=0.05
+    )
+    send("opened")
+    begin = uploads.recover(timeout=60) or 0
+    send(f"recovered {begin}")
+    for step in range(begin + 1, last + 1):
+        best = 1 / step if step % 5 == 0 else None
+        with uploads.writing(step, bytes_needed=1, final=step == last, best=best) as folder:
+            (folder / "model").write_bytes(os.urandom(9_000_000))
+            reached("writing")
+            (folder / "state.json").write_bytes(b"%d" % step)
+        reached("written")
+        sleep(0.02)
+    send(f"closed {uploads.close(timeout=60)}")
 
 
 @contextmanager
-def trainer(spool: Path, *, last: int = 10**6, stop: str = "") -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", TRAINER, str(spool), str(last), stop]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def trainer(spool: Path, *, last: int = 10**6, stop: str = "") -> Iterator[Child]:
+    child = Child(train_nothing, spool, last, stop, environment=os.environ)
+    try:
+        yield child
+    finally:
+        child.process.kill()
+        child.process.join()
 
 
-def lines_until(process: subprocess.Popen[str], beginning: str) -> list[str]:
+def lines_until(child: Child, beginning: str) -> list[str]:
     """Its output, up to a line with this beginning."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith(beginning):
-            return lines
-    raise AssertionError(f"the process ended without {beginning!r}: {lines}")
+    received = []
+    for line in child.lines():
+        received.append(str(line))
+        if received[-1].startswith(beginning):
+            return received
+    raise AssertionError(f"the process ended without {beginning!r}: {received}")
 
 
-def kill(process: subprocess.Popen[str], lines: list[str]) -> int:
+def kill(child: Child, received: list[str]) -> int:
     """Kill the process; returns the newest step that it reported as durable."""
-    process.kill()
-    assert process.stdout is not None
-    lines = [*lines, *process.stdout]
+    child.process.kill()
+    received = [*received, *map(str, child.lines())]
     return max(
-        [int(step) for line in lines for step in re.findall(r"^checkpoint .*step-(\d+)$", line)], default=0
+        [int(step) for line in received for step in re.findall(r"^checkpoint .*step-(\d+)$", line)], default=0
     )
 
 
@@ -110,12 +107,12 @@ def finish(lake: Lake, spool: Path, *, newest: int) -> None:
     """Continue the run to its end; then only the checkpoints to keep are left."""
     last = newest + 6
     waiting = [int(step) for path in spool.iterdir() for step in re.findall(r"step-(\d+)$", path.name)]
-    with trainer(spool, last=last) as process:
+    with trainer(spool, last=last) as child:
         # Steps that were complete on the local disk are not trained again.
-        lines = lines_until(process, "recovered")
-        assert lines[-1] == f"recovered {max([newest, *waiting])}\n"
-        lines_until(process, f"closed {last}")
-        assert process.wait() == 0
+        assert lines_until(child, "recovered")[-1] == f"recovered {max([newest, *waiting])}"
+        lines_until(child, f"closed {last}")
+        child.process.join()
+        assert child.process.exitcode == 0
     assert check(lake, durable=last) == last
     assert [path.name for path in spool.iterdir()] == ["lock"]
     listed = {ref.step for ref in list_checkpoints(lake.checkpoints, RUN)}
@@ -126,6 +123,7 @@ def finish(lake: Lake, spool: Path, *, newest: int) -> None:
     assert folders == listed
 
 
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.deep)])
 @pytest.mark.parametrize("faulty", [False, True], ids=["healthy lake", "failing lake"])
 def test_killed_at_random_moments(
     lake: Lake,
@@ -134,6 +132,7 @@ def test_killed_at_random_moments(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     faulty: bool,
+    kills: int,
 ) -> None:
     if faulty:
         monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
@@ -141,7 +140,7 @@ def test_killed_at_random_moments(
         monkeypatch.setenv("OVH_S3_SECRET_KEY", server.secret_key.get_secret_value())
     moments = random.Random(7)
     durable = 0
-    for _ in range(10):
+    for number in range(kills):
         proxy.faults = [
             Fault(
                 moments.choice(["reset", "cut_request", "corrupt_request", "lose_answer", "status", "none"]),
@@ -149,16 +148,17 @@ def test_killed_at_random_moments(
                 after=moments.randrange(200),
                 on=moments.choice(["^PUT", "^POST", "^GET", "manifest", "model", "DELETE"]),
             )
-            for _ in range(12 if faulty else 0)
+            for _ in range(12 if faulty and number < kills - 1 else 0)
         ]
-        with trainer(tmp_path / "spool") as process:
+        with trainer(tmp_path / "spool") as child:
             # The process ends by itself if the lake fails during recovery.
-            lines = lines_until(process, "opened")
+            received = lines_until(child, "opened")
             sleep(moments.uniform(0, 2))
-            durable = max(durable, kill(process, lines))
+            if number == kills - 1:
+                received += lines_until(child, "checkpoint ")
+            durable = max(durable, kill(child, received))
         durable = check(lake, durable=durable)
     assert durable
-    proxy.faults = []
     finish(lake, tmp_path / "spool", newest=durable)
 
 
@@ -181,8 +181,8 @@ def test_killed_at_a_known_moment(
     tmp_path: Path,
     place: str,
 ) -> None:
-    with trainer(tmp_path / "spool", last=4) as process:
-        lines_until(process, "closed 4")
+    with trainer(tmp_path / "spool", last=4) as child:
+        lines_until(child, "closed 4")
     durable = check(lake, durable=4)
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", proxy.endpoint)
     monkeypatch.setenv("OVH_S3_ACCESS_KEY", server.access_key)
@@ -190,13 +190,13 @@ def test_killed_at_a_known_moment(
     if place in PLACES:
         passes = [Fault("none", on=PLACES[place])] if place == "while it prunes" else []
         proxy.faults = [*passes, Fault("hold", on=PLACES[place])]
-        with trainer(tmp_path / "spool", last=6) as process:
-            lines = lines_until(process, "recovered")
+        with trainer(tmp_path / "spool", last=6) as child:
+            received = lines_until(child, "recovered")
             assert proxy.silent.wait(60)
-            durable = max(durable, kill(process, lines))
+            durable = max(durable, kill(child, received))
     else:
-        with trainer(tmp_path / "spool", stop=place) as process:
-            durable = max(durable, kill(process, lines_until(process, "stopped")))
+        with trainer(tmp_path / "spool", stop=place) as child:
+            durable = max(durable, kill(child, lines_until(child, "stopped")))
     newest = check(lake, durable=durable)
     spooled = {"while it uploads": 6, "before the manifest": 6}.get(place)
     assert spooled is None or (tmp_path / "spool" / f"step-{spooled:06d}").is_dir()

@@ -31,7 +31,6 @@ from pixel_pipeline.training.evaluation.plots import (
     routing_map,
 )
 from pixel_pipeline.training.evaluation.report import DEAD_BELOW, EvaluationReport, pooled
-from pixel_pipeline.training.evaluation.scoring import score_families
 from pixel_pipeline.training.evaluation.store import evaluation_prefix
 from pixel_pipeline.training.evaluation.tables import (
     category_table,
@@ -39,6 +38,7 @@ from pixel_pipeline.training.evaluation.tables import (
     layer_table,
     routing_table,
 )
+from pixel_pipeline.training.loop.scoring import score_families
 from pixel_pipeline.training.model import router_health
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
 from pixel_pipeline.training.model.adapters_off import adapters_off

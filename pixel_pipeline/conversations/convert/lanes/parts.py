@@ -22,12 +22,12 @@ from pixel_pipeline.conversations.formats.questions import (
     prompts,
 )
 from pixel_pipeline.conversations.formats.questions.parts import Parts
-from pixel_pipeline.conversations.model.columns import WHITE_SPACE, Endings, Flags, Texts, blank, dirty
+from pixel_pipeline.conversations.model.columns import Flags, Texts, blank, dirty
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.turns import ROLE_CODES, Turns, bounds_of
 
 _FORMATS = {module.NAME: module.parts_of for module in (pair, alpaca, chain_of_thought)}
-_ENDS = Endings([*prompts.OPEN_ENDS, *WHITE_SPACE])
+_WHITE_SPACE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 _ROLES = np.array([ROLE_CODES["system"], ROLE_CODES["user"], ROLE_CODES["assistant"]], np.uint8)
 
 
@@ -70,7 +70,7 @@ class PartsLane(Lane):
             is_given = pa.array(~blank(Texts(context)))
             question = pc.if_else(is_given, pc.binary_join_element_wise(question, context, "\n\n"), question)
         question, answer = _without_nulls(question), _without_nulls(answer)
-        flags |= _may_end_open(Texts(question))
+        flags |= ends_open(question)
         reasonings = pa.nulls(n, pa.string())
         if thought is not None:
             reasonings, missing = thought, blank(Texts(thought))
@@ -88,11 +88,11 @@ class PartsLane(Lane):
         return Spoken(turns, reasonings, flags)
 
 
-def _may_end_open(questions: Texts) -> Flags:
-    """Flag the questions that may end in an open dialogue (`prompts`): few texts do."""
-    flags = np.zeros(len(questions.array), np.bool_)
-    for row in _ENDS.of(questions).tolist():
-        flags[row] = questions.array[row].as_py().rstrip().endswith(prompts.OPEN_ENDS)
+def ends_open(questions: pa.Array) -> Flags:
+    """Flag the questions that may end in an open dialogue (`prompts`)."""
+    trimmed = pc.utf8_rtrim(questions, characters=_WHITE_SPACE)
+    ends = [pc.ends_with(trimmed, end).to_numpy(zero_copy_only=False) for end in prompts.OPEN_ENDS]
+    flags: Flags = np.logical_or.reduce(ends)
     return flags
 
 

@@ -1,10 +1,8 @@
 """The lane of records with a list of turns of two keys each, one for the speaker and one for the text."""
 
-from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, Spoken, nulls_of
@@ -85,7 +83,7 @@ class TurnListLane(Lane):
         turns = Turns(roles, texts, bounds)
         # A null text counts as blank, which is refused later.
         flags = nulls_of(lists) | turns.conversations_with((roles == _UNKNOWN) | tagged(texts))
-        flags |= _shared_roles(names, codes, roles=roles, indices=indices, bounds=bounds)
+        flags |= _shared_roles(names, codes, indices, bounds)
         if self._keys.system is not None:
             turns = _with_systems(turns, columns[self._keys.system])
         return Spoken(turns, pa.nulls(len(lists), pa.string()), flags)
@@ -98,32 +96,26 @@ class TurnListLane(Lane):
         return TurnListLane(self.format_name, self.keys, turn_keys=self._keys, metadata=metadata)
 
 
-def _shared_roles(
-    names: list[str], codes: list[int], *, roles: npt.NDArray[np.uint8], indices: Ints, bounds: Ints
-) -> Flags:
+def _shared_roles(names: list[str], codes: list[int], indices: Ints, bounds: Ints) -> Flags:
     """Flag the conversations in which several speakers share a role (`roles.share_a_role`).
 
     Args:
         names: The spellings of speakers.
-        codes: Role of each spelling.
-        roles: Role of each turn.
-        indices: Spelling of each turn.
+        codes: The role of each spelling.
+        indices: The spelling of each turn.
         bounds: As in Turns.
     """
-    flags = np.zeros(len(bounds) - 1, np.bool_)
-    persons = {
-        speaker_key(name): n
-        for n, (name, code) in enumerate(zip(names, codes, strict=True))
-        if code != _UNKNOWN
-    }
-    numbers = np.array([*(persons.get(speaker_key(name), -1) for name in names), -1])
-    several = Counter(codes[n] for n in persons.values())
-    for code in (code for code, n in several.items() if n > 1):
-        turns = np.flatnonzero(roles == code)
-        rows = np.searchsorted(bounds, turns, side="right") - 1
-        differ = np.diff(numbers[indices[turns]]) != 0
-        flags[rows[1:][differ & (np.diff(rows) == 0)]] = True
-    return flags
+    persons = {speaker_key(name): number for number, name in enumerate(names)}
+    if len(persons) == len(set(codes)):
+        return np.zeros(len(bounds) - 1, np.bool_)
+    rows = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+
+    def distinct(values: list[int]) -> Ints:
+        """Count the distinct values in each conversation."""
+        numbers = rows * (len(names) + 256) + np.array([*values, _UNKNOWN])[indices]
+        return np.bincount(np.unique(numbers) // (len(names) + 256), minlength=len(bounds) - 1)
+
+    return distinct([persons[speaker_key(name)] for name in names]) > distinct(codes)
 
 
 def _with_systems(turns: Turns, systems: pa.Array) -> Turns:

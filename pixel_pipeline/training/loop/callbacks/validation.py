@@ -7,8 +7,8 @@ import lightning.pytorch as pl
 
 from pixel_pipeline.training.checkpoints.history import History, Validation
 from pixel_pipeline.training.data.dataset import ShardDataset
-from pixel_pipeline.training.evaluation.scoring import score_families
 from pixel_pipeline.training.loop.module import MoEModule
+from pixel_pipeline.training.loop.scoring import score_families
 
 
 class HeldOutLoss(pl.Callback):

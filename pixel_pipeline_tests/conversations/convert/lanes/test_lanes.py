@@ -10,11 +10,14 @@ from unittest import mock
 from hypothesis import given
 from hypothesis import strategies as st
 import orjson
+import pyarrow as pa
 import pytest
 
 from pixel_pipeline.conversations.containers import streams
 from pixel_pipeline.conversations.convert.lanes import choice as lanes
+from pixel_pipeline.conversations.convert.lanes import parts
 from pixel_pipeline.conversations.convert.lanes.choice import Lanes
+from pixel_pipeline.conversations.formats.questions.prompts import OPEN_ENDS
 from pixel_pipeline_tests.conversations.converted import convert, lines, sharegpt
 from pixel_pipeline_tests.examples import examples
 
@@ -164,6 +167,12 @@ def test_elements_of_an_array_too(data: bytes, block: int, comma: bytes, is_pret
         elements = [re.sub(rb"(?<=[{,]) ?(?=\")", b"\n\t", element) for element in elements]
     with mock.patch.object(streams, "BLOCK", block):
         same_both_ways(b"[" + comma.join(elements) + b"]\n")
+
+
+@given(st.lists(st.text("a:：>] \n\u3000\u2028\x85\x1c。", max_size=5), max_size=6))
+def test_questions_that_end_open(questions: list[str]) -> None:
+    expected = [question.rstrip().endswith(OPEN_ENDS) for question in questions]
+    assert parts.ends_open(pa.array(questions, pa.string())).tolist() == expected
 
 
 cells = st.sampled_from(
