@@ -45,7 +45,8 @@ def content_hash(messages: Sequence[Message]) -> str:
     Roles (1 byte) and sizes (UTF-8 bytes, 4 bytes, little-endian) frame the contents, so that different conversations are never
     hashed over the same bytes. Copies that differ in white space have different hashes; curation finds those.
     """
-    return content_hashes(Turns.of([messages]))[0]
+    roles, contents = ([message[part] for message in messages] for part in (0, 1))
+    return content_hashes(Turns.of([roles], [contents]))[0]
 
 
 def content_hashes(turns: Turns) -> list[str]:
