@@ -63,7 +63,7 @@ def test_a_local_file_needs_no_lake(diary: Path, monkeypatch: pytest.MonkeyPatch
     assert "encoding utf-8 ASCII alone" in text
     assert "format sharegpt 3 of 4 records, 75%" in text
     assert "unrecognised 1 of 4 records, 25%" in text
-    assert "could be json_document behind its first brace comes a key; json_lines takes precedence" in text
+    assert "could be json_document its first brace is followed by a key; json_lines takes precedence" in text
     assert "records 3 × {conversations: 1–2 × {from: text, value: text}}" in text
     assert "speakers human 3, gpt 1" in text
     assert "becomes 1 conversation of 2 turns: user 1, assistant 1" in text
@@ -114,6 +114,6 @@ def test_a_file_that_is_no_dataset(tmp_path: Path, families: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text("# secret words")
     text = shown(pixel(str(path)))
-    assert "is container other it is named as a read-me, a licence, a configuration or a program is" in text
+    assert "is container other its name is that of a read-me, a licence, a configuration or a program" in text
     assert "becomes 1 dropped, not_a_dataset" in text
     assert "not recognised" not in str(text)

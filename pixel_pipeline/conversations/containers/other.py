@@ -50,9 +50,9 @@ def not_a_dataset(name: str, head: bytes, *, wide: bool) -> str | None:
     if len(head) <= 4 if wide else not head.strip(b" \t\r\n\x00\xef\xbb\xbf"):
         return "it is blank"
     if head.startswith(_NOT_A_DATASET) and not _is_text(head):
-        return "it begins as a picture, a sound, a document in print or a program does"
+        return "it begins like a picture, a sound, a PDF or a program"
     if _has_other_name(name, head):
-        return "it is named as a read-me, a licence, a configuration or a program is"
+        return "its name is that of a read-me, a licence, a configuration or a program"
     if wide or head.startswith(tuple(_UNSUPPORTED)) or _is_text(head):
         return None
     return "it is neither text nor of a binary kind that holds conversations"

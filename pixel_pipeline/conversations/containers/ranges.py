@@ -31,11 +31,9 @@ def open_range(
     """Open a range of a text.
 
     Args:
-        opening: How the text opens.
         stream: The bytes of the range, which should begin and end where records do.
         start: Offset of its first byte.
         last: Whether it ends where the text ends.
-        repaired: Counts repairs.
 
     Returns:
         The range as an object of its own, and its records again, to check at the end whether a record ends there.
@@ -59,12 +57,7 @@ def open_range(
     else:
         records = json_lines.read_lines(content, start=start)
     opened = Opened(
-        opening.container,
-        "utf-8",
-        "byte",
-        iter(records),
-        why=opening.why,
-        encoding_why=opening.encoding_why,
+        opening.container, "utf-8", "byte", iter(records), why=opening.why, encoding_why=opening.encoding_why
     )
     return opened, records
 

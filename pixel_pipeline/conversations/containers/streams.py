@@ -157,7 +157,6 @@ class LineReader:
     An ObjectError of the content is raised once the whole lines before it were taken.
 
     Args:
-        content: The text.
         start: Offset of its first byte.
 
     Attributes:

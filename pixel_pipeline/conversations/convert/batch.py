@@ -1,5 +1,6 @@
 """Collects the records of one object and turns them into Arrow batches."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,9 +14,9 @@ from pixel_pipeline.conversations.formats import metadata
 from pixel_pipeline.conversations.formats.thoughts import with_thought
 from pixel_pipeline.conversations.formats.validation import validated
 from pixel_pipeline.conversations.model.columns import dirty, texts_of
-from pixel_pipeline.conversations.model.identity import record_id
+from pixel_pipeline.conversations.model.identity import record_ids
 from pixel_pipeline.conversations.model.options import ConversionOptions
-from pixel_pipeline.conversations.model.records import Parsed, Record, RecordError
+from pixel_pipeline.conversations.model.records import Record, RecordError
 from pixel_pipeline.conversations.model.schema import QUARANTINE_RAW_BYTES, TAGS_TYPE
 from pixel_pipeline.conversations.model.source import SourceObject
 from pixel_pipeline.conversations.model.turns import Turns
@@ -36,47 +37,54 @@ class ConvertedBatch(NamedTuple):
 
 @dataclass(slots=True)
 class Conversation:
-    """A conversation that is not a row yet.
+    """A conversation that is not a row yet. Flat, because many small objects slow down the garbage collector.
 
     Attributes:
         record: The record it came from.
         sub_index: Its index among several conversations of one record.
         format_name: Name of its format.
-        parsed: Its turns and reasoning; cleaned and validated only if necessary.
+        roles, contents: Canonical role and text of each turn.
+        reasoning: Chain of thought.
         language: BCP 47 tag.
         metadata: JSON object.
+        tags: Its tags.
+        repaired: Changes made so far, by kind.
         error: Why it is refused after all.
     """
 
     record: Record
     sub_index: int | None
     format_name: str
-    parsed: Parsed
+    roles: Sequence[str]
+    contents: Sequence[str]
+    reasoning: str | None
     language: str | None
     metadata: str
+    tags: tuple[str, ...]
+    repaired: Mapping[str, int]
     error: RecordError | None = None
 
     def settle(self, options: ConversionOptions) -> None:
         """Clean and validate the conversation, or set `error`."""
-        repaired = dict(self.parsed.repaired)
+        repaired = dict(self.repaired)
+        contents = [clean(content, repaired) for content in self.contents]
         try:
-            messages = [(role, clean(content, repaired)) for role, content in self.parsed.messages]
-            messages = validated(messages, repaired, options)
+            messages = validated(list(zip(self.roles, contents, strict=True)), repaired, options)
         except RecordError as error:
             self.error = error
             return
-        reasoning = clean(self.parsed.reasoning, repaired) if self.parsed.reasoning else None
-        self.parsed = self.parsed._replace(messages=messages, reasoning=reasoning, repaired=repaired)
+        self.roles = [role for role, _ in messages]
+        self.contents = [content for _, content in messages]
+        self.reasoning = clean(self.reasoning, repaired) if self.reasoning else None
+        self.repaired = repaired
 
     def think(self) -> None:
         """Move the reasoning into the last answer, if there is one."""
-        messages = self.parsed.messages
-        answers = [index for index, (role, _) in enumerate(messages) if role == "assistant"]
-        if self.parsed.reasoning and answers:
-            role, content = messages[answers[-1]]
-            messages = list(messages)
-            messages[answers[-1]] = (role, with_thought(self.parsed.reasoning, content))
-            self.parsed = self.parsed._replace(messages=messages, reasoning=None)
+        answers = [index for index, role in enumerate(self.roles) if role == "assistant"]
+        if self.reasoning and answers:
+            contents = list(self.contents)
+            contents[answers[-1]] = with_thought(self.reasoning, contents[answers[-1]])
+            self.contents, self.reasoning = contents, None
 
 
 class BatchBuilder:
@@ -106,11 +114,10 @@ class BatchBuilder:
 
     def add_conversation(self, conversation: Conversation) -> None:
         """Add a conversation."""
-        parsed = conversation.parsed
         self._items.append(conversation)
         self.rows += 1
-        self.size += sum(len(content) for _, content in parsed.messages)
-        self.size += len(conversation.metadata) + len(parsed.reasoning or "")
+        self.size += sum(map(len, conversation.contents))
+        self.size += len(conversation.metadata) + len(conversation.reasoning or "")
 
     def add_rows(self, rows: pa.RecordBatch) -> None:
         """Add finished rows that are already counted; positions of all others in the batch are byte offsets."""
@@ -171,7 +178,7 @@ class BatchBuilder:
             if isinstance(item, dict):
                 refused.append(item)
         for conversation in conversations:
-            self._entry.repaired.update(conversation.parsed.repaired)
+            self._entry.repaired.update(conversation.repaired)
         self._entry.records_out += len(conversations)
         self._entry.formats.update(conversation.format_name for conversation in conversations)
         if conversations:
@@ -194,13 +201,11 @@ class BatchBuilder:
     def _settled(self, conversations: list[Conversation]) -> Turns:
         """Clean and validate the conversations that need it, and return the turns of all that are not refused."""
         options = self._source.options
-        reasonings = {
-            index: conversation.parsed.reasoning
-            for index, conversation in enumerate(conversations)
-            if conversation.parsed.reasoning
-        }
+        reasonings = {index: item.reasoning for index, item in enumerate(conversations) if item.reasoning}
         try:
-            turns = Turns.of([conversation.parsed.messages for conversation in conversations])
+            turns = Turns.of(
+                [item.roles for item in conversations], [item.contents for item in conversations]
+            )
             flags = unready(turns, options)
             flags[np.fromiter(reasonings, np.int64)[dirty(texts_of([*reasonings.values()]))]] = True
         except UnicodeEncodeError:
@@ -213,31 +218,25 @@ class BatchBuilder:
             for index in reasonings:
                 conversations[index].think()
         if thinking or flags.any():
-            turns = Turns.of([item.parsed.messages for item in conversations if item.error is None])
+            kept = [item for item in conversations if item.error is None]
+            turns = Turns.of([item.roles for item in kept], [item.contents for item in kept])
         return turns
 
     def _conversation_rows(self, conversations: list[Conversation], turns: Turns) -> pa.RecordBatch:
-        ids = [
-            record_id(
-                key=self._source.key,
-                position=conversation.record.position,
-                sub_index=conversation.sub_index,
-                member=self.member,
-            )
-            for conversation in conversations
-        ]
+        positions = [item.record.position for item in conversations]
+        sub_indices = [item.sub_index for item in conversations]
         return conversation_rows(
             self._source,
             turns,
-            ids=ids,
-            positions=[conversation.record.position for conversation in conversations],
+            ids=record_ids(
+                key=self._source.key, positions=positions, sub_indices=sub_indices, member=self.member
+            ),
+            positions=positions,
             position_kind=self.position_kind,
             member=self.member,
-            formats=pa.array([conversation.format_name for conversation in conversations], pa.string()),
-            languages=pa.array([conversation.language for conversation in conversations], pa.string()),
-            reasonings=pa.array(
-                [conversation.parsed.reasoning for conversation in conversations], pa.string()
-            ),
-            tags=pa.array([conversation.parsed.tags for conversation in conversations], TAGS_TYPE),
-            metadata=pa.array([conversation.metadata for conversation in conversations], pa.string()),
+            formats=pa.array([item.format_name for item in conversations], pa.string()),
+            languages=pa.array([item.language for item in conversations], pa.string()),
+            reasonings=pa.array([item.reasoning for item in conversations], pa.string()),
+            tags=pa.array([item.tags for item in conversations], TAGS_TYPE),
+            metadata=pa.array([item.metadata for item in conversations], pa.string()),
         )

@@ -237,12 +237,24 @@ class Conversion:
                 raise self._no_format(record)
             parsed = source_format.convert(record.value)
             language, rest = metadata.split_language(parsed.metadata)
-            described = metadata.dump({**rest, **(record.context or {})})
+            described = metadata.dump({**rest, **record.context} if record.context else rest)
         except RecordError as error:
             self._builder.quarantine_record(record, error)
             return
-        name = source_format.name
-        self._builder.add_conversation(Conversation(record, sub_index, name, parsed, language, described))
+        self._builder.add_conversation(
+            Conversation(
+                record=record,
+                sub_index=sub_index,
+                format_name=source_format.name,
+                roles=[role for role, _ in parsed.messages],
+                contents=[content for _, content in parsed.messages],
+                reasoning=parsed.reasoning,
+                language=language,
+                metadata=described,
+                tags=parsed.tags,
+                repaired=parsed.repaired,
+            )
+        )
 
     def _count(self, record: Record | Fault, vote: str) -> None:
         if self._in_sample(record.position):

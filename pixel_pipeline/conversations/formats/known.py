@@ -12,7 +12,7 @@ from pixel_pipeline.conversations.formats import posts
 from pixel_pipeline.conversations.formats.fields import describe_key, describe_keys, first_key, key_names
 from pixel_pipeline.conversations.formats.questions import alpaca, chain_of_thought, pair, preference
 from pixel_pipeline.conversations.formats.texts import inline_tags, subtitles, transcript
-from pixel_pipeline.conversations.formats.thoughts import separating_thoughts
+from pixel_pipeline.conversations.formats.thoughts import separate_thoughts
 from pixel_pipeline.conversations.formats.turn_lists import (
     alternating,
     chatml,
@@ -24,15 +24,19 @@ from pixel_pipeline.conversations.model.records import Parsed, RecordError
 
 
 class Format(NamedTuple):
-    """One source format: its name, whether a record has its structure, and the conversion."""
+    """One source format: its name, whether a record has its structure, and how such a record is parsed."""
 
     name: str
     matches: Callable[[Any], bool]
-    convert: Callable[[Any], Parsed]
+    parse: Callable[[Any], Parsed]
+
+    def convert(self, record: Any) -> Parsed:
+        """Convert a record, separating thoughts from answers."""
+        return separate_thoughts(self.parse(record))
 
 
 FORMATS: tuple[Format, ...] = tuple(
-    Format(module.NAME, module.matches, separating_thoughts(module.convert))
+    Format(module.NAME, module.matches, module.convert)
     for module in (
         sharegpt,
         chatml,

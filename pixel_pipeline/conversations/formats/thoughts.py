@@ -4,8 +4,6 @@ The thought of the last answer becomes the conversation's `reasoning`; thoughts 
 `earlier_reasoning`, by the number of the turn.
 """
 
-from collections.abc import Callable
-from functools import wraps
 import re
 from typing import Any
 
@@ -20,29 +18,13 @@ _CLOSINGS = ("</think", "</reasoning>", "</thought>")
 _FIELDS = ("reasoning_content", "thinking", "reasoning", "thought")
 
 
-def separating_thoughts(convert: Callable[[Any], Parsed]) -> Callable[[Any], Parsed]:
-    """Wrap a format's conversion to separate thoughts from answers."""
-
-    @wraps(convert)
-    def converted(record: Any) -> Parsed:
-        parsed = convert(record)
-        for role, content in parsed.messages:
-            if "</" in content and role == "assistant" and any(closing in content for closing in _CLOSINGS):
-                break
-        else:
-            if "turn_extras" not in parsed.metadata:
-                return parsed
-        return _separated(parsed)
-
-    return converted
-
-
-def with_thought(reasoning: str, answer: str) -> str:
-    """Return an answer with the thought before it, as reasoning models write it."""
-    return f"<think>\n{reasoning.strip()}\n</think>\n\n{answer}"
-
-
-def _separated(parsed: Parsed) -> Parsed:
+def separate_thoughts(parsed: Parsed) -> Parsed:
+    """Return a conversation without thoughts in its answers."""
+    if "turn_extras" not in parsed.metadata and not any(
+        "</" in content and role == "assistant" and any(closing in content for closing in _CLOSINGS)
+        for role, content in parsed.messages
+    ):
+        return parsed
     messages: list[Message] = []
     thoughts: dict[int, str] = {}
     extras = parsed.metadata.get("turn_extras") or []
@@ -70,6 +52,11 @@ def _separated(parsed: Parsed) -> Parsed:
     return parsed._replace(messages=messages, metadata=metadata, reasoning=reasoning)
 
 
+def with_thought(reasoning: str, answer: str) -> str:
+    """Return an answer with the thought before it, as reasoning models write it."""
+    return f"<think>\n{reasoning.strip()}\n</think>\n\n{answer}"
+
+
 def _split(content: str) -> tuple[str, str] | None:
     """Return a thought and the answer behind it; None if there is no thought or no answer."""
     text = content.strip()
@@ -85,6 +72,9 @@ def _split(content: str) -> tuple[str, str] | None:
 
 
 def _thought_field(extra: Any) -> str | None:
-    if not isinstance(extra, dict):
-        return None
-    return next((key for key in _FIELDS if isinstance(extra.get(key), str) and extra[key].strip()), None)
+    if isinstance(extra, dict):
+        for key in _FIELDS:
+            value = extra.get(key)
+            if isinstance(value, str) and value.strip():
+                return key
+    return None

@@ -21,16 +21,16 @@ _NOWHERE = np.empty(0, np.int64)
 _PIECE = 1 << 17
 # First bytes of all that cleaning may change, apart from control characters: delete, markup, U+0080 to U+00BF, mojibake and
 # invisible characters (`text.cleaning._clean_beyond_ascii`).
-_DIRT: tuple[tuple[int, ...], ...] = (
-    (0x7F,),
-    (ord("&"),),
-    (ord("<"),),
-    (0xC2,),
-    (0xC3, 0x83),
-    (0xEF, 0xBB),
-    (0xE2, 0x80, 0x8B),
-    (0xE2, 0x81, 0xA0),
-    (0xE2, 0x82, 0xAC),
+_DIRT = (
+    b"\x7f",
+    b"&",
+    b"<",
+    b"\xc2",
+    b"\xc3\x83",
+    b"\xef\xbb",
+    b"\xe2\x80\x8b",
+    b"\xe2\x81\xa0",
+    b"\xe2\x82\xac",
 )
 
 

@@ -19,19 +19,24 @@ def record_id(*, key: str, position: int, sub_index: int | None = None, member: 
 
     `%` and `#` in the key and the member are percent-escaped first, so that no two places share a name.
     """
-    suffix = b"" if sub_index is None else b"#%d" % sub_index
-    return xxhash.xxh3_128_hexdigest(b"%b#%d%b" % (_object_name(key, member), position, suffix))
+    return record_ids(key=key, positions=[position], sub_indices=[sub_index], member=member)[0]
 
 
-def record_ids(*, key: str, positions: Sequence[int], member: str | None = None) -> list[str]:
+def record_ids(
+    *,
+    key: str,
+    positions: Sequence[int],
+    sub_indices: Sequence[int | None] | None = None,
+    member: str | None = None,
+) -> list[str]:
     """`record_id` of many conversations of one object."""
-    name = _object_name(key, member)
-    return [xxhash.xxh3_128_hexdigest(b"%b#%d" % (name, position)) for position in positions]
-
-
-def _object_name(key: str, member: str | None) -> bytes:
     names = (name.replace("%", "%25").replace("#", "%23") for name in (key, member) if name is not None)
-    return "#!".join(names).encode("utf-8", "surrogatepass")
+    prefix = "#!".join(names).encode("utf-8", "surrogatepass")
+    places = [b"%b#%d" % (prefix, position) for position in positions]
+    if sub_indices is not None:
+        pairs = zip(places, sub_indices, strict=True)
+        places = [place if index is None else b"%b#%d" % (place, index) for place, index in pairs]
+    return list(map(xxhash.xxh3_128_hexdigest, places))
 
 
 def content_hash(messages: Sequence[Message]) -> str:
@@ -40,7 +45,8 @@ def content_hash(messages: Sequence[Message]) -> str:
     Roles (1 byte) and sizes (UTF-8 bytes, 4 bytes, little-endian) frame the contents, so that different conversations are never
     hashed over the same bytes. Copies that differ in white space have different hashes; curation finds those.
     """
-    return content_hashes(Turns.of([messages]))[0]
+    roles, contents = ([message[part] for message in messages] for part in (0, 1))
+    return content_hashes(Turns.of([roles], [contents]))[0]
 
 
 def content_hashes(turns: Turns) -> list[str]:

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pixel_pipeline.conversations.model.columns import Flags, Ints, Texts, texts_of
-from pixel_pipeline.conversations.model.records import Message
 
 ROLE_CODES = {"system": 0, "user": 1, "assistant": 2, "tool": 3}
 
@@ -28,12 +27,11 @@ class Turns(NamedTuple):
     bounds: Ints
 
     @classmethod
-    def of(cls, conversations: Sequence[Sequence[Message]]) -> "Turns":
-        """Collect the turns of conversations. Raises UnicodeEncodeError if a text has a lone surrogate."""
-        messages = list(chain.from_iterable(conversations))
-        roles = np.fromiter((ROLE_CODES[role] for role, _ in messages), np.uint8, len(messages))
-        texts = texts_of([content for _, content in messages])
-        return cls(roles, texts, bounds_of(list(map(len, conversations))))
+    def of(cls, roles: Sequence[Sequence[str]], contents: Sequence[Sequence[str]]) -> "Turns":
+        """Collect roles and contents of conversations. Raises UnicodeEncodeError if a text has a lone surrogate."""
+        codes = np.fromiter(map(ROLE_CODES.__getitem__, chain.from_iterable(roles)), np.uint8)
+        texts = texts_of(list(chain.from_iterable(contents)))
+        return cls(codes, texts, bounds_of(list(map(len, roles))))
 
     def conversations_with(self, turns: Flags) -> Flags:
         """Flag the conversations in which a turn is flagged."""

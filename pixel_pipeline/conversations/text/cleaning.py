@@ -5,11 +5,7 @@ import re
 from typing import NamedTuple
 
 from pixel_pipeline.conversations.model.records import ObjectError, count
-from pixel_pipeline.conversations.text.encodings import (
-    legacy_encoding,
-    utf16_without_mark,
-    western_encoding,
-)
+from pixel_pipeline.conversations.text.encodings import legacy_encoding, utf16_without_mark, western_encoding
 from pixel_pipeline.conversations.text.markup import without_markup, without_mojibake
 
 SAMPLE_BYTES = 4 << 20

@@ -81,7 +81,7 @@ class ConditionalWrites:
         if self.setting == "off":
             raise ConditionalWritesError(
                 f"Bucket {bucket.name} ({bucket.target.where}) is read-only: PIXEL_S3_CONDITIONAL_WRITES=off.",
-                hint="Unset it to write tables, claims and promotions.",
+                hint="Unset it to write tables, checkpoints and promotions.",
             )
         if bucket.name not in self._verdicts:
             self._verdicts[bucket.name] = self._recall(bucket) or self._ask(bucket)

@@ -1,4 +1,4 @@
-"""Which process writes a run's checkpoints, where two machines might train one run. Torch-free."""
+"""Records which process writes the checkpoints of a run, in case two machines train one run. Torch-free."""
 
 import os
 import socket

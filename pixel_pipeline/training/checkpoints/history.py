@@ -46,16 +46,12 @@ class History:
         return self.tokens / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types; NaN becomes None, because JSON lacks it."""
-        content = asdict(self)
-        for validation in content["validations"]:
-            validation["loss"] = _plain(validation["loss"])
-            validation["families"] = {name: _plain(loss) for name, loss in validation["families"].items()}
-        return {**content, "losses": [_plain(loss) for loss in self.losses]}
+        """Plain types; orjson writes NaN as null."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """The inverse of `to_json`."""
+        """Read the inverse of `to_json`, as parsed by orjson."""
         validations = [
             Validation(
                 step=item["step"],
@@ -66,10 +62,6 @@ class History:
         ]
         losses = [_number(loss) for loss in content["losses"]]
         return cls(**{**content, "losses": losses, "validations": validations})
-
-
-def _plain(loss: float) -> float | None:
-    return loss if isfinite(loss) else None
 
 
 def _number(loss: float | None) -> float:

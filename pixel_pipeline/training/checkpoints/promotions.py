@@ -1,4 +1,4 @@
-"""Where promotions are recorded in the checkpoint bucket. Torch-free."""
+"""Finds the records of promotions in the checkpoint bucket. Torch-free."""
 
 import re
 

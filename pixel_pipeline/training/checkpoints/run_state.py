@@ -1,7 +1,7 @@
 """The record of a run in its checkpoints, next to weights and optimizer. Torch-free."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,16 +39,12 @@ class RunState:
 
     def to_json(self) -> dict[str, Any]:
         """Plain types."""
+        total, active = self.parameters
         return {
+            **asdict(self),
             "format": FORMAT,
-            "step": self.step,
-            "identity": self.identity,
-            "manifest_key": self.manifest_key,
-            "git_revision": self.git_revision,
-            "parameters": {"total": self.parameters[0], "active": self.parameters[1]},
+            "parameters": {"total": total, "active": active},
             "history": self.history.to_json(),
-            "execution": {**self.execution},
-            "libraries": {**self.libraries},
         }
 
     @classmethod

@@ -3,13 +3,13 @@
     <spool>/lock                    held by the process that trains the run
     <spool>/step-000200.writing/    being written
     <spool>/step-000200/            complete: renamed once every file is flushed to the disk
-    <spool>/step-000200.….dropping/ being deleted
+    <spool>/step-000200.dropping/   being deleted
 
 `.marks.json` in a checkpoint's folder records whether it is final or the best.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 import errno
 import fcntl
@@ -17,7 +17,6 @@ import os
 from pathlib import Path
 import re
 import shutil
-import uuid
 
 import orjson
 
@@ -31,7 +30,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Marks:
-    """Why a checkpoint matters beyond its step.
+    """Why a newer checkpoint does not replace this one.
 
     Attributes:
         final: It is the run's last.
@@ -40,11 +39,6 @@ class Marks:
 
     final: bool = False
     best: float | None = None
-
-    @property
-    def replaceable(self) -> bool:
-        """Whether a newer checkpoint makes this one unnecessary."""
-        return not self.final and self.best is None
 
 
 class Spool:
@@ -70,13 +64,12 @@ class Spool:
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"pid {os.getpid()}\n".encode(), 0)
-        for incomplete in folder.glob("*.writing"):
-            shutil.rmtree(incomplete)
-        self.sweep()
+        for pattern in ("*.writing", "*.dropping"):
+            for remains in folder.glob(pattern):
+                shutil.rmtree(remains)
 
     def release(self) -> None:
         """Unlock the folder for other processes."""
-        self.sweep()
         os.close(self._lock)
 
     def path(self, step: int) -> Path:
@@ -125,15 +118,11 @@ class Spool:
         return Marks(**orjson.loads((self.path(step) / _MARKS).read_bytes()))
 
     def drop(self, step: int) -> None:
-        """Remove a checkpoint; `sweep` deletes its files. A missing checkpoint is not an error."""
-        # Deleting takes 0.3 s a GB, and a half-deleted folder must not look complete.
-        with suppress(FileNotFoundError):
-            self.path(step).rename(self.folder / f"{self.path(step).name}.{uuid.uuid4().hex}.dropping")
-
-    def sweep(self) -> None:
-        """Delete the files of dropped checkpoints. Safe from several threads at once."""
-        for path in self.folder.glob("*.dropping"):
-            shutil.rmtree(path, ignore_errors=True)
+        """Delete a checkpoint."""
+        # A half-deleted folder must not look complete.
+        dropping = self.folder / f"{self.path(step).name}.dropping"
+        self.path(step).rename(dropping)
+        shutil.rmtree(dropping)
 
     def _full(self, problem: str) -> CheckpointSpaceError:
         return CheckpointSpaceError(

@@ -37,9 +37,11 @@ _EXIT_SECONDS = 30.0
 class CheckpointUploads:
     """Writes the checkpoints of one run and uploads them. Used by one thread, the trainer's.
 
+    The checkpoints in the local folder are the queue.
+
     Args:
         spool: Local folder of this run; checkpoints wait there until they are uploaded.
-        keep: Number of the newest checkpoints to keep in the lake, besides the best.
+        keep: Number of the newest checkpoints to keep in the lake, in addition to the best.
         report: Receives readable lines, from another thread.
         first_pause: Longest wait in seconds after a first failure. It doubles with each further failure, up to a minute.
 
@@ -70,21 +72,18 @@ class CheckpointUploads:
         self._first_pause = first_pause
         self._claim = RunClaim(lake, run=run)
         self._spool = Spool(spool, run=run)
-        # Guards everything below.
+        # Guards everything below, and which checkpoints the spool has.
         self._changed = threading.Condition()
-        self._pending: dict[int, Marks] = {}
+        self._best = 0
         self._current: int | None = None
         self._refusal: RunBusyError | None = None
         self._closing = self._stopping = self._ended = False
         self._reported: float | None = None
         # Not a daemon: the interpreter must not exit during a request. The thread notices the exit and ends.
         self._thread = threading.Thread(target=self._work, name="checkpoint-uploads")
-        self._thread.start()
 
     def recover(self, *, timeout: float = 600.0) -> int | None:
         """Claim the run and upload the checkpoints that an earlier process left in the spool. Call it once, first.
-
-        Ordinary checkpoints older than the newest in the lake are dropped.
 
         Returns:
             Step of the newest checkpoint in the lake.
@@ -93,26 +92,16 @@ class CheckpointUploads:
             CheckpointUploadError: the upload takes longer than `timeout` seconds. The checkpoints stay in the spool.
         """
         self._claim.make()
-        listed = list_checkpoints(self._lake.checkpoints, self._run)
-        with self._changed:
-            self.durable = listed[-1].step if listed else None
-            best = best_step(self._lake.checkpoints, self._run) or 0
-            for step in self._spool.steps():
-                marks = self._spool.marks(step)
-                if step < best:
-                    marks = Marks(final=marks.final)
-                if marks.replaceable and step < (self.durable or 0):
-                    self._forget(step)
-                else:
-                    self._pending[step] = marks
-            self._drop_replaced()
-            if self._pending:
-                self._report(
-                    f"uploading the checkpoints of steps {[*self._pending]} that an earlier process left on this disk"
-                )
-            self._changed.notify_all()
-            self._wait(timeout)
-        return self.durable
+        self.durable = max(
+            (ref.step for ref in list_checkpoints(self._lake.checkpoints, self._run)), default=None
+        )
+        self._best = best_step(self._lake.checkpoints, self._run) or 0
+        if waiting := self._waiting():
+            self._report(
+                f"uploading the checkpoints of steps {waiting} that an earlier process left on this disk"
+            )
+        self._thread.start()
+        return self.flush(timeout=timeout)
 
     @contextmanager
     def writing(
@@ -134,42 +123,51 @@ class CheckpointUploads:
         with self._changed:
             if self._refusal is not None:
                 raise self._refusal
-            if best is not None:
-                self._pending = {older: Marks(final=its.final) for older, its in self._pending.items()}
-            self._pending[step] = marks
+            self._waiting()
             self._changed.notify_all()
-            if self._drop_replaced():
-                threading.Thread(target=self._spool.sweep, name="checkpoint-spool").start()
 
-    def close(self, *, timeout: float) -> int | None:
-        """Upload what is pending, for at most `timeout` seconds, and end the thread.
-
-        Returns:
-            Step of the newest checkpoint in the lake.
+    def flush(self, *, timeout: float) -> int | None:
+        """Wait until every checkpoint is uploaded; returns the step of the newest in the lake.
 
         Raises:
-            CheckpointUploadError: a checkpoint is not in the lake. It stays in the spool.
+            CheckpointUploadError: that takes longer than `timeout` seconds. The checkpoints stay in the spool.
             RunBusyError: another process has taken over the run.
         """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or not self._waiting(), timeout)
+            if self._refusal is not None:
+                raise self._refusal
+            if waiting := self._waiting():
+                durable = "none" if self.durable is None else f"step {self.durable}"
+                raise CheckpointUploadError(
+                    f"Checkpoints of run {self._run} that are not in the lake: steps {', '.join(map(str, waiting))}. "
+                    f"The newest there: {durable}. {self.problem or f'The upload took longer than {timeout:.0f} s.'}",
+                    hint=f"They wait in {self._spool.folder}: run the same command again to upload them first.",
+                )
+            return self.durable
+
+    def close(self, *, timeout: float) -> int | None:
+        """`flush`, then end the thread. Raises as `flush` does."""
         try:
             with self._changed:
                 self._closing = True
                 self._changed.notify_all()
-                self._wait(timeout)
+            return self.flush(timeout=timeout)
         finally:
             with self._changed:
                 self._stopping = True
                 self._changed.notify_all()
             # The thread first finishes the file that it is sending.
             self._thread.join(_JOIN_SECONDS)
-        return self.durable
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close if that was not done. A failed upload never hides the error that ends the block."""
-        if self._ended:
+        if self._thread.ident is None:
+            self._spool.release()
+        if self._thread.ident is None or self._ended:
             return
         try:
             self.close(timeout=_EXIT_SECONDS)
@@ -178,32 +176,15 @@ class CheckpointUploads:
                 raise
             self._report(error.message)
 
-    def _wait(self, timeout: float) -> None:
-        """Wait until nothing is pending."""
-        self._changed.wait_for(lambda: not self._pending or self._ended, timeout)
-        if self._refusal is not None:
-            raise self._refusal
-        if self._pending:
-            steps = ", ".join(map(str, sorted(self._pending)))
-            durable = "none" if self.durable is None else f"step {self.durable}"
-            raise CheckpointUploadError(
-                f"Checkpoints of run {self._run} that are not in the lake: steps {steps}. The newest there: {durable}. "
-                f"{self.problem or f'The upload took longer than {timeout:.0f} s.'}",
-                hint=f"They wait in {self._spool.folder}: run the same command again to upload them first.",
-            )
-
-    def _drop_replaced(self) -> bool:
-        """Drop pending checkpoints that a newer one replaces; returns whether there were any."""
-        kept = {max(self._pending, default=0), self._current}
-        replaced = [step for step, marks in self._pending.items() if marks.replaceable and step not in kept]
-        for step in replaced:
-            self._forget(step)
-        return bool(replaced)
-
-    def _forget(self, step: int) -> None:
-        self._changed.notify_all()
-        self._pending.pop(step, None)
-        self._spool.drop(step)
+    def _waiting(self) -> list[int]:
+        """Steps to upload, the oldest first. Drops checkpoints that a newer one replaces."""
+        marks = {step: self._spool.marks(step) for step in self._spool.steps()}
+        newest = max([*marks, self.durable or 0])
+        best = max([self._best, *(step for step, its in marks.items() if its.best is not None)])
+        needed = {newest, best, self._current, *(step for step, its in marks.items() if its.final)}
+        for step in marks.keys() - needed:
+            self._spool.drop(step)
+        return sorted(marks.keys() & needed)
 
     def _permit(self) -> None:
         """Called before every write to the lake; raises RunBusyError or _StoppedError to prevent it."""
@@ -221,7 +202,6 @@ class CheckpointUploads:
             while (step := self._next()) is not None:
                 try:
                     self._upload(step, sent=sent.setdefault(step, {}))
-                    self._spool.sweep()
                     failures = 0
                 except RunBusyError as error:
                     self._refusal = error
@@ -247,10 +227,9 @@ class CheckpointUploads:
     def _next(self) -> int | None:
         with self._changed:
             self._current = None
-            self._drop_replaced()
             while not self._must_end():
-                if self._pending:
-                    self._current = min(self._pending)
+                if waiting := self._waiting():
+                    self._current = waiting[0]
                     return self._current
                 if self._closing:
                     return None
@@ -258,19 +237,19 @@ class CheckpointUploads:
             return None
 
     def _upload(self, step: int, *, sent: dict[str, str]) -> None:
-        ref, marks = CheckpointRef(run=self._run, step=step), self._pending[step]
+        ref, marks = CheckpointRef(run=self._run, step=step), self._spool.marks(step)
+        folder = self._spool.path(step)
         publish(
             self._lake,
             ref,
-            folder=self._spool.path(step),
+            folder=folder,
             final=marks.final,
             best=marks.best,
             sent=sent,
             permit=self._permit,
         )
-        with self._changed:
-            self.durable = max(self.durable or 0, step)
-            self.problem = None
+        self.durable = max(self.durable or 0, step)
+        self.problem = None
         self._report(f"checkpoint {ref.uri(self._lake)}")
         self._permit()
         try:
@@ -279,7 +258,8 @@ class CheckpointUploads:
             # The next upload prunes again; this checkpoint is in the lake.
             self._report_problem(f"Old checkpoints of run {self._run} are not deleted: {error.message}")
         with self._changed:
-            self._forget(step)
+            self._spool.drop(step)
+            self._changed.notify_all()
 
     def _report_problem(self, problem: str) -> None:
         self.problem = problem

@@ -128,7 +128,7 @@ class TrainingConfig(BaseModel):
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
         if self.base is not None and self.adapters.routed and self.adapters.experts_per_token == 1:
-            # Mixtral weights the only expert of a token by 1, whatever its logit.
+            # Mixtral weights the only expert of a token by 1, regardless of its logit.
             raise ValueError(
                 "with one expert per token the router gets no gradient from the loss; set experts_per_token to 2 or more"
             )

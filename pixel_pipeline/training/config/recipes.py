@@ -137,5 +137,5 @@ PREFERENCES: dict[Priority, Preference] = {
 
 # Share of the steps in which the learning rate rises.
 WARMUP_SHARE = 0.05
-# With fewer updates a run learns little, whatever its batch size: small data sets get smaller batches.
+# With fewer updates a run learns little at any batch size: small data sets get smaller batches.
 LEAST_STEPS = 100

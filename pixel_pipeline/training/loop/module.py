@@ -26,7 +26,7 @@ from pixel_pipeline.training.model.router import domain_pull
 from pixel_pipeline.training.model.trained_model import TrainedModel
 
 ADAM_BETAS = (0.9, 0.95)
-# More rewinds within this many steps mean that the run diverges, whatever the data.
+# More rewinds within this many steps mean that the run diverges; a few bad rows do not cause them.
 MOST_REWINDS = 2
 REWIND_STEPS = 100
 # Keeps the seeds of all steps of all runs different.

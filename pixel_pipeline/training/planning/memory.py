@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.model.cost import MixtureCost
 
-# The rest is for the allocator's caches, kernels' workspaces, and whatever the model omits.
+# The rest is for the allocator's caches, kernels' workspaces, and memory that the model omits.
 USABLE_SHARE = 0.8
 # This many tokens keep a device busy; more cost memory and gain nothing.
 ENOUGH_TOKENS = {"cpu": 2048, "cuda": 32_768}

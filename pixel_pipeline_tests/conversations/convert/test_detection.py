@@ -84,9 +84,9 @@ def test_of_records_without_offsets_the_first_are_counted() -> None:
 
 
 def test_what_is_no_dataset_is_noted_with_its_reason() -> None:
-    assert detected(b"\x89PNG\r\n\x1a\n" + bytes(99))["container_why"].startswith("it begins as a picture")
+    assert detected(b"\x89PNG\r\n\x1a\n" + bytes(99))["container_why"].startswith("it begins like a picture")
     assert detected(b"All rights reserved.", key="acquired/LICENSE")["container_why"].startswith(
-        "it is named"
+        "its name is"
     )
     assert detected(b" \n")["container_why"] == "it is blank"
 

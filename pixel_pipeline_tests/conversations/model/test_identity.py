@@ -49,7 +49,10 @@ def test_ids_are_stable() -> None:
 )
 def test_hashes_of_many_are_those_of_each(conversations: list[list[tuple[str, str]]]) -> None:
     try:
-        turns = Turns.of(conversations)
+        turns = Turns.of(
+            [[role for role, _ in conversation] for conversation in conversations],
+            [[content for _, content in conversation] for conversation in conversations],
+        )
     except UnicodeEncodeError:
         return
     expected = [

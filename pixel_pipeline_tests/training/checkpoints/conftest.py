@@ -30,16 +30,19 @@ def lines() -> list[str]:
 
 @pytest.fixture
 def start(lake: Lake, tmp_path: Path, lines: list[str]) -> Iterator[Callable[..., CheckpointUploads]]:
-    """Opens the uploads of a run; all their threads end with the test."""
+    """Opens the uploads of a run and expects a newest step in the lake; all threads end with the test."""
     started: list[CheckpointUploads] = []
 
-    def open_uploads(through: Lake = lake, **options: Any) -> CheckpointUploads:
+    def open_uploads(
+        through: Lake = lake, *, recovered: int | None = None, **options: Any
+    ) -> CheckpointUploads:
         defaults: dict[str, Any] = {"run": RUN, "spool": tmp_path / "spool", "keep": 2, "first_pause": 0.05}
         uploads = CheckpointUploads(through, report=lines.append, **{**defaults, **options})
         started.append(uploads)
+        assert uploads.recover() == recovered
         return uploads
 
     yield open_uploads
     for uploads in started:
-        with suppress(PixelError):
+        with suppress(PixelError, RuntimeError):
             uploads.close(timeout=0)

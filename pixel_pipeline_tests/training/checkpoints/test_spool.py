@@ -55,9 +55,7 @@ def test_a_written_checkpoint_is_complete(spool: Spool) -> None:
     assert spool.marks(7) == Marks(final=True, best=0.5)
     spool.drop(6)
     spool.drop(7)
-    spool.drop(7)
     assert spool.steps() == []
-    spool.sweep()
     assert [path.name for path in spool.folder.iterdir()] == ["lock"]
 
 

@@ -14,7 +14,6 @@ def rows_of(
     """Yield the rows of batches; positions are row numbers.
 
     Args:
-        batches: The batches.
         watched: The stream that the batches are read from; its own errors are raised unchanged.
         kind: Name of the file format, lower case.
 

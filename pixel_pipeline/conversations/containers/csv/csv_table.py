@@ -24,15 +24,7 @@ from pixel_pipeline.conversations.containers.csv.rows import (
     is_utf8,
 )
 from pixel_pipeline.conversations.containers.streams import LineReader, PeekableStream
-from pixel_pipeline.conversations.model.records import (
-    Block,
-    Fault,
-    Item,
-    Record,
-    RecordError,
-    Table,
-    count,
-)
+from pixel_pipeline.conversations.model.records import Block, Fault, Item, Record, RecordError, Table, count
 
 NAME = "csv_table"
 POSITION_KIND = "byte"
@@ -71,7 +63,6 @@ def read_rows(
     """Read a table, or a range of one that begins with a row; it does not end at a boundary if a quote is open.
 
     Args:
-        content: The text.
         start: Offset of its first byte.
         header: Names of the columns (`read_header`) if the text does not begin with them.
     """

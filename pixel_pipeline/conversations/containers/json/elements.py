@@ -74,7 +74,6 @@ def elements_of(
     """Yield the elements of an array.
 
     Args:
-        tail: The text.
         repaired: Counts `trailing_commas` and `resynchronised`.
         field: Key of the array, if the text is an object.
         cut: Whether the text should end after the comma of an element instead of with the array.

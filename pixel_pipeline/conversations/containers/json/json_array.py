@@ -50,9 +50,7 @@ def read_elements(
     """Read an array, or a range of one.
 
     Args:
-        chunks: The text.
         start: Offset of its first byte.
-        repaired: Counts repairs.
         opened: Whether the text begins with an element, because the array was opened before.
         cut: Whether the text should end after the comma of an element. The range does not end at a boundary if it ends
             elsewhere, or if the whole array is one conversation.

@@ -36,7 +36,8 @@ def matches(given: Input) -> Evidence:
     second = head[1:].lstrip()[:1]
     if head[:1] != b"{":
         return Evidence(False, "it does not begin with an object")
-    return Evidence(second in (b'"', b"}"), f"behind its first brace comes {'a' if second else 'no'} key")
+    found = second in (b'"', b"}")
+    return Evidence(found, f"its first brace is {'' if found else 'not '}followed by a key")
 
 
 def read(given: Input) -> Iterator[Record | Fault]:

@@ -66,6 +66,8 @@ def _blocks(reader: LineReader) -> Generator[Item, None, bool]:
     while not reader.done:
         offset = reader.offset
         if data := reader.block():
+            # A last line without a line feed is a block of its own: the first block is the sample of `join_messages`.
+            data = data[: data.rfind(b"\n") + 1] or data
             reader.take(len(data))
             yield _block(offset, data)
         elif (line := reader.line()) is not None:

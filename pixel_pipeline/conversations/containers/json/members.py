@@ -22,9 +22,7 @@ def object_records(
     """Yield the sessions of an object that contains a list of them, or its members as records keyed by id.
 
     Args:
-        chunks: The text.
         head: First bytes of the text, in which the list has to begin.
-        repaired: Counts repairs.
     """
     field = _session_list(head)
     if field is not None:

@@ -16,7 +16,6 @@ def parse_json(data: bytes, repaired: dict[str, int]) -> Any:
     """Parse one JSON value. The last of several equal keys wins.
 
     Args:
-        data: The value.
         repaired: Counts repairs: removed raw control characters (`control_characters`), values with unescaped line ends or tabs
             in texts (`unescaped_white_space`), NaN and infinities that become null (`non_finite_numbers`). Escapes of half a
             surrogate pair stay for `text.cleaning.clean`.

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -32,23 +33,26 @@ class Spoken(NamedTuple):
         return Spoken(self.turns.only(kept), self.reasonings.filter(pa.array(kept)), self.flags[kept])
 
 
+@dataclass(frozen=True)
 class Lane(ABC):
     """One shape of records.
 
     Attributes:
         format_name: The format of all of them.
         keys: The keys of each of them.
+        fields: The columns of their turns.
         metadata: How their metadata is made.
-        schema: The columns to read.
     """
 
-    def __init__(
-        self, format_name: str, keys: tuple[str, ...], fields: list[pa.Field], metadata: LaneMetadata
-    ) -> None:
-        self.format_name = format_name
-        self.keys = keys
-        self.metadata = metadata
-        self.schema = pa.schema([*fields, *metadata.fields])
+    format_name: str
+    keys: tuple[str, ...]
+    fields: tuple[pa.Field, ...]
+    metadata: LaneMetadata
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns to read."""
+        return pa.schema([*self.fields, *self.metadata.fields])
 
     @abstractmethod
     def spoken(self, columns: Columns) -> Spoken:

@@ -1,5 +1,6 @@
 """The lane of records with a question and an answer under keys of their own, and maybe a thought, a context or a system text."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,20 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, Spoken, nulls_of
-from pixel_pipeline.conversations.convert.lanes.lane_metadata import (
-    ColumnMetadata,
-    LaneMetadata,
-    metadata_of,
-)
+from pixel_pipeline.conversations.convert.lanes.lane_metadata import ColumnMetadata, metadata_of
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.formats.known import find_format
-from pixel_pipeline.conversations.formats.questions import (
-    alpaca,
-    chain_of_thought,
-    pair,
-    preference,
-    prompts,
-)
+from pixel_pipeline.conversations.formats.questions import alpaca, chain_of_thought, pair, preference, prompts
 from pixel_pipeline.conversations.formats.questions.parts import Parts
 from pixel_pipeline.conversations.model.columns import Flags, Texts, blank, dirty
 from pixel_pipeline.conversations.model.options import ConversionOptions
@@ -47,22 +38,19 @@ def lane_of(record: dict[str, Any], options: ConversionOptions) -> "PartsLane | 
     # A nested value may be a conversation of its own: keys alone determine the format only if all values are plain.
     if not isinstance(metadata, ColumnMetadata) or not all(isinstance(record[key], str) for key in used):
         return None
-    return PartsLane(source_format.name, tuple(record), parts=parts, metadata=metadata)
+    fields = tuple(pa.field(key, pa.string()) for key in used)
+    return PartsLane(source_format.name, tuple(record), fields, metadata, parts)
 
 
+@dataclass(frozen=True)
 class PartsLane(Lane):
     """The lane of records with the same keys, whose parts are all texts."""
 
-    def __init__(
-        self, format_name: str, keys: tuple[str, ...], *, parts: Parts, metadata: LaneMetadata
-    ) -> None:
-        self._parts = parts
-        texts = [pa.field(key, pa.string()) for key in parts if key is not None]
-        super().__init__(format_name, keys, texts, metadata)
+    parts: Parts
 
     def spoken(self, columns: Columns) -> Spoken:
-        question, answer = columns[self._parts.question], columns[self._parts.answer]
-        thought, context, system = (None if key is None else columns[key] for key in self._parts[2:5])
+        question, answer = columns[self.parts.question], columns[self.parts.answer]
+        thought, context, system = (None if key is None else columns[key] for key in self.parts[2:5])
         n = len(question)
         flags = nulls_of(question) | nulls_of(answer)
         if context is not None:

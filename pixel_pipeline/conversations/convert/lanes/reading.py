@@ -15,7 +15,6 @@ def read_columns(block: Block, start: int, end: int, schema: pa.Schema, *, stric
     """Read consecutive records of a block.
 
     Args:
-        block: The block.
         start, end: Indices of the records.
         schema: Columns to read; a record without one of them has null there.
         strict: Whether records with any other key are rejected; otherwise other keys are ignored, also within the columns.

@@ -1,16 +1,13 @@
 """The lane of records with a list of turns of two keys each, one for the speaker and one for the text."""
 
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, Spoken, nulls_of
-from pixel_pipeline.conversations.convert.lanes.lane_metadata import (
-    LaneMetadata,
-    RawMetadata,
-    metadata_of,
-)
+from pixel_pipeline.conversations.convert.lanes.lane_metadata import RawMetadata, metadata_of
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.formats.roles import role_of, speaker_key
@@ -54,25 +51,20 @@ def lane_of(record: dict[str, Any], options: ConversionOptions) -> "TurnListLane
     if len(roles) != 1 or len(contents) != 1:
         return None
     keys = Keys(lists[0], roles[0], contents[0], systems[0] if systems else None)
+    turn = pa.struct([(keys.role, pa.string()), (keys.content, pa.string())])
+    fields = [pa.field(keys.turns, pa.list_(turn)), *(pa.field(key, pa.string()) for key in systems)]
     metadata = metadata_of(record, {keys.turns, *systems})
-    return TurnListLane(module.NAME, tuple(record), turn_keys=keys, metadata=metadata)
+    return TurnListLane(module.NAME, tuple(record), tuple(fields), metadata, keys)
 
 
+@dataclass(frozen=True)
 class TurnListLane(Lane):
     """The lane of records with a list of turns."""
 
-    def __init__(
-        self, format_name: str, keys: tuple[str, ...], *, turn_keys: Keys, metadata: LaneMetadata
-    ) -> None:
-        self._keys = turn_keys
-        turn = pa.struct([(turn_keys.role, pa.string()), (turn_keys.content, pa.string())])
-        fields = [pa.field(turn_keys.turns, pa.list_(turn))]
-        if turn_keys.system is not None:
-            fields.append(pa.field(turn_keys.system, pa.string()))
-        super().__init__(format_name, keys, fields, metadata)
+    turn_keys: Keys
 
     def spoken(self, columns: Columns) -> Spoken:
-        lists = columns[self._keys.turns]
+        lists = columns[self.turn_keys.turns]
         speakers, texts = lists.values.field(0), Texts(lists.values.field(1))
         bounds = np.asarray(lists.offsets).astype(np.int64)
         spelled = speakers.dictionary_encode()
@@ -84,16 +76,15 @@ class TurnListLane(Lane):
         # A null text counts as blank, which is refused later.
         flags = nulls_of(lists) | turns.conversations_with((roles == _UNKNOWN) | tagged(texts))
         flags |= _shared_roles(names, codes, indices, bounds)
-        if self._keys.system is not None:
-            turns = _with_systems(turns, columns[self._keys.system])
+        if self.turn_keys.system is not None:
+            turns = _with_systems(turns, columns[self.turn_keys.system])
         return Spoken(turns, pa.nulls(len(lists), pa.string()), flags)
 
     def less_strict(self) -> "TurnListLane | None":
         if not self.metadata.is_complete:
             return None
-        used = {key for key in (self._keys.turns, self._keys.system) if key is not None}
-        metadata = RawMetadata({*self.keys}, used)
-        return TurnListLane(self.format_name, self.keys, turn_keys=self._keys, metadata=metadata)
+        used = {field.name for field in self.fields}
+        return replace(self, metadata=RawMetadata({*self.keys}, used))
 
 
 def _shared_roles(names: list[str], codes: list[int], indices: Ints, bounds: Ints) -> Flags:

@@ -30,7 +30,7 @@ def history_messages(history: Any) -> list[Message]:
             answered = next((exchange[key] for key in _ANSWERS if key in exchange), None)
         else:
             raise RecordError(
-                "bad_history", f"exchange {index} of {len(history)} is no question with an answer"
+                "bad_history", f"exchange {index} of {len(history)} is not a question with an answer"
             )
         if not isinstance(asked, str) or not isinstance(answered, str):
             raise RecordError("bad_history", f"exchange {index} of {len(history)} is not two texts")

@@ -69,7 +69,10 @@ def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: t
             content = _joined_parts(content, f"turn {index} of {len(turns)}")
         speakers.append(turn[role_key])
         contents.append(content)
-        extras.append(without(turn, (role_key, content_key)) if len(turn) > 2 else None)
+        if len(turn) > 2:
+            extras.append({key: item for key, item in turn.items() if key not in (role_key, content_key)})
+        else:
+            extras.append(None)
     roles, inferred = assigned_roles(speakers)
     metadata: dict[str, Any] = {}
     repaired = {}
@@ -82,7 +85,7 @@ def parse_turns(turns: list[Any], *, role_keys: tuple[str, ...], content_keys: t
         roles, contents, extras, speakers = _split_at_tags(roles, contents, extras, speakers)
         if len(roles) > turn_count:
             repaired["inline_speakers"] = len(roles) - turn_count
-    if any(extra is not None for extra in extras):
+    if extras.count(None) < len(extras):
         metadata["turn_extras"] = extras
     if several:
         metadata["turn_speakers"] = speakers
