@@ -180,7 +180,7 @@ def test_train_on_files_of_this_machine(
     empty.write_bytes(b"{}\n")
     refused = pixel("train", "--dataset-path", empty)
     assert refused.code == 2
-    assert "holds no conversations" in refused.stderr
+    assert "contains no conversations" in refused.stderr
 
 
 def test_errors_name_the_field_or_option(lake: Lake, base: Path, quick: Path, tmp_path: Path) -> None:
