@@ -11,7 +11,7 @@ SECONDS ?= 60
 KIND ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-chat test lint ui bench bench-peers fuzz s3-down clean constraints
+.PHONY: help setup demo demo-chat test test-deep lint ui bench bench-peers fuzz s3-down clean constraints
 
 help: ## Show this help.
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ demo-chat: $(STAMP) ## Train LoRA experts on SmolLM2-135M, export them as a Mixt
 test: $(STAMP) lint ## Lint, type-check and test.
 	@echo "==> tests"
 	@$(RUN) python -m pytest $(PYTEST_ARGS)
+
+test-deep: $(STAMP) ## Search longer: many random examples, long kill loops, peers (an hour).
+	@$(RUN) python -m pytest -m "deep or hypothesis" --hypothesis-profile=deep --timeout 3600 $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Run ruff and mypy.
 	@echo "==> ruff, mypy"

@@ -14,8 +14,8 @@ def mixture(steps: int, **sizes: Any) -> Work:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from pixel_pipeline.training.config.adapters import AdaptersConfig
-    from pixel_pipeline.training.loop.losses import load_balancing_loss
     from pixel_pipeline.training.model.adapter_state import adapter_parameters
+    from pixel_pipeline.training.model.losses import load_balancing_loss
     from pixel_pipeline.training.model.mixture import build_mixture
 
     torch.manual_seed(0)

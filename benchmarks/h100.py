@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from benchmarks.harness import Figure, report
-from pixel_pipeline.training.planning.cost import FrozenPrecision
+from pixel_pipeline.training.model.cost import FrozenPrecision
 
 GIB = 1024**3
 
@@ -89,8 +89,8 @@ def measure(mixture: Any, *, rows: int, length: int, steps: int) -> Measurement:
     import torch
 
     from pixel_pipeline.training.data.batch import pack_batch
-    from pixel_pipeline.training.loop.losses import linear_cross_entropy, load_balancing_loss
     from pixel_pipeline.training.model.adapter_state import adapter_parameters
+    from pixel_pipeline.training.model.losses import linear_cross_entropy, load_balancing_loss
 
     device = mixture.model.device
     tokens = torch.randint(3, mixture.model.config.vocab_size, (rows, length), dtype=torch.int32)
@@ -126,8 +126,8 @@ def figures(
     name: str, mixture: Any, measured: Measurement, *, length: int, checkpointing: bool
 ) -> list[Figure]:
     """Rate and MFU against the goal, and memory against the prediction."""
-    from pixel_pipeline.training.loop.losses import CHUNK_ROWS
-    from pixel_pipeline.training.planning.cost import H100_PEAK_FLOPS, MixtureCost
+    from pixel_pipeline.training.model.cost import H100_PEAK_FLOPS, MixtureCost
+    from pixel_pipeline.training.model.losses import CHUNK_ROWS
 
     cost = MixtureCost(mixture.model.config, mixture.config, frozen_precision=mixture.frozen_precision)
     rates = sorted(measured.tokens / second for second in measured.seconds)

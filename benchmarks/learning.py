@@ -25,9 +25,9 @@ from benchmarks.languages import LENGTH, TOPICS, WORDS, Languages, Texts
 from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import PackedBatch
-from pixel_pipeline.training.loop.losses import linear_cross_entropy, load_balancing_loss
 from pixel_pipeline.training.loop.module import ADAM_BETAS, learning_rate_factor
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
+from pixel_pipeline.training.model.losses import linear_cross_entropy, load_balancing_loss
 from pixel_pipeline.training.model.mixture import Mixture, build_mixture, dense_baseline
 from pixel_pipeline.training.model.router import domain_pull
 from pixel_pipeline.training.model.router_health import mutual_information

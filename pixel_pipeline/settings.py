@@ -157,9 +157,9 @@ class Settings(BaseSettings):
         "hash",
         description="How the Drive is compared with raw after a sync; `download` reads all bytes of both.",
     )
-    families_file: Path = Field(
-        default_factory=lambda: project_root() / "families.yaml",
-        description="Rules that map raw keys to category, family and dataset.",
+    families_file: Path | None = Field(
+        default_factory=lambda: _families_file(),
+        description="Rules that map raw keys to category, family and dataset. Default: families.yaml of the project, if there is one.",
     )
     ui_url: str = Field(
         "http://127.0.0.1:3000", description="Address of the Dagster UI, for links in alerts."
@@ -361,6 +361,13 @@ def _variable(location: tuple[int | str, ...]) -> str:
     if isinstance(field.validation_alias, AliasChoices):
         return str(field.validation_alias.choices[0])
     return field.validation_alias if isinstance(field.validation_alias, str) else f"PIXEL_{name.upper()}"
+
+
+def _families_file() -> Path | None:
+    """families.yaml of the checkout, which must exist, or of the working directory, which may have none."""
+    root = project_root()
+    path = root / "families.yaml"
+    return path if path.is_file() or (root / "pyproject.toml").is_file() else None
 
 
 def _parsed_url(text: str) -> SplitResult | None:

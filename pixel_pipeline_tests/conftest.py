@@ -1,7 +1,9 @@
 """Fixtures that talk to real parts: an embedded S3 server for the whole test session, fresh buckets for each test."""
 
 from collections.abc import Iterator
+import os
 from pathlib import Path
+import sys
 import uuid
 
 import pytest
@@ -12,6 +14,10 @@ from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings, get_settings
 from pixel_pipeline_tests.examples import register_profiles
 
 register_profiles()
+# Tests run side by side on small models: more threads would mostly wait for each other, and by default they spin while they
+# wait. torch reads both variables when it is imported; processes that tests start inherit them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +46,16 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
+
+
+@pytest.fixture(autouse=True)
+def fresh_arithmetic() -> None:
+    """Undo the process-wide settings of a training run, so that no test depends on those before it."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 @pytest.fixture

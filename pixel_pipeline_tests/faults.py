@@ -1,4 +1,7 @@
-"""A small HTTP proxy in front of the embedded S3 server that fails on purpose, and a throwaway TLS authority."""
+"""A small HTTP proxy that fails on purpose, for the embedded S3 server, and a temporary TLS authority.
+
+Over 300 lines: one protocol, spoken by one class.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,24 +32,24 @@ HEAD_END = b"\r\n\r\n"
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one request.
+    """A fault of one request.
 
     Attributes:
         kind:
-            "none": it passes.
-            "status": the proxy answers, the server is not asked.
-            "hold": the server is not asked and no answer comes, until the client gives up.
+            "none": the request passes.
+            "status": the proxy answers in place of the server.
+            "hold": the request does not reach the server, and there is no response until the client gives up.
             "cut_request": `after` bytes of the body reach the server, then both connections are reset.
             "corrupt_request": the byte at `after` of the body reaches the server with its bits flipped.
-            "reset", "truncate", "stall": `after` bytes of the server's answer, head included, arrive; then the connection is reset
-            (RST), ends early (FIN), or stays open in silence until the client gives up.
-            "corrupt": the byte at `after` of the answer's body arrives with its bits flipped.
-            "lose_answer": the server does what was asked, and the connection is reset in place of its answer.
-        status: Answer of "status".
-        code: S3's error code in that answer; `details` is XML beside it.
-        after: Where in the bytes.
-        on: Pattern of the requests it is for, searched in e.g. "PUT /bucket/table/_delta_log/00.json"; all by default.
-        header: Name of a header that those requests have.
+            "reset", "truncate", "stall": `after` bytes of the response, head included, arrive; then the connection is reset (RST),
+            ends early (FIN), or stays open in silence until the client gives up.
+            "corrupt": the byte at `after` of the response's body arrives with its bits flipped.
+            "lose_answer": the server carries out the request, and the connection is reset in place of its response.
+        status: Response code of "status".
+        code: S3's error code in that response; `details` is further XML.
+        after: Position in the bytes.
+        on: Pattern of the affected requests, searched in e.g. "PUT /bucket/table/_delta_log/00.json"; all by default.
+        header: Name of a header of the affected requests.
     """
 
     kind: Literal[
@@ -76,7 +79,7 @@ class Fault:
 
 @dataclass
 class FaultProxy:
-    """One connection, one request. A request takes the first of `faults` that is meant for it; without one it passes.
+    """A proxy with one request per connection. A request consumes the first of `faults` that applies to it, or passes.
 
     So `[Fault("none", on=r"^PUT .*_delta_log")] * 2 + [Fault("lose_answer", on=r"^PUT .*_delta_log")]` hits the third
     write below `_delta_log`, and `[Fault("status", code="SlowDown")] * 5` is a burst.
@@ -84,10 +87,10 @@ class FaultProxy:
     Attributes:
         upstream: Port of the server on loopback.
         tls: Speak https to clients.
-        faults: Faults to come, in order. `always`, when set, is the fault of every request that finds none there.
-        rewrite: Makes another head of every request's head and body, e.g. `without_conditions`.
-        rewrite_answer: Likewise of every answer's head.
-        clock_skew: Added to the date of every answer.
+        faults: Faults to inject, in order. `always` applies to every other request.
+        rewrite: Returns a new head for a request's head and body, e.g. `without_conditions`.
+        rewrite_answer: Returns a new head for a response's head.
+        clock_skew: Added to the date of every response.
         requests: Requests seen, e.g. "GET /bucket/key".
         silent: Set while a client waits in "hold" or "stall".
     """
@@ -110,7 +113,7 @@ class FaultProxy:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # Shut down first: closing alone does not wake a thread that waits in accept.
+        # Shut down first: closing alone does not wake a thread in accept.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -133,7 +136,7 @@ class FaultProxy:
             with connection:
                 self._answer(connection)
         except (OSError, ValueError):
-            # The client went away or speaks no HTTP; it knows best why.
+            # The client disconnected or does not speak HTTP.
             connection.close()
 
     def _answer(self, connection: socket.socket) -> None:
@@ -156,7 +159,7 @@ class FaultProxy:
         if self.rewrite is not None:
             head = self.rewrite(head, body)
         with socket.create_connection((HOST, self.upstream)) as server:
-            # All else stays as it is: the signature covers the Host header.
+            # The Host header stays, because the signature covers it.
             server.sendall(head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) + body)
             if fault.kind == "cut_request":
                 _reset_on_close(server)
@@ -179,7 +182,7 @@ class FaultProxy:
     def _pass_on(self, server: socket.socket, connection: socket.socket, *, fault: Fault) -> None:
         head, body = _read_head(server)
         chunk = self._dated(self.rewrite_answer(head)) + body
-        # The byte of the whole answer, head included, where the fault is.
+        # Position of the fault in the response, head included.
         place = fault.after if fault.kind != "corrupt" else len(chunk) - len(body) + fault.after
         if fault.kind == "lose_answer":
             return
@@ -209,7 +212,7 @@ class FaultProxy:
 
 
 def without_conditions(server: EmbeddedServer) -> Callable[[bytes, bytes], bytes]:
-    """For `FaultProxy.rewrite`: the store that ignores `If-None-Match`. Requests are signed anew, the header was part of it."""
+    """Return a `FaultProxy.rewrite` for a store that ignores `If-None-Match`. It signs requests again without the header."""
 
     def rewrite(head: bytes, body: bytes) -> bytes:
         line, *lines = head.removesuffix(HEAD_END).decode().split("\r\n")
@@ -234,7 +237,7 @@ def without_conditions(server: EmbeddedServer) -> Callable[[bytes, bytes], bytes
 
 
 def _request(head: str) -> str:
-    """Method and path, e.g. "GET /bucket/key"."""
+    """Return method and path, e.g. "GET /bucket/key"."""
     return " ".join(head.split(" ", 2)[:2])
 
 
@@ -252,7 +255,7 @@ def _error_answer(fault: Fault, *, bodiless: bool) -> bytes:
 
 
 def _read_head(connection: socket.socket) -> tuple[bytes, bytes]:
-    """Head of one request or answer with its blank line, and what came of its body already."""
+    """Return the head of a request or response with its blank line, and the part of the body received so far."""
     data = b""
     while HEAD_END not in data:
         data += _received(connection)
@@ -280,20 +283,20 @@ def _flipped(data: bytes, place: int) -> bytes:
 
 
 def _reset_on_close(connection: socket.socket) -> None:
-    # Linger 0: closing sends RST.
+    # With linger 0, closing sends RST.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority nobody trusts yet, and a server context with a certificate of it for 127.0.0.1."""
+    """A certificate authority that is not trusted yet, and a server context with its certificate for 127.0.0.1."""
 
     certificate: Path
     context: ssl.SSLContext
 
 
 def make_authority(folder: Path, *, names: tuple[str, ...] = ()) -> Authority:
-    """Create the authority's PEM file and a server certificate in a folder, for further host names if any are given."""
+    """Create an authority's PEM file and a server certificate in a folder, for 127.0.0.1 and further host names."""
     now = datetime.now(UTC)
 
     def builder(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:

@@ -1,7 +1,9 @@
 """The shape of the code itself: who may import whom, and what is never used."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +14,6 @@ import pixel_pipeline
 PACKAGE = Path(pixel_pipeline.__file__).parent
 LAYERS = (
     "errors",
-    "files",
     "settings",
     "lake",
     "sync",
@@ -25,8 +26,44 @@ LAYERS = (
     "defs",
     "cli",
 )
-# Imported by all; they import nothing but errors.
-SHARED = {"compute", "versions", "words"}
+# Any layer may import these; they import only errors.
+SHARED = {"compute", "files", "versions", "words"}
+# The rooms of a layer. A room, or a module beside the rooms, imports only earlier ones.
+ROOMS = {
+    "lake": ("keys", "embedded", "s3", "lake", "raw", "tables", "memo", "inventory", "loader", "doctor"),
+    "conversations": (
+        "model",
+        "text",
+        "formats",
+        "threads",
+        "containers",
+        "convert",
+        "families",
+        "quarantine",
+        "work",
+        "inspect",
+    ),
+    "training": (
+        "errors",
+        "config",
+        "runtime",
+        "data",
+        "base",
+        "checkpoints",
+        "model",
+        "loop",
+        "inference",
+        "evaluation",
+        "export",
+        "planning",
+        "train",
+        "promotion",
+    ),
+}
+MOST_FILES = 15
+MOST_LINES = 300
+# A longer file gives its reason in its docstring, with one of these.
+REASONS = ("one file", "over 300 lines")
 # Keyword arguments that decide whether foreign data may run code.
 WANTED_VALUES = {"weights_only": "True", "allow_pickle": "False", "trust_remote_code": "False"}
 HEAVY = {"torch", "lightning", "transformers"}
@@ -66,6 +103,11 @@ def imports(path: Path) -> Iterator[Import]:
                 yield Import(path, node.lineno, node.module + suffix)
 
 
+def _module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def layer(path: Path) -> str:
     """`lake` for `lake/store.py`, `cli` for `cli.py`."""
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
@@ -92,6 +134,54 @@ def test_no_module_imports_from_a_later_layer() -> None:
         if imported not in allowed:
             wrong.append(str(found))
     assert wrong == []
+
+
+def test_no_room_imports_from_a_later_room() -> None:
+    wrong = []
+    for found in ALL_IMPORTS:
+        top, *rest = found.module.split(".")
+        ours = found.path.relative_to(PACKAGE).with_suffix("").parts
+        if (
+            top != "pixel_pipeline"
+            or len(rest) < 2
+            or len(ours) < 2
+            or ours[0] != rest[0]
+            or ours[0] not in ROOMS
+        ):
+            continue
+        rooms = ROOMS[ours[0]]
+        if ours[1] != "__init__" and rooms.index(rest[1]) > rooms.index(ours[1]):
+            wrong.append(str(found))
+    assert wrong == []
+
+
+def test_no_import_circle() -> None:
+    """Imports inside functions and for type checking count too."""
+    modules = {_module(path) for path in sources()}
+    edges: dict[str, set[str]] = {name: set() for name in modules}
+    for path in sources():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {f"{node.module}.{name.name}" for name in node.names}
+                edges[_module(path)] |= (names & modules) or ({node.module} & modules)
+    for name, imported in edges.items():
+        imported.discard(name)
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_rooms_and_files_stay_small() -> None:
+    folders = Counter(path.parent for path in sources() if path.name != "__init__.py")
+    assert {str(folder): count for folder, count in folders.items() if count > MOST_FILES} == {}
+    long = {
+        str(path.relative_to(PACKAGE)): lines
+        for path in sources()
+        if (lines := len((text := path.read_text(encoding="utf-8")).splitlines())) > MOST_LINES
+        and not any(reason in text[:1000].lower() for reason in REASONS)
+    }
+    assert long == {}
 
 
 def test_dagster_is_the_face_not_the_brain() -> None:

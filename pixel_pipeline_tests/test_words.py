@@ -1,8 +1,8 @@
-"""Numbers with their nouns."""
+"""Words for messages."""
 
 import pytest
 
-from pixel_pipeline.words import counted
+from pixel_pipeline.words import counted, printable
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,7 @@ from pixel_pipeline.words import counted
 )
 def test_counted(number: int, noun: str, text: str) -> None:
     assert counted(number, noun) == text
+
+
+def test_characters_that_do_not_print_are_escaped() -> None:
+    assert printable("größe a\u202eb\x1b[31m\n\ud800") == "größe a\\u202eb\\x1b[31m\\n\\ud800"

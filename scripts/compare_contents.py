@@ -47,7 +47,7 @@ import xxhash
 
 VOLATILE_COLUMNS = {"code_version", "part", "last_modified", "noticed_at", "at"}
 VOLATILE_FIELDS = {"key", "manifest_key", "checkpoint", "adapter", "run"}
-VOLATILE_FIELDS |= {"recipe", "identity", "code_version", "git_revision", "seconds"}
+VOLATILE_FIELDS |= {"recipe", "identity", "code_version", "git_revision", "seconds", "libraries"}
 # Of whole files, which are compared by their contents.
 VOLATILE_FIELDS |= {"sha256", "model_sha256", "adapter_sha256", "bytes"}
 WORDING = {"reason", "detection"}

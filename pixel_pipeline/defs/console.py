@@ -1,6 +1,6 @@
-"""What a terminal shows of a run: one line a message, in place of Dagster's event stream.
+"""The console logger: one line per message in the terminal, instead of Dagster's event stream.
 
-The event log in the UI keeps everything; this is for the person who typed `dagster job execute`.
+It serves the person who typed `dagster job execute`. The event log in the UI keeps everything.
 """
 
 import logging
@@ -20,18 +20,18 @@ class _ConsoleFormatter(logging.Formatter):
             text = _event_text(event, text)
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname}  "
         time = self.formatTime(record, "%H:%M:%S")
-        # A long name pushes its own text on, and no other.
+        # A longer step name shifts only its own line.
         return f"{time}  {step + '  ':<22}{mark}{text}"
 
 
 class _Interesting(logging.Filter):
-    """Messages of assets, results of steps and checks; not the machinery's own steps."""
+    """Passes messages of assets and results of steps and checks; drops Dagster's own events."""
 
     _EVENTS = frozenset(
         {"ASSET_CHECK_EVALUATION", "STEP_FAILURE", "STEP_SUCCESS", "RUN_SUCCESS", "RUN_CANCELED"}
     )
 
-    # A failed step tells why; that the steps after it do not run goes without saying.
+    # The failed step shows its cause; the steps that are skipped after it add nothing.
     _NOISE = ("[pipes] external process", "Dependencies for step")
 
     def _noise(self, record: logging.LogRecord) -> bool:
@@ -45,7 +45,7 @@ class _Interesting(logging.Filter):
         return event.event_type_value in self._EVENTS
 
 
-@dg.logger(None, description="One readable line a message.")
+@dg.logger(None, description="One readable line per message.")
 def console_logger(init_context: dg.InitLoggerContext) -> logging.Logger:
     """The logger named `console` of every job of this project."""
     logger = logging.Logger("pixel.console", level=logging.DEBUG)

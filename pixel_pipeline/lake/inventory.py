@@ -114,20 +114,24 @@ def inventory_version(objects: pa.Table) -> str:
 def differences(before: pa.Table, after: pa.Table) -> pa.Table:
     """Compare two inventories by size and ETag: the columns of CHANGES_SCHEMA from `change` on, sorted by kind and key."""
     position = pc.index_in(after["key"], value_set=before["key"])
-    was = before.select(["size", "etag"]).take(position)
+    previous = before.select(["size", "etag"]).rename_columns(["previous_size", "previous_etag"])
+    was = previous.take(position)
     # Null for added objects.
-    same = pc.and_(pc.equal(after["size"], was["size"]), pc.equal(after["etag"], was["etag"]))
-    differs = pc.invert(pc.fill_null(same, True))
+    same = pc.and_(
+        pc.equal(after["size"], was["previous_size"]), pc.equal(after["etag"], was["previous_etag"])
+    )
+    both = after
+    for name in was.column_names:
+        both = both.append_column(name, was[name])
     is_gone = np.ones(before.num_rows, dtype=bool)
     is_gone[position.drop_null().to_numpy()] = False
-    removed = before.filter(pa.array(is_gone))
-    return pa.concat_tables(
-        [
-            _kind("added", after.filter(pc.is_null(position)), was=None),
-            _kind("changed", after.filter(differs), was=was.filter(differs)),
-            _kind("removed", removed.select(["key"]), was=removed),
-        ]
-    )
+    kinds = {
+        "added": after.filter(pc.is_null(position)),
+        "changed": both.filter(pc.invert(pc.fill_null(same, True))),
+        "removed": previous.append_column("key", before["key"]).filter(pa.array(is_gone)),
+    }
+    rows = [table.append_column("change", pa.repeat(kind, len(table))) for kind, table in kinds.items()]
+    return pa.concat_tables(rows, promote_options="default").select(CHANGES_SCHEMA.names[3:])
 
 
 @dataclass(frozen=True)
@@ -225,25 +229,6 @@ def _entry(found: pa.Table, *, version: int, families: pa.ChunkedArray) -> pa.Ta
         **{name: found[name] for name in found.column_names},
     }
     return pa.table(columns).cast(CHANGES_SCHEMA)
-
-
-def _kind(kind: str, is_now: pa.Table, *, was: pa.Table | None) -> pa.Table:
-    rows = is_now.num_rows
-
-    def column(table: pa.Table | None, name: str, type_: pa.DataType) -> pa.ChunkedArray | pa.Array:
-        return table[name] if table is not None and name in table.column_names else pa.nulls(rows, type_)
-
-    return pa.table(
-        {
-            "change": pa.repeat(kind, rows),
-            "key": is_now["key"],
-            "size": column(is_now, "size", pa.int64()),
-            "etag": column(is_now, "etag", pa.string()),
-            "last_modified": column(is_now, "last_modified", pa.timestamp("us", tz="UTC")),
-            "previous_size": column(was, "size", pa.int64()),
-            "previous_etag": column(was, "etag", pa.string()),
-        }
-    )
 
 
 def _characters(strings: pa.Array) -> memoryview:

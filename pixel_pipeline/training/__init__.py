@@ -1,1 +1,1 @@
-"""Training, evaluation and generation. Torch is imported only inside the process that trains: see each module's first line."""
+"""Training, evaluation and generation. The first lines of each module state whether it imports torch; definitions must not."""

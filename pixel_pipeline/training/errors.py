@@ -4,27 +4,27 @@ from pixel_pipeline.errors import PixelError
 
 
 class TrainingConfigError(PixelError):
-    """A training configuration has a field that is wrong."""
+    """A training configuration has a wrong field."""
 
 
 class DeviceError(PixelError):
-    """The machine lacks the device that the profile asks for."""
+    """The machine lacks the required device."""
 
 
 class CheckpointSpaceError(PixelError):
-    """Too little local disk to write a checkpoint before it is uploaded."""
+    """The local disk has too little space for a checkpoint."""
 
 
 class CheckpointUploadError(PixelError):
-    """Checkpoints on the local disk that are not in the lake; the message tells what is durable."""
+    """Checkpoints on the local disk are not in the lake; the message names the newest one that is."""
 
 
 class CheckpointNotFoundError(PixelError):
-    """No complete checkpoint matches what was asked for."""
+    """No complete checkpoint has the requested name."""
 
 
 class InitialWeightsError(PixelError):
-    """A new run cannot start from the weights of the checkpoint that it names."""
+    """A new run cannot start from the weights of the named checkpoint."""
 
 
 class CheckpointCorruptError(PixelError):
@@ -32,31 +32,31 @@ class CheckpointCorruptError(PixelError):
 
 
 class TrainingDataError(PixelError):
-    """The token shards cannot be trained on."""
+    """The token shards do not suit the run."""
 
 
 class TrainingDivergedError(PixelError):
-    """The loss is no longer a finite number."""
+    """The loss diverged."""
 
 
 class RunConflictError(PixelError):
-    """A run of this name exists and was trained on other data or with another configuration."""
+    """A run of this name exists and has other inputs."""
 
 
 class RunBusyError(PixelError):
-    """Another process works on the run."""
+    """Another process trains the run."""
 
 
 class TrainingInterruptedError(PixelError):
-    """SIGINT or SIGTERM ended training early; what was done is in a durable checkpoint."""
+    """SIGINT or SIGTERM ended training early, with a checkpoint in the lake."""
 
 
 class AdapterError(PixelError):
-    """Adapters and the model that they are to change do not fit each other."""
+    """Adapters do not fit their base model."""
 
 
 class PlanError(PixelError):
-    """There is nothing to plan by."""
+    """A plan lacks the speed of an earlier run."""
 
 
 class TrainingMemoryError(PixelError):
@@ -64,4 +64,4 @@ class TrainingMemoryError(PixelError):
 
 
 class PromotionError(PixelError):
-    """A checkpoint is not promoted: a gate does not hold, or another was promoted meanwhile."""
+    """A checkpoint is not promoted: a gate failed, or another checkpoint was promoted in the meantime."""

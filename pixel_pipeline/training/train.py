@@ -1,18 +1,21 @@
-"""Trains a model from token shards, or finds that it has been trained. Torch-free until there are steps to do.
+"""The training process: plans the window, trains, and reports. Torch-free until there are steps to train.
 
 `python -m pixel_pipeline.training.train` is the process that Dagster starts through Pipes; `pixel train` does the same in a terminal.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 import sys
+from time import monotonic
+from typing import Any
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.settings import get_settings
-from pixel_pipeline.tokens.shards import ShardManifest
-from pixel_pipeline.training.base.opening import digest_of_base, open_base
+from pixel_pipeline.training.base.opening import open_base
 from pixel_pipeline.training.checkpoints.queries import read_state
+from pixel_pipeline.training.checkpoints.result import TrainingResult
 from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.checkpoints.store import (
     CheckpointManifest,
@@ -22,46 +25,18 @@ from pixel_pipeline.training.checkpoints.store import (
 )
 from pixel_pipeline.training.checkpoints.uploads import CheckpointUploads
 from pixel_pipeline.training.config.config import TrainingConfig
-from pixel_pipeline.training.loop.history import History
-from pixel_pipeline.training.planning.initial_weights import InitialWeights
-from pixel_pipeline.training.planning.planner import run_conflict
+from pixel_pipeline.training.planning.plan import Plan
+from pixel_pipeline.training.planning.planner import plan_run
+from pixel_pipeline.training.planning.report import plan_lines
+from pixel_pipeline.training.planning.run import Run
+from pixel_pipeline.training.planning.session import Session
 from pixel_pipeline.training.runtime.device import check_device, device_name
-from pixel_pipeline.training.runtime.identity import LIBRARIES, run_identity, run_name
+from pixel_pipeline.training.runtime.hosting import Host, run_hosted
+from pixel_pipeline.training.runtime.identity import LIBRARIES
 from pixel_pipeline.versions import library_versions
 
-# The newest may be the one that a crash of the server damages.
+# A crash of the server may damage the newest.
 KEPT_CHECKPOINTS = 2
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A finished run.
-
-    Attributes:
-        uri: `s3://` URI of the final checkpoint.
-        model_sha256: Of `model.safetensors`, in hex.
-        git_revision: Of the process that trained it.
-        parameters: (total, active for one token).
-        reused: The run was complete already; nothing was trained.
-        resumed_from: Step that this process went on from; None where it began the run or did nothing.
-        finished: The run is at its end; False where the window ended before it.
-    """
-
-    checkpoint: CheckpointRef
-    uri: str
-    model_sha256: str
-    dataset_version: str
-    git_revision: str
-    parameters: tuple[int, int]
-    history: History
-    reused: bool
-    resumed_from: int | None
-    finished: bool
-
-    @property
-    def validation_ratio(self) -> float:
-        """Validation loss at the end over that at the start."""
-        return self.history.validations[-1].loss / self.history.validations[0].loss
 
 
 def train(
@@ -76,7 +51,7 @@ def train(
     home: Path | None = None,
     deadline: float | None = None,
 ) -> TrainingResult:
-    """Bring a run to its last step, or as far as the window reaches: from nothing, from its newest checkpoint, or not at all.
+    """Train a run to its last step, or until the window ends: from the start or from its newest checkpoint.
 
     Args:
         manifest_key: Of the token shards, in the data bucket.
@@ -85,76 +60,69 @@ def train(
         git_revision: Recorded in the checkpoints.
         cache: Folder for local copies of shards; `<home>/cache` if not given.
         home: Folder for logs and the base model's local copy; PIXEL_HOME if not given.
-        deadline: Of `time.monotonic`: when the last checkpoint has to be in the lake.
+        deadline: When the last checkpoint must be in the lake, by `time.monotonic`.
 
     Raises:
-        DeviceError: the device that the configuration asks for is not there.
-        TrainingInterruptedError: SIGINT or SIGTERM came; a checkpoint of the steps done is durable.
+        DeviceError: the configured device does not exist.
+        TrainingInterruptedError: SIGINT or SIGTERM ended training; its checkpoint is in the lake.
         RunConflictError: `run` names a run of other inputs.
         InitialWeightsError: `config.init_from` names weights that do not fit the run.
-        BaseModelError, TrainingDataError, TrainingDivergedError, TrainingMemoryError, CheckpointCorruptError: see their classes.
+        BaseModelError, TrainingDataError, TrainingDivergedError, TrainingMemoryError, CheckpointCorruptError: see there.
     """
     device = check_device(config.device)
-    manifest = ShardManifest.load(lake.data, manifest_key)
     home = home or get_settings().home
-    base_digest = digest_of_base(lake, config.base) if config.base else None
-    initial = InitialWeights.find(lake, config.init_from) if config.init_from else None
-    init_from = initial.identity() if initial else None
-    identity = run_identity(config, manifest, base_digest=base_digest, init_from=init_from)
-    run = run or run_name(config, manifest, base_digest=base_digest, init_from=init_from)
-    newest = max(list_checkpoints(lake.checkpoints, run), default=None)
+    inputs = Run.of(config, lake, manifest_key, name=run)
+    newest = max(list_checkpoints(lake.checkpoints, inputs.name), default=None)
     if newest is not None and CheckpointManifest.load(lake, newest).final:
-        _check_identity(_state(lake, newest), identity=identity, run=run)
+        inputs.state(lake, newest)
         return _reused(lake, newest, report=report)
-    spool = home / "spool" / run
-    with CheckpointUploads(lake, run=run, spool=spool, keep=KEPT_CHECKPOINTS, report=report) as uploads:
-        # A former process may have left a newer checkpoint on this disk.
+    spool = home / "spool" / inputs.name
+    with CheckpointUploads(
+        lake, run=inputs.name, spool=spool, keep=KEPT_CHECKPOINTS, report=report
+    ) as uploads:
+        # An earlier process may have left a newer checkpoint on this disk.
         step = uploads.recover()
-        newest = None if step is None else CheckpointRef(run=run, step=step)
+        newest = None if step is None else CheckpointRef(run=inputs.name, step=step)
         if newest is None:
-            if initial is not None:
-                initial.check(lake, config, manifest, base_digest=base_digest)
-            start = RunState(
-                step=0,
-                identity=identity,
-                manifest_key=manifest_key,
-                git_revision=git_revision,
-                parameters=(0, 0),
-                history=History(),
-            )
+            inputs.check_initial_weights(lake)
+            start = RunState(step=0, identity=inputs.identity)
         else:
-            start = _state(lake, newest)
-            _check_identity(start, identity=identity, run=run)
-            start = replace(start, manifest_key=manifest_key, git_revision=git_revision)
+            start = inputs.state(lake, newest)
             if CheckpointManifest.load(lake, newest).final:
                 return _reused(lake, newest, report=report)
-        start = replace(start, libraries=library_versions(*LIBRARIES))
-        begins = f"starting from the weights of {initial.ref.prefix}" if initial else "starting"
-        report(f"run {run}: {f'going on from step {start.step}' if start.step else begins} on {device}")
+        fresh = f"starting from the weights of {inputs.initial.ref.prefix}" if inputs.initial else "starting"
+        report(
+            f"run {inputs.name}: {f'continuing from step {start.step}' if start.step else fresh} on {device}"
+        )
         import torch
 
         from pixel_pipeline.training.loop.trainer import Fit
-        from pixel_pipeline.training.planning.measure import with_micro_batch
+        from pixel_pipeline.training.planning.measure import first_micro_batch
 
         base = open_base(lake, config.base, home=home) if config.base else None
-        config = with_micro_batch(
-            config, base=base, row_tokens=manifest.sequence_length, device=torch.device(device)
-        )
-        execution = {
-            "device": device_name(device),
-            "rows_per_micro_batch": config.rows_per_micro_batch or config.rows_per_step,
-            "checkpoint_activations": config.checkpoint_activations,
-            "compile": config.compile,
-        }
+        config = first_micro_batch(
+            config, base=base, row_tokens=inputs.manifest.sequence_length, device=torch.device(device)
+        ).applied_to(config)
         final = Fit(
             config=config,
             lake=lake,
-            manifest=manifest,
-            run=run,
-            start=replace(start, execution=execution),
+            manifest=inputs.manifest,
+            run=inputs.name,
+            start=replace(
+                start,
+                manifest_key=manifest_key,
+                git_revision=git_revision,
+                libraries=library_versions(*LIBRARIES),
+                execution={
+                    "device": device_name(device),
+                    "rows_per_micro_batch": config.rows_per_micro_batch,
+                    "checkpoint_activations": config.checkpoint_activations,
+                    "compile": config.compile,
+                },
+            ),
             uploads=uploads,
             base=base,
-            initial=initial.ref if initial else None,
+            initial=inputs.initial.ref if inputs.initial else None,
             home=home,
             cache=cache or home / "cache",
             device=torch.device(device),
@@ -170,21 +138,9 @@ def _reused(lake: Lake, ref: CheckpointRef, *, report: Callable[[str], None]) ->
     return _result(lake, ref, reused=True, resumed_from=None)
 
 
-def _state(lake: Lake, ref: CheckpointRef) -> RunState:
-    state = read_state(lake, ref)
-    if state is None:
-        # Adapters that somebody put there.
-        raise run_conflict(ref.run)
-    return state
-
-
-def _check_identity(state: RunState, *, identity: dict[str, object], run: str) -> None:
-    if state.identity != identity:
-        raise run_conflict(run)
-
-
 def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int | None) -> TrainingResult:
-    state, manifest = _state(lake, ref), CheckpointManifest.load(lake, ref)
+    state, manifest = read_state(lake, ref), CheckpointManifest.load(lake, ref)
+    assert state is not None, "the trainer writes it"
     return TrainingResult(
         checkpoint=ref,
         uri=ref.uri(lake),
@@ -199,7 +155,80 @@ def _result(lake: Lake, ref: CheckpointRef, *, reused: bool, resumed_from: int |
     )
 
 
-if __name__ == "__main__":
-    from pixel_pipeline.training.planning.session import main
+def train_session(host: Host, lake: Lake, session: Session, *, began: float) -> TrainingResult:
+    """Plan the window if there is one, train, and report the result. Raises as `train` and `plan_run` do.
 
+    Args:
+        began: Start of this process, by `time.monotonic`.
+    """
+    config, plan, deadline = session.config, None, None
+    if session.hours is not None:
+        deadline = began + session.hours * 3600
+        plan = plan_run(
+            config,
+            lake,
+            session.manifest_key,
+            run=session.run,
+            hours=session.hours,
+            evaluates=session.evaluates,
+            began=began,
+            home=get_settings().home,
+            report=host.report,
+        )
+        for line in plan_lines(plan, now=datetime.now().astimezone()):
+            host.report(line)
+        config = plan.config
+        if not plan.finished:
+            deadline -= plan.times.evaluation
+    result = train(
+        config,
+        lake,
+        session.manifest_key,
+        run=session.run,
+        report=host.report,
+        git_revision=session.git_revision,
+        deadline=deadline,
+    )
+    from pixel_pipeline.training.evaluation.overview import run_metadata
+
+    host.materialize(
+        metadata={**run_metadata(result), **_plan_metadata(plan, seconds=monotonic() - began)},
+        data_version=result.model_sha256,
+    )
+    first, last = (result.history.validations[place].loss for place in (0, -1))
+    host.report(
+        f"{result.status}: {result.uri}  validation loss {first:.2f} -> {last:.2f} ({result.validation_ratio:.0%})"
+    )
+    if not result.finished:
+        left = config.steps - result.checkpoint.step
+        host.report(f"{left:,} of {config.steps:,} steps are left: the same command continues with them")
+    return result
+
+
+def _plan_metadata(plan: Plan | None, *, seconds: float) -> dict[str, Any]:
+    """Figures that compare the plan with the run; empty without a plan."""
+    if plan is None or plan.finished:
+        return {}
+    return {
+        "planned steps": f"{plan.expected.reached:,} ({plan.slowest.reached:,} to {plan.fastest.reached:,})",
+        "planned tokens per second": f"{plan.tokens_per_second:,.0f}",
+        "planned duration": f"{plan.expected.seconds / 60:,.1f} min",
+        "duration": f"{seconds / 60:,.1f} min",
+        "planned by": plan.times.source,
+        "planned windows": plan.expected.windows or 0,
+    }
+
+
+def main() -> int:
+    """The training process that Dagster starts; returns its exit status."""
+    began = monotonic()
+
+    def body(host: Host) -> None:
+        session = Session.from_json(host.task(verb="pixel train"))
+        train_session(host, Lake.open(get_settings()), session, began=began)
+
+    return run_hosted(body)
+
+
+if __name__ == "__main__":
     sys.exit(main())

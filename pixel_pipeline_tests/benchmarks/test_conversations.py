@@ -84,6 +84,10 @@ def test_pieces_contain_all_records(
         assert column(folder, "content_hash") == whole
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.deep] if kind != "answers.csv" else []) for kind in data.KINDS],
+)
 def test_both_sides_have_the_same_count(kind: str, tmp_path: Path, folder: Path) -> None:
     path = tmp_path / kind
     count = write(path, kind)
@@ -95,6 +99,7 @@ def test_both_sides_have_the_same_count(kind: str, tmp_path: Path, folder: Path)
             assert conversations_peers.convert_pyarrow(str(path), str(folder), kind, tuned)() == count
 
 
+@pytest.mark.deep
 def test_the_fastest_peer_is_labelled_and_gets_the_goal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +133,7 @@ def test_a_rerun_fails_if_it_converts_anything(worker_lake: Lake) -> None:
     assert conversations_ours.convert_lake(unchanged=True)() == 10
 
 
+@pytest.mark.deep
 def test_the_area_runs(worker_lake: Lake, session_home: Path) -> None:
     embedded.ensure_bucket(session_home, "pixel-bench")
     command = [sys.executable, "-m", "benchmarks.conversations", "--json", "--scale", "0.001"]

@@ -29,8 +29,8 @@ def test_shapes_have_the_named_size_and_fit_an_h100(name: str, billions: float) 
     from transformers import MistralConfig
 
     from pixel_pipeline.training.config.adapters import AdaptersConfig
-    from pixel_pipeline.training.loop.losses import CHUNK_ROWS
-    from pixel_pipeline.training.planning.cost import MixtureCost
+    from pixel_pipeline.training.model.cost import MixtureCost
+    from pixel_pipeline.training.model.losses import CHUNK_ROWS
 
     shape = h100.SHAPES[name]
     config: Any = MistralConfig(

@@ -79,14 +79,14 @@ def test_two_windows_are_one_run(lake: Lake, base: Path, quick: Path) -> None:
     assert first.code == 0, first.stderr
     assert "the window is too short for a step and its end" in first.stderr
     assert "window over: s3://" in first.stderr
-    assert "11 of 12 steps are left: the same command goes on with them" in first.stderr
+    assert "11 of 12 steps are left: the same command continues with them" in first.stderr
     (run,) = runs(lake)
     assert list_checkpoints(lake.checkpoints, run) == [CheckpointRef(run=run, step=1)]
 
     second = pixel(*arguments, "--hours", "1")
     assert second.code == 0, second.stderr
     assert runs(lake) == {run}
-    assert "going on from step 1 on cpu" in second.stderr
+    assert "continuing from step 1 on cpu" in second.stderr
     assert "12, 1 of them done" in second.stderr
     assert f"run {run} did" in second.stderr
     assert "it fits" in second.stderr
@@ -113,7 +113,7 @@ def test_a_plan_measures_then_reuses_the_speed(lake: Lake, base: Path, quick: Pa
     arguments = ("plan", "--base", base, "--config", quick, "--hours", "12")
     refused = pixel(*arguments, "--from-last-run")
     assert refused.code == 2
-    assert "Leave --from-last-run out" in refused.stderr
+    assert "Leave out --from-last-run" in refused.stderr
     result = pixel(*arguments, "--json")
     assert result.code == 0, result.stderr
     plan = json.loads(result.stdout)
@@ -139,7 +139,7 @@ def test_a_plan_measures_then_reuses_the_speed(lake: Lake, base: Path, quick: Pa
     assert remembered["tokens_per_second"] == pytest.approx(state.history.tokens_per_second)
     lines = pixel(*arguments).stdout.splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("run", "steps", "batch", "device", "speed", "besides", "window", "finish")
+        *("run", "steps", "batch", "device", "speed", "overhead", "window", "finish")
     ]
     assert "measured just now" in pixel(*arguments, "--measure").stdout
 
@@ -180,7 +180,7 @@ def test_train_on_files_of_this_machine(
     empty.write_bytes(b"{}\n")
     refused = pixel("train", "--dataset-path", empty)
     assert refused.code == 2
-    assert "holds no conversations" in refused.stderr
+    assert "contains no conversations" in refused.stderr
 
 
 def test_errors_name_the_field_or_option(lake: Lake, base: Path, quick: Path, tmp_path: Path) -> None:

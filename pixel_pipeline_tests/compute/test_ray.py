@@ -1,7 +1,6 @@
 """Tasks on a real Ray on this machine: same results as local processes, and no access for others."""
 
 from collections.abc import Callable, Iterator, Sequence
-from glob import glob
 import os
 from pathlib import Path
 import signal
@@ -24,6 +23,7 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.s3.errors import ObjectChangedError
 from pixel_pipeline.settings import CREDENTIAL_CHAIN, Settings
+from pixel_pipeline_tests.compute.session_folders import session_folders
 from pixel_pipeline_tests.conversations.converted import lines, sharegpt
 
 
@@ -125,7 +125,8 @@ def test_an_error_is_raised_unchanged_and_logged_nowhere(executor: RayExecutor, 
     assert (str(caught.value), caught.value.args) == (str(error), error.args)
     assert caught.value.__dict__.items() >= error.__dict__.items()
     assert "test_ray.py" in caught.value.__notes__[0]
-    written = [Path(name) for name in glob("/tmp/pixel-ray-*/r/session_*/logs/*")]
+    (folder,) = session_folders(psutil.Process().children(recursive=True))
+    written = [*folder.glob("r/session_*/logs/*")]
     assert any("worker" in path.name for path in written)
     text = str(error).encode()
     assert [path for path in written if path.is_file() and text in path.read_bytes()] == []
@@ -177,12 +178,7 @@ def test_other_users_and_machines_have_no_access(executor: RayExecutor) -> None:
     mode, token = executor.map(os.getenv, ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN"])
     assert mode == "token"
     assert len(token or "") == 64
-    (folder,) = {
-        Path(*Path(file.path).parts[:3])
-        for process in processes
-        for file in process.open_files()
-        if "/session_" in file.path
-    }
+    (folder,) = session_folders(processes)
     assert folder.stat().st_mode & 0o777 == 0o700
 
 

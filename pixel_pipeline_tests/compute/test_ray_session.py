@@ -1,7 +1,6 @@
 """Ray sessions in separate processes: on a running cluster, and ended by Ctrl-C."""
 
 from collections.abc import Iterator
-from glob import glob
 import os
 from pathlib import Path
 import signal
@@ -18,6 +17,7 @@ import pytest
 import pixel_pipeline
 from pixel_pipeline.compute.ray_executor import RayExecutor
 from pixel_pipeline.compute.ray_session import ClusterError
+from pixel_pipeline_tests.compute.session_folders import session_folders
 
 DRIVER = """
 from importlib.util import find_spec
@@ -134,7 +134,6 @@ def test_a_missing_cluster_is_reported_at_once(address: str) -> None:
 
 def test_ctrl_c_ends_all_processes_and_leaves_no_file() -> None:
     """A terminal sends SIGINT to every process of the group."""
-    before = set(glob("/tmp/pixel-ray-*"))
     driver = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED],
         start_new_session=True,
@@ -146,13 +145,14 @@ def test_ctrl_c_ends_all_processes_and_leaves_no_file() -> None:
     assert driver.stdout.readline() == "working\n"
     family = psutil.Process(driver.pid).children(recursive=True)
     assert any("raylet" in process.name() for process in family)
+    (folder,) = session_folders(family)
     os.killpg(driver.pid, signal.SIGINT)
     _, errors = driver.communicate()
     assert errors.splitlines()[-1] == "KeyboardInterrupt"
     assert driver.returncode == -signal.SIGINT
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
-    assert not set(glob("/tmp/pixel-ray-*")) - before
+    assert not folder.exists()
 
 
 def _free_ports(number: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The embedded server as somebody else's: reached by an endpoint and a key pair, through a proxy that fails on purpose."""
+"""The embedded server as a remote one: reached by an endpoint and a key pair, through a proxy that fails on purpose."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,7 +12,7 @@ from pixel_pipeline_tests.faults import FaultProxy
 
 @pytest.fixture
 def server(lake: Lake, settings: Settings) -> embedded.EmbeddedServer:
-    """The embedded server, whose two buckets of this test exist."""
+    """The embedded server, with this test's two buckets."""
     running = embedded.status(settings.home)
     assert running is not None
     return running
@@ -20,7 +20,7 @@ def server(lake: Lake, settings: Settings) -> embedded.EmbeddedServer:
 
 @pytest.fixture
 def connect(server: embedded.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Lake]:
-    """Opens the lake as if it were elsewhere: an endpoint and a key pair in the environment."""
+    """Opens the lake by an endpoint and a key pair in the environment."""
 
     def open_lake(endpoint: str, *, access_key: str | None = None, secret_key: str | None = None) -> Lake:
         monkeypatch.setenv("PIXEL_S3_ENDPOINT", endpoint)

@@ -1,11 +1,9 @@
-"""The inventory and its changes: nothing that happens in raw goes unrecorded, whatever is killed on the way."""
+"""The inventory and its changes: every change of the raw tiers is recorded, whenever a writer is killed."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 import os
 import signal
-import subprocess
-import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,7 +29,8 @@ from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA
 from pixel_pipeline.lake.tables.table import Table, TableMissingError, VersionGoneError
 from pixel_pipeline.lake.tables.vacuum import vacuum
-from pixel_pipeline.settings import Settings
+from pixel_pipeline.settings import Settings, get_settings
+from pixel_pipeline_tests.children import Child, preload
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -48,7 +47,7 @@ def objects_of(contents: dict[str, tuple[int, str]], *, at: datetime = NOON) -> 
 
 
 def first_folder(names: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Families for these tests: the folder below `gdrive/raw`."""
+    """Families of these tests: the folder below `gdrive/raw`."""
     return pc.list_element(pc.split_pattern(names, "/"), 2) if len(names) else names
 
 
@@ -86,18 +85,18 @@ def test_differences_are_those_of_the_two(before: dict[str, Any], after: dict[st
 
 
 @given(CONTENTS, CONTENTS)
-def test_versions_are_equal_where_the_objects_are(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_versions_are_equal_for_equal_objects(one: dict[str, Any], other: dict[str, Any]) -> None:
     same = inventory_version(objects_of(one)) == inventory_version(objects_of(other))
     assert same == (one == other)
 
 
-def test_versions_tell_where_one_key_ends_and_the_next_begins() -> None:
+def test_versions_depend_on_where_one_key_ends_and_the_next_begins() -> None:
     one, other = (objects_of(dict.fromkeys(names, (1, "x"))) for names in (("a", "bb"), ("ab", "b")))
     assert inventory_version(one) != inventory_version(other)
 
 
 @given(CONTENTS, st.lists(st.integers(0, 6)))
-def test_versions_know_neither_times_nor_chunks(contents: dict[str, Any], cuts: list[int]) -> None:
+def test_versions_ignore_times_and_chunks(contents: dict[str, Any], cuts: list[int]) -> None:
     objects = objects_of(contents)
     bounds = [0, *sorted(cut for cut in cuts if cut <= objects.num_rows), objects.num_rows]
     chunks = [objects[start:end] for start, end in pairwise(bounds)]
@@ -119,7 +118,7 @@ def test_every_change_is_recorded_once_with_its_family(lake: Lake) -> None:
     a, b, c = "gdrive/raw/A/1", "gdrive/raw/B/1", "gdrive/raw/C/1"
     first = update(lake, {a: (1, "x"), b: (1, "x")})
     assert (first.unchanged, first.changes) == (False, {"added": 2, "changed": 0, "removed": 0})
-    # Same size and time, other bytes: only the ETag tells.
+    # Same size and time, other bytes: only the ETag differs.
     second = update(lake, {a: (1, "y"), c: (0, "e")})
     assert second.changes == {"added": 1, "changed": 1, "removed": 1}
     assert Table(lake, keys.INVENTORY).dataset().to_table() == objects_of({a: (1, "y"), c: (0, "e")})
@@ -148,7 +147,7 @@ def test_a_reader_sees_the_families_touched_after_its_position(lake: Lake) -> No
     assert touched_since(lake, start) == {}
     state = {"gdrive/raw/A/1": (1, "x"), "gdrive/raw/B/1": (1, "z")}
     update(lake, state)
-    # A is removed and comes back as it was: the inventory is that of before, and both were changes.
+    # A is removed and comes back: the inventory is the same as before, and both changes are recorded.
     update(lake, {"gdrive/raw/B/1": (1, "z")})
     middle = newest_position(lake)
     update(lake, state)
@@ -158,7 +157,7 @@ def test_a_reader_sees_the_families_touched_after_its_position(lake: Lake) -> No
     assert touched_since(lake, middle)["A"] == everything["A"] > everything["B"]
 
 
-def test_a_log_that_was_made_anew_is_told(lake: Lake) -> None:
+def test_a_log_that_was_created_again_is_reported(lake: Lake) -> None:
     update(lake, {"gdrive/raw/A/1": (1, "x")})
     old = newest_position(lake)
     lake.data.delete([item.key for item in lake.data.list(keys.INVENTORY_CHANGES)])
@@ -166,11 +165,11 @@ def test_a_log_that_was_made_anew_is_told(lake: Lake) -> None:
     assert newest_position(lake) == Position(newest_position(lake).table, 0) != old
     with pytest.raises(VersionGoneError, match="created again"):
         touched_since(lake, old)
-    # What lies there now counts as new: nobody knows any more what was read.
+    # All present objects count as new, because the earlier changes are unknown.
     assert recorded(lake) == [(0, "A", "added", "gdrive/raw/A/1")]
 
 
-def test_an_inventory_made_anew_is_recorded_although_its_numbers_start_again(lake: Lake) -> None:
+def test_an_inventory_created_again_is_recorded_although_its_versions_restart(lake: Lake) -> None:
     for etag in ("x", "y", "z"):
         update(lake, {"gdrive/raw/A/1": (1, etag)})
     seen = newest_position(lake)
@@ -179,8 +178,8 @@ def test_an_inventory_made_anew_is_recorded_although_its_numbers_start_again(lak
     assert [*touched_since(lake, seen)] == ["B"]
 
 
-def test_changes_between_commits_that_were_not_recorded_are_recorded_each(lake: Lake) -> None:
-    """There and back again: whoever converted in between has to convert again."""
+def test_unrecorded_commits_are_recorded_one_by_one(lake: Lake) -> None:
+    """A change and its reversal: a conversion in between has to be repeated."""
     key = "gdrive/raw/A/1"
     update(lake, {key: (1, "x")})
     for etag in ("y", "x"):
@@ -196,13 +195,12 @@ def test_changes_between_commits_that_were_not_recorded_are_recorded_each(lake: 
 
 
 WRITES = r"^(PUT|POST) "
-UPDATE = """
-import sys
-from pixel_pipeline.lake.lake import Lake
-from pixel_pipeline.settings import get_settings
-from pixel_pipeline_tests.lake.test_inventory import update
-update(Lake.open(get_settings()), {"gdrive/raw/A/1": (1, sys.argv[1])})
-"""
+preload(__name__)
+
+
+def update_behind(state: str) -> None:
+    """An update in the lake of the environment."""
+    update(Lake.open(get_settings()), {"gdrive/raw/A/1": (1, state)})
 
 
 def test_a_writer_killed_before_any_of_its_writes_loses_no_change(lake: Lake, settings: Settings) -> None:
@@ -212,7 +210,7 @@ def test_a_writer_killed_before_any_of_its_writes_loses_no_change(lake: Lake, se
     finished = False
     with FaultProxy(urlsplit(server.endpoint).port or 0) as proxy:
         environment = {
-            **os.environ,
+            **{name: os.environ[name] for name in ("PIXEL_HOME", "PIXEL_BUCKET", "PIXEL_CHECKPOINT_BUCKET")},
             "PIXEL_S3_ENDPOINT": proxy.endpoint,
             "AWS_ACCESS_KEY_ID": server.access_key,
             "AWS_SECRET_ACCESS_KEY": server.secret_key.get_secret_value(),
@@ -222,13 +220,14 @@ def test_a_writer_killed_before_any_of_its_writes_loses_no_change(lake: Lake, se
             seen = newest_position(lake)
             proxy.faults = [Fault("none", on=WRITES)] * writes + [Fault("hold", on=WRITES)]
             proxy.silent.clear()
-            child = subprocess.Popen([sys.executable, "-c", UPDATE, f"state {writes}"], env=environment)
-            while child.poll() is None and not proxy.silent.wait(0.05):
+            child = Child(update_behind, f"state {writes}", environment=environment)
+            while child.process.is_alive() and not proxy.silent.wait(0.05):
                 pass
-            finished = child.poll() is not None
-            child.kill()
-            assert child.wait() == (0 if finished else -signal.SIGKILL)
-            # Whatever was reached, the next one sees the change, or finds it recorded.
+            finished = not child.process.is_alive()
+            child.process.kill()
+            child.process.join()
+            assert child.process.exitcode == (0 if finished else -signal.SIGKILL)
+            # At every point, the next writer sees the change or finds it recorded.
             update(lake, {"gdrive/raw/A/1": (1, f"state {writes}")})
             assert [*touched_since(lake, seen)] == ["A"]
             writes += 1
@@ -239,7 +238,7 @@ def test_a_writer_killed_before_any_of_its_writes_loses_no_change(lake: Lake, se
     assert [tuple(row.values()) for row in etags] == [*pairwise(states)]
 
 
-def test_old_changes_are_cleared_away_and_their_readers_are_told(
+def test_old_changes_are_deleted_and_their_readers_get_an_error(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inventory, "COMMITS_BETWEEN_CLEANING", 3)
@@ -252,12 +251,12 @@ def test_old_changes_are_cleared_away_and_their_readers_are_told(
     update(lake, {"gdrive/raw/C/1": (1, "x")})
     log = Table(lake, keys.INVENTORY_CHANGES)
     assert log.dataset().count_rows() == 0
-    # Until the files are vacuumed, a reader that is behind sees all of it.
+    # Until the files are vacuumed, a reader that is behind sees all changes.
     assert [*touched_since(lake, start)] == ["A", "B", "C"]
     vacuum(log, older_than=timedelta(0), floor=timedelta(0), dry_run=False)
     with pytest.raises(VersionGoneError):
         touched_since(lake, start)
-    # And the log goes on.
+    # The log continues.
     behind = newest_position(lake)
     update(lake, {"gdrive/raw/C/1": (1, "y")})
     assert [*touched_since(lake, behind)] == ["C"]

@@ -1,4 +1,4 @@
-"""Memos: a skip only where the very same thing was finished before."""
+"""Memos: a step is skipped only if exactly the same was finished before."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,13 +39,13 @@ def test_a_damaged_memo_is_named(lake: Lake) -> None:
 
 
 @given(value=JSON, other=JSON)
-def test_fingerprints_tell_values_apart(value: object, other: object) -> None:
+def test_fingerprints_differ_for_different_values(value: object, other: object) -> None:
     assert fingerprint(value) == fingerprint(value)
     assert (fingerprint(value) == fingerprint(other)) == (repr_json(value) == repr_json(other))
 
 
 def repr_json(value: object) -> object:
-    """A value with its dictionaries in one order; true and 1 are not the same."""
+    """A value with sorted dictionaries; True and 1 differ."""
     if isinstance(value, dict):
         return ("dict", sorted((key, repr_json(item)) for key, item in value.items()).__repr__())
     if isinstance(value, list):
@@ -53,7 +53,7 @@ def repr_json(value: object) -> object:
     return (type(value).__name__, repr(value))
 
 
-def test_fingerprints_do_not_run_parts_together() -> None:
+def test_fingerprints_separate_the_parts() -> None:
     assert fingerprint("ab", "c") != fingerprint("a", "bc")
     assert fingerprint(["a"], "b") != fingerprint("a", ["b"])
     assert fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})

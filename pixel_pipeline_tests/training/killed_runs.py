@@ -1,7 +1,7 @@
-"""A process that trains in children and kills them: `python -m pixel_pipeline_tests.training.killed_runs`.
+"""Trains in child processes and kills them: `python -m pixel_pipeline_tests.training.killed_runs`.
 
-torch is imported once, and each child is a fork of it, so that fifty of them cost seconds and not minutes. This process computes
-nothing itself: threads do not survive a fork.
+torch is imported once and every child is a fork, so fifty children cost seconds. This process computes nothing itself, because
+threads do not survive a fork.
 """
 
 from collections.abc import Callable
@@ -22,13 +22,13 @@ from pixel_pipeline.training.runtime.hosting import run_hosted
 from pixel_pipeline.training.train import train
 
 PATIENCE_SECONDS = 300.0
-assert fit is not None, "imported ahead of the forks"
+assert fit is not None, "imported before the forks"
 
 
-def kill_again_and_again(
+def kill_repeatedly(
     config: TrainingConfig, manifest_key: str, *, home: Path, kills: int, seed: int
 ) -> list[str]:
-    """Train runs `killed-0`, `killed-1`, … of one configuration to their ends, with so many kills in all; returns their names."""
+    """Train runs `killed-0`, `killed-1`, … of one configuration to their ends, killing them `kills` times in all; returns their names."""
     rng = random.Random(seed)
 
     def training(run: str) -> Callable[[], int]:
@@ -44,7 +44,7 @@ def kill_again_and_again(
         last = done == kills
         status = _child(training(runs[-1]), seconds=PATIENCE_SECONDS if last else rng.uniform(0, whole))
         if status == -signal.SIGKILL:
-            assert not last, "it takes too long"
+            assert not last, "the last run takes too long"
             done += 1
         else:
             assert status == 0, status
@@ -68,7 +68,7 @@ def _train(
 
 
 def _child(body: Callable[[], int], *, seconds: float) -> int:
-    """Exit status of a fork that runs the body; killed after so many seconds."""
+    """Exit status of a fork that runs the body; it is killed after `seconds`."""
     pid = os.fork()
     if pid == 0:
         os._exit(body())
@@ -86,7 +86,7 @@ def _child(body: Callable[[], int], *, seconds: float) -> int:
 
 if __name__ == "__main__":
     asked = orjson.loads(sys.argv[1])
-    names = kill_again_and_again(
+    names = kill_repeatedly(
         TrainingConfig.parse(asked["config"]),
         asked["manifest_key"],
         home=Path(asked["home"]),

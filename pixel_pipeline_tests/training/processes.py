@@ -1,4 +1,4 @@
-"""Runs the training modules as Dagster does: in a process of their own, with Pipes' context and messages in files."""
+"""Runs the training modules like Dagster: in a separate process, with the context and messages of Pipes in files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 120
 
 @dataclass
 class HostedProcess:
-    """A running module and the file that its messages to Dagster go to."""
+    """A running module and the file of its messages to Dagster."""
 
     process: subprocess.Popen[str]
     messages_file: Path
@@ -55,7 +55,7 @@ class HostedProcess:
         return cls(process=process, messages_file=messages)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Poll; fails when the process ends first."""
+        """Poll; fails if the process ends first."""
         deadline = monotonic() + PATIENCE_SECONDS
         while not condition():
             assert self.process.poll() is None, self.process.communicate()
@@ -68,7 +68,7 @@ class HostedProcess:
         return self.process.returncode, output + errors
 
     def messages(self, method: str) -> list[dict[str, Any]]:
-        """Parameters of the messages so far of one kind, e.g. "log"."""
+        """Parameters of the messages of a kind, e.g. "log"."""
         lines = [orjson.loads(line) for line in self.messages_file.read_text().splitlines()]
         return [line["params"] for line in lines if line["method"] == method]
 
@@ -78,5 +78,5 @@ class HostedProcess:
 
 
 def training_extras(config: TrainingConfig, manifest_key: str) -> dict[str, Any]:
-    """What the training asset passes on."""
+    """The task that the training asset passes on."""
     return {"config": config.model_dump(mode="json"), "manifest_key": manifest_key, "git_revision": "abc123"}

@@ -1,4 +1,4 @@
-"""Evaluation reports made of a few figures."""
+"""Builds evaluation reports from a few figures."""
 
 from collections.abc import Sequence
 

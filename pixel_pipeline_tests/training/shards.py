@@ -1,4 +1,4 @@
-"""Makes small token shards in a lake, by the same functions that the token stage uses."""
+"""Writes small token shards with the functions of the token stage."""
 
 from dataclasses import asdict
 import random
@@ -78,7 +78,9 @@ def write_shards(
 ) -> str:
     """Write tokenizer, shards and manifest; returns the manifest's key.
 
-    `conversations` are those of the training split in all, `held_out` those of each held-out split and family.
+    Args:
+        conversations: Of the training split, in all.
+        held_out: Of each held-out split and family.
     """
     generator = random.Random(seed)
 

@@ -1,4 +1,4 @@
-"""Runs that train adapters on a base model: what they leave, and that they end, resume and compare as they should."""
+"""Runs that train adapters on a base model: checkpoints, windows, resuming, comparison, errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import open_folder
+from pixel_pipeline.training.checkpoints.result import TrainingResult
 from pixel_pipeline.training.checkpoints.store import download, list_checkpoints
 from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
@@ -30,7 +31,7 @@ from pixel_pipeline.training.inference.generate import generate
 from pixel_pipeline.training.loop.callbacks.interruption import Interruption
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.model.factory import new_model, open_checkpoint
-from pixel_pipeline.training.train import TrainingResult, train
+from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.training.base.models import write_base
 
@@ -61,7 +62,7 @@ def run_training(lake: Lake, manifest_key: str, tmp_path: Path) -> Run:
     return run
 
 
-def test_adapters_learn_and_are_all_that_a_checkpoint_holds(
+def test_adapters_learn_and_a_checkpoint_has_nothing_else(
     run_training: Run, adapted: TrainingConfig, lake: Lake, base: Path, tmp_path: Path
 ) -> None:
     result = run_training(adapted)
@@ -89,7 +90,7 @@ def test_adapters_learn_and_are_all_that_a_checkpoint_holds(
     }
     assert orjson.loads((folder / "adapter.json").read_bytes())["base_digest"] == open_folder(base).digest
     assert run_training(adapted).reused
-    # Curves lie where TensorBoard looks for them.
+    # TensorBoard finds the curves.
     assert [*(tmp_path / "logs" / result.checkpoint.run).glob("events.out.tfevents.*")]
 
 
@@ -106,13 +107,13 @@ def test_a_checkpoint_opens_as_it_was_trained(
 
 @pytest.mark.parametrize("micro", [1, 3])
 def test_micro_batches_are_one_step(run_training: Run, adapted: TrainingConfig, micro: int) -> None:
-    # Dropout draws by micro-batch, and the balance of each is its own.
+    # Dropout and the load-balancing loss depend on the micro-batch.
     plain = adapted.model_copy(
         update={
             "adapters": AdaptersConfig(rank=4, alpha=8),
             "rows_per_micro_batch": None,
             "router_aux_loss_coefficient": 0.0,
-            # Steps small enough that a token's experts do not change by the last bit of a sum.
+            # Small steps, so that rounding does not change the experts of a token.
             "learning_rate": 1e-3,
         }
     )
@@ -135,7 +136,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
 
 @examples(2)
 @given(stops=st.sets(st.integers(1, 11), min_size=1, max_size=3))
-def test_a_run_in_parts_is_the_same_run(
+def test_an_interrupted_run_has_the_same_result(
     run_training: Run, adapted: TrainingConfig, monkeypatch: pytest.MonkeyPatch, stops: set[int]
 ) -> None:
     whole = run_training(adapted, run="whole")
@@ -150,7 +151,7 @@ def test_a_run_in_parts_is_the_same_run(
     assert parts.model_sha256 == whole.model_sha256
 
 
-def test_a_curriculum_goes_on_inside_a_stage(
+def test_a_curriculum_resumes_inside_a_stage(
     run_training: Run, adapted: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages = (
@@ -173,14 +174,14 @@ def test_a_seed_may_be_large(run_training: Run, adapted: TrainingConfig) -> None
     assert run_training(adapted.model_copy(update={"steps": 3, "seed": 2**40})).finished
 
 
-def test_a_window_ends_in_a_checkpoint_and_the_next_goes_on(
+def test_a_window_ends_with_a_checkpoint_and_the_next_continues(
     run_training: Run, adapted: TrainingConfig, lake: Lake
 ) -> None:
     lines: list[str] = []
     first = run_training(adapted, run="windows", deadline=monotonic(), report=lines.append)
     assert not first.finished
     assert first.checkpoint.step == 1
-    assert first.metadata()["status"] == "window over"
+    assert first.status == "window over"
     assert any("the window ends" in line for line in lines)
     second = run_training(adapted, run="windows", deadline=monotonic() + 3600)
     assert second.finished
@@ -189,8 +190,8 @@ def test_a_window_ends_in_a_checkpoint_and_the_next_goes_on(
     assert list_checkpoints(lake.checkpoints, "windows")[-1].step == adapted.steps
 
 
-def test_early_stopping_ends_the_run_for_good(run_training: Run, adapted: TrainingConfig) -> None:
-    # Nothing is learnt, so no validation is better than the first.
+def test_early_stopping_ends_the_run(run_training: Run, adapted: TrainingConfig) -> None:
+    # The model learns nothing, so no validation beats the first.
     stuck = adapted.model_copy(
         update={"learning_rate": 1e-12, "validations": 6, "early_stopping_patience": 2}
     )
@@ -198,19 +199,6 @@ def test_early_stopping_ends_the_run_for_good(run_training: Run, adapted: Traini
     assert result.finished
     assert result.checkpoint.step < stuck.steps
     assert run_training(stuck).reused
-
-
-def test_a_last_checkpoint_that_nobody_called_the_last_is_called_so(
-    run_training: Run, adapted: TrainingConfig, lake: Lake
-) -> None:
-    short = adapted.model_copy(update={"steps": 3})
-    done = run_training(short)
-    key = f"{done.checkpoint.prefix}/manifest.json"
-    lake.checkpoints.put_json(key, lake.checkpoints.get_json(key) | {"final": False})
-    again = run_training(short)
-    assert again.finished
-    assert (again.checkpoint, again.history) == (done.checkpoint, done.history)
-    assert run_training(short).reused
 
 
 def test_the_dense_baseline_has_as_many_parameters(
@@ -229,7 +217,7 @@ def test_the_dense_baseline_has_as_many_parameters(
     assert result.validation_ratio < 0.95
 
 
-def test_faults_are_named(
+def test_wrong_inputs_are_reported(
     run_training: Run, adapted: TrainingConfig, lake: Lake, manifest_key: str, tmp_path: Path
 ) -> None:
     other = write_base(tmp_path / "other", kind="llama")

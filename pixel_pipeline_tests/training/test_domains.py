@@ -1,4 +1,4 @@
-"""Experts that are named after domains: tokens are drawn to them, and the routers are taught to send them there."""
+"""Experts that specialize in domains: a bias towards them, and a loss that trains the routers."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from pixel_pipeline.training.base.model import open_folder
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
-from pixel_pipeline.training.evaluation.scoring import expert_counts
-from pixel_pipeline.training.loop.history import History
-from pixel_pipeline.training.loop.losses import domain_loss
 from pixel_pipeline.training.loop.module import MoEModule
+from pixel_pipeline.training.loop.scoring import expert_counts
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
+from pixel_pipeline.training.model.losses import domain_loss
 from pixel_pipeline.training.model.router_health import mutual_information
 
 LENGTH, WORDS, STEPS = 32, 8, 30
@@ -23,15 +23,15 @@ DOMAINS = ("calm", "work")
 
 
 def batch(generator: torch.Generator) -> PackedBatch:
-    """Two rows of each domain; the domains have no word in common, and few, so that a linear router can tell them."""
+    """Two rows of each domain; the domains share no words, so a linear router can separate them."""
     words = torch.randint(WORDS, (4, LENGTH), generator=generator)
     words[2:] += WORDS
     ones = torch.ones(words.shape, dtype=torch.uint8)
     return pack_batch(words, loss_mask=ones, segments=ones.short(), families=("calm", "calm", "work", "work"))
 
 
-def told(config: TrainingConfig, base: Path) -> float:
-    """What a token's expert tells of its domain after training, in nats, on rows that were not trained on."""
+def domain_information(config: TrainingConfig, base: Path) -> float:
+    """Mutual information, in nats, of expert and domain after training, on rows not trained on."""
     model = AdaptedModel(
         open_folder(base), AdaptersConfig(rank=4, alpha=8), seed=1, device=torch.device("cpu")
     ).train()
@@ -65,16 +65,18 @@ def rows_of(rows: PackedBatch, wanted: range) -> torch.Tensor:
     return real
 
 
-def test_routers_learn_what_they_are_taught(adapted: TrainingConfig, base: Path) -> None:
+def test_the_loss_trains_the_routers_on_domains(adapted: TrainingConfig, base: Path) -> None:
     config = adapted.model_copy(update={"steps": STEPS, "rows_per_micro_batch": None})
     domains = ExpertDomains(domains=DOMAINS, steps=STEPS)
-    taught = told(config.model_copy(update={"domains": domains}), base)
-    drawn = told(config.model_copy(update={"domains": domains.model_copy(update={"teaching": 0.0})}), base)
+    taught = domain_information(config.model_copy(update={"domains": domains}), base)
+    biased = domain_information(
+        config.model_copy(update={"domains": domains.model_copy(update={"teaching": 0.0})}), base
+    )
     assert taught > 0.4
-    assert taught > drawn + 0.05
+    assert taught > biased + 0.05
 
 
-def test_tokens_that_nobody_draws_have_no_part_in_it() -> None:
+def test_tokens_without_a_bias_are_excluded_from_the_loss() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0]], requires_grad=True)
     pull = torch.tensor([[4.0, 0.0], [0.0, 0.0], [4.0, 0.0]])
     loss = domain_loss([logits], pull_TE=pull, real=torch.tensor([True, True, False]))

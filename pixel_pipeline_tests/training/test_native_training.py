@@ -1,4 +1,4 @@
-"""Mixtures of experts that are there already, trained on as a whole."""
+"""Training of existing mixtures of experts as a whole."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from pixel_pipeline.training.config.adapters import ExpertDomains
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import TrainingConfigError
 from pixel_pipeline.training.model.from_scratch import load_model
-from pixel_pipeline.training.planning.measure import with_micro_batch
+from pixel_pipeline.training.planning.measure import first_micro_batch
+from pixel_pipeline.training.planning.memory import MicroBatch
 from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.training.base.models import write_tokenizer
 
@@ -37,7 +38,7 @@ def mixture(request: pytest.FixtureRequest, lake: Lake, manifest_key: str, tmp_p
 
 
 def write_mixture(kind: str, *, lake: Lake, manifest_key: str, folder: Path) -> Path:
-    """A random mixture, written by transformers itself, with the tokenizer of the shards."""
+    """A random mixture written by transformers, with the tokenizer of the shards."""
     tokenizer = ShardManifest.load(lake.data, manifest_key).tokenizer
     torch.manual_seed(4)
     make: Any = AutoModelForCausalLM
@@ -63,7 +64,7 @@ def write_mixture(kind: str, *, lake: Lake, manifest_key: str, folder: Path) -> 
     return folder
 
 
-def test_a_mixture_goes_on_learning_and_stays_what_transformers_loads(
+def test_a_mixture_learns_and_transformers_still_loads_it(
     mixture: Path, config: TrainingConfig, lake: Lake, manifest_key: str, tmp_path: Path
 ) -> None:
     base = add_base(lake, str(mixture), name="there", home=tmp_path, report=lambda line: None)
@@ -94,7 +95,7 @@ def test_a_mixture_goes_on_learning_and_stays_what_transformers_loads(
         )
 
 
-def test_a_missing_expert_and_settings_of_adapters_are_refused(
+def test_a_missing_expert_and_adapter_settings_are_refused(
     config: TrainingConfig, lake: Lake, manifest_key: str, tmp_path: Path
 ) -> None:
     folder = write_mixture("mixtral", lake=lake, manifest_key=manifest_key, folder=tmp_path / "base")
@@ -111,7 +112,8 @@ def test_a_missing_expert_and_settings_of_adapters_are_refused(
     del weights["model.layers.1.block_sparse_moe.experts.2.w1.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert open_folder(folder).native
-    # The memory model knows of adapters alone.
-    assert with_micro_batch(config, base=open_folder(folder), row_tokens=64, device=CPU) == config
+    # The memory model covers adapters only.
+    micro = first_micro_batch(config, base=open_folder(folder), row_tokens=64, device=CPU)
+    assert micro == MicroBatch(config.rows_per_step, False)
     with pytest.raises(BaseModelCorruptError, match="missing"):
         run(asked.model_copy(update={"domains": None}))

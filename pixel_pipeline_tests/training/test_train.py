@@ -1,4 +1,4 @@
-"""Whole runs: what they leave in the lake, and that they can be resumed and reused."""
+"""Whole runs: their checkpoints, resuming, reuse."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pixel_pipeline.lake.lake import Lake
+from pixel_pipeline.training.checkpoints.result import TrainingResult
 from pixel_pipeline.training.checkpoints.run_state import RunState
 from pixel_pipeline.training.checkpoints.store import CheckpointRef, download, list_checkpoints
 from pixel_pipeline.training.config.config import TrainingConfig
@@ -28,7 +29,7 @@ from pixel_pipeline.training.loop.callbacks.interruption import Interruption
 from pixel_pipeline.training.loop.module import MoEModule, learning_rate_factor
 from pixel_pipeline.training.loop.trainer import Fit
 from pixel_pipeline.training.model.from_scratch import load_model, parameter_counts
-from pixel_pipeline.training.train import TrainingResult, train
+from pixel_pipeline.training.train import train
 
 Trained = tuple[TrainingResult, list[str]]
 
@@ -69,7 +70,7 @@ def test_a_run_learns_and_is_reused(
     ]
 
 
-def test_a_checkpoint_is_plain_files_that_transformers_loads(
+def test_transformers_loads_a_checkpoint(
     run_training: Callable[..., Trained], config: TrainingConfig, lake: Lake, tmp_path: Path
 ) -> None:
     result, _ = run_training(config)
@@ -116,7 +117,7 @@ def test_a_checkpoint_is_plain_files_that_transformers_loads(
     assert tokenizer.eos_token == "<|im_end|>"
 
 
-def test_generation_streams_and_repeats(
+def test_generation_streams_and_is_reproducible(
     run_training: Callable[..., Trained], config: TrainingConfig, lake: Lake
 ) -> None:
     run_training(config)
@@ -127,12 +128,12 @@ def test_generation_streams_and_repeats(
     assert len(first) > 3
     assert "".join(first) != "".join(other)
     with pytest.raises(Exception, match="context is 64"):
-        generate(lake, "latest", "tired " * 100)
+        next(generate(lake, "latest", "tired " * 100))
     with pytest.raises(Exception, match="out of range"):
-        generate(lake, "latest", "x", top_p=0.0)
+        next(generate(lake, "latest", "x", top_p=0.0))
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(
+def test_an_interrupted_run_ends_with_the_same_weights(
     run_training: Callable[..., Trained],
     config: TrainingConfig,
     lake: Lake,
@@ -150,7 +151,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
         run_training(config, run="parts")
     assert list_checkpoints(lake.checkpoints, "parts") == [CheckpointRef(run="parts", step=6)]
     monkeypatch.setattr(Interruption, "on_train_batch_end", note)
-    # Whatever else draws random numbers between the two halves must not matter.
+    # Other uses of the random generator between the two halves do not matter.
     torch.rand(7)
     parts, _ = run_training(config, run="parts")
     assert parts.resumed_from == 6
@@ -159,7 +160,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert parts.model_sha256 == whole.model_sha256
 
 
-def test_old_checkpoints_go_and_two_stay(
+def test_the_newest_two_checkpoints_are_kept(
     run_training: Callable[..., Trained], config: TrainingConfig, lake: Lake
 ) -> None:
     result, _ = run_training(config.model_copy(update={"steps": 4, "checkpoint_every_seconds": 0.0}))
@@ -195,7 +196,7 @@ def _fail_after_two(save: Callable[..., None]) -> Callable[..., None]:
     return saving
 
 
-def test_a_run_of_other_inputs_is_not_continued(
+def test_a_run_with_other_inputs_is_not_resumed(
     run_training: Callable[..., Trained], config: TrainingConfig
 ) -> None:
     short = config.model_copy(update={"steps": 3})
@@ -212,7 +213,7 @@ def test_a_diverged_run_ends(
     assert list_checkpoints(lake.checkpoints, "wild") == []
 
 
-def test_a_full_disk_is_told_before_anything_is_written(
+def test_a_full_disk_is_reported_before_anything_is_written(
     run_training: Callable[..., Trained], config: TrainingConfig, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
@@ -221,12 +222,12 @@ def test_a_full_disk_is_told_before_anything_is_written(
     assert list_checkpoints(lake.checkpoints, "full") == []
 
 
-def test_mixed_precision_trains_too(run_training: Callable[..., Trained], config: TrainingConfig) -> None:
+def test_mixed_precision_learns(run_training: Callable[..., Trained], config: TrainingConfig) -> None:
     result, _ = run_training(config.model_copy(update={"precision": "bf16-mixed"}))
     assert result.validation_ratio < 0.95
 
 
-def test_learning_rate_warms_up_and_ends_at_its_least(config: TrainingConfig) -> None:
+def test_learning_rate_warms_up_and_decays_to_its_minimum(config: TrainingConfig) -> None:
     factors = [learning_rate_factor(config)(step) for step in range(config.steps)]
     assert factors[0] == pytest.approx(1 / 3)
     assert max(factors) == factors[config.warmup_steps] == 1.0
@@ -234,7 +235,7 @@ def test_learning_rate_warms_up_and_ends_at_its_least(config: TrainingConfig) ->
     assert factors[2:] == sorted(factors[2:], reverse=True)
 
 
-def test_state_is_plain_and_complete(
+def test_the_state_is_plain_json(
     run_training: Callable[..., Trained], config: TrainingConfig, lake: Lake, tmp_path: Path
 ) -> None:
     result, _ = run_training(config.model_copy(update={"steps": 3, "warmup_steps": 0}))

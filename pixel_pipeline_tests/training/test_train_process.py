@@ -42,9 +42,9 @@ def test_killed_then_terminated_then_finished_equals_an_undisturbed_run(
     assert (status, output) == (0, "")
     (reported,) = terminated.messages("report_custom_message")
     assert reported["payload"] == {"failure": terminated.log()[-1], "transient": False}
-    # What the killed process had written and not uploaded is uploaded first.
-    going_on = next(line for line in terminated.log() if "going on from step" in line)
-    assert int(re.search(r"from step (\d+)", going_on)[1]) >= after_kill  # type: ignore[index]
+    # Checkpoints that the killed process had not uploaded are uploaded first.
+    resumed = next(line for line in terminated.log() if "continuing from step" in line)
+    assert int(re.search(r"from step (\d+)", resumed)[1]) >= after_kill  # type: ignore[index]
     assert "Training was interrupted at step" in terminated.log()[-1]
     newest = list_checkpoints(lake.checkpoints, run)[-1]
     assert f"{newest.step}/60" in terminated.log()[-1]
@@ -86,7 +86,7 @@ def test_results_are_reported_to_dagster(
     assert plot.startswith("![Expert load by layer](data:image/png;base64,")
 
 
-def test_a_window_is_planned_and_compared(
+def test_the_plan_of_a_window_is_reported(
     lake: Lake, manifest_key: str, config: TrainingConfig, tmp_path: Path
 ) -> None:
     extras = {**training_extras(config.model_copy(update={"steps": 3}), manifest_key), "hours": 1.0}

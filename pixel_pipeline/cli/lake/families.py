@@ -75,7 +75,7 @@ def families_suggest(as_json: Json = False) -> None:
     )
     if suggestions.rules:
         where = "below the rules" if config.rules else "in place of `rules: []`"
-        say(f"Review the rules and paste them {where} in {get_settings().families_file}.")
+        say(f"Review the rules and paste them {where} in {get_settings().families_file or 'families.yaml'}.")
 
 
 def _inventory_and_rules() -> "tuple[pa.Table, FamilyConfig]":

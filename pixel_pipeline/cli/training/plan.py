@@ -123,5 +123,5 @@ def show_plan(
         return
     for line in plan_lines(planned, now=now):
         out.print(line, markup=False, soft_wrap=True)
-    if planned.plan is not None:
+    if not planned.finished:
         suggest_next("pixel train, with the same options")

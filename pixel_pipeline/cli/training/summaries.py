@@ -105,9 +105,9 @@ class Checkpoints:
         Args:
             run: Anything that `CheckpointRef.resolve` accepts; None lists all runs.
         """
+        from pixel_pipeline.training.checkpoints.promotions import promoted_step
         from pixel_pipeline.training.checkpoints.store import CheckpointRef, list_checkpoints
         from pixel_pipeline.training.errors import CheckpointNotFoundError
-        from pixel_pipeline.training.promotion.history import promoted_step
 
         bucket = lake.checkpoints
         bucket.check()

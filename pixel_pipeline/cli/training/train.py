@@ -72,6 +72,6 @@ def train(
     if dry_run:
         show_plan(host, lake, session, began=began)
         return
-    from pixel_pipeline.training.planning.session import train_session
+    from pixel_pipeline.training.train import train_session
 
     train_session(host, lake, session, began=began)

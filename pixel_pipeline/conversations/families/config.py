@@ -69,15 +69,18 @@ class FamilyConfig:
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: Path) -> "FamilyConfig":
-        """Read families.yaml: `rules`, a list of `{match: [globs], family, category, dataset, read, budget}`.
+    def load(cls, path: Path | None) -> "FamilyConfig":
+        """Read families.yaml; None has no rules.
 
+        The file has `rules`, a list of `{match: [globs], family, category, dataset, read, budget}`.
         `category` and `dataset` default to the family. All three are slugs. `read` and `budget` set fields of
         ConversionOptions and may differ between rules of one family. `words` is optional: lists of words by category.
 
         Raises:
             FamilyConfigError: The file or a rule is invalid, a family has two tables, or a table two families.
         """
+        if path is None:
+            return cls()
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from pixel_pipeline.conversations.model.recipe import RECIPE_VERSION
 from pixel_pipeline.conversations.work.build import (
     FamilyReport,
     convert_family,
@@ -32,7 +33,7 @@ SHOWN_FAILURES = 10
     owners=["team:data"],
     pool="lake-writer",
     group_name="data",
-    code_version="1",
+    code_version=RECIPE_VERSION,
     partitions_def=FAMILIES,
     backfill_policy=dg.BackfillPolicy.single_run(),
     freshness_policy=freshness.DATA,

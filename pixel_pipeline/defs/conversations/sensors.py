@@ -126,4 +126,5 @@ def _ended(record: dg.RunRecord) -> datetime:
 
 
 def _wait(*, failures: int) -> timedelta:
-    return min(RETRY_AFTER * 2 ** min(failures - 1, 20), LONGEST_RETRY)
+    wait: timedelta = RETRY_AFTER * 2 ** min(failures - 1, 20)
+    return min(wait, LONGEST_RETRY)

@@ -15,6 +15,7 @@ from pixel_pipeline.lake.inventory import update_inventory
 from pixel_pipeline.lake.raw import list_raw
 from pixel_pipeline.lake.s3.listing import INVENTORY_SCHEMA
 from pixel_pipeline.lake.tables.table import Table
+from pixel_pipeline.words import printable
 
 SHOWN_KEYS = 20
 
@@ -112,7 +113,7 @@ def _by_family(objects: pa.Table, config: FamilyConfig) -> dict[str, tuple[int, 
 
 
 def _raw_keys(unreadable: list[str]) -> dg.AssetCheckResult:
-    shown = [{"key": _escaped(key)} for key in unreadable[:SHOWN_KEYS]]
+    shown = [{"key": printable(key)} for key in unreadable[:SHOWN_KEYS]]
     return dg.AssetCheckResult(
         check_name="raw_keys",
         passed=not unreadable,
@@ -125,8 +126,3 @@ def _raw_keys(unreadable: list[str]) -> dg.AssetCheckResult:
         ),
         metadata={"unreadable": len(unreadable), "keys": metadata.table(shown)},
     )
-
-
-def _escaped(key: str) -> str:
-    """A printable key: invisible characters become escape sequences."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in key)

@@ -11,7 +11,7 @@ from pixel_pipeline.defs.resources import LakeResource
 from pixel_pipeline.defs.tokens.config import TokenOptions
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.memo import Memo, fingerprint
-from pixel_pipeline.tokens.build import TokenConfig, build_shards
+from pixel_pipeline.tokens.build import RECIPE_VERSION, TokenConfig, build_shards
 from pixel_pipeline.tokens.shards import ShardManifest
 
 
@@ -20,7 +20,7 @@ from pixel_pipeline.tokens.shards import ShardManifest
     owners=["team:training"],
     pool="lake-writer",
     group_name="training",
-    code_version="1",
+    code_version=RECIPE_VERSION,
     deps=["dataset_registry"],
     freshness_policy=freshness.MODEL,
     description=(

@@ -14,7 +14,9 @@ from pixel_pipeline.tokens.sources import find_shards
 from pixel_pipeline.training.checkpoints.queries import evaluation_shards
 from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline.training.config.resolve import training_config
+from pixel_pipeline.training.evaluation.evaluate import RECIPE_VERSION as EVALUATION_RECIPE
 from pixel_pipeline.training.planning.session import Session
+from pixel_pipeline.training.runtime.identity import RECIPE_VERSION as MODEL_RECIPE
 from pixel_pipeline.training.runtime.revision import git_revision
 
 
@@ -23,7 +25,7 @@ from pixel_pipeline.training.runtime.revision import git_revision
     owners=["team:training"],
     pool="gpu",
     group_name="training",
-    code_version="1",
+    code_version=MODEL_RECIPE,
     deps=["token_shards"],
     freshness_policy=freshness.MODEL,
     description=(
@@ -68,7 +70,7 @@ def moe_checkpoint(
     owners=["team:training"],
     pool="gpu",
     group_name="training",
-    code_version="1",
+    code_version=EVALUATION_RECIPE,
     deps=["moe_checkpoint"],
     freshness_policy=freshness.MODEL,
     description=(

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pixel_pipeline.defs.tokens.config import TokenOptions, replaced
 from pixel_pipeline.settings import Settings
-from pixel_pipeline.training.config.priorities import Priority
+from pixel_pipeline.training.config.recipes import Priority
 
 
 class TrainingOptions(TokenOptions):

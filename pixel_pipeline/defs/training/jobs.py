@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from pixel_pipeline.defs.training.config import PromotionOptions, TrainingOptions
+from pixel_pipeline.defs.training.config import TrainingOptions
 
 train_moe = dg.define_asset_job(
     "train_moe",
@@ -15,6 +15,6 @@ train_moe = dg.define_asset_job(
 promote_model = dg.define_asset_job(
     "promote_model",
     selection=dg.AssetSelection.assets("promoted_model"),
-    config={"ops": {"promoted_model": {"config": PromotionOptions().model_dump()}}},
+    config={"ops": {"promoted_model": {"config": {"checkpoint": "latest"}}}},
     description="Promote a checkpoint, by default the newest, if all gates hold.",
 )

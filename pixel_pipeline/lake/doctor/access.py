@@ -25,8 +25,8 @@ class Access:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        # (bucket, key, upload) of the probe objects and uploads that exist now.
-        self._made: set[tuple[str, str, str | None]] = set()
+        # (bucket, key) of the probe objects that exist now.
+        self._made: set[tuple[str, str]] = set()
         self._removed = threading.Condition()
 
     @cached_property
@@ -64,14 +64,13 @@ class Access:
         return controlled(operation, target=self.lake.target)
 
     @contextmanager
-    def making(self, bucket: Bucket, key: str, *, upload: str | None = None) -> Iterator[None]:
-        """Delete an object, or abort an upload, when the block ends."""
-        made = (bucket.name, key, upload)
-        self._made.add(made)
+    def making(self, bucket: Bucket, key: str) -> Iterator[None]:
+        """Delete an object when the block ends."""
+        self._made.add((bucket.name, key))
         try:
             yield
         finally:
-            self._remove(*made)
+            self._remove(bucket.name, key)
 
     def clear_away(self) -> None:
         """Delete the objects of unfinished probes, after giving them a moment to finish."""
@@ -80,14 +79,10 @@ class Access:
         for made in [*self._made]:
             self._remove(*made)
 
-    def _remove(self, bucket: str, key: str, upload: str | None) -> None:
+    def _remove(self, bucket: str, key: str) -> None:
         # The right to delete is checked by a probe; a later doctor deletes what remains.
         with suppress(PixelError), self.controlled("clear away"):
-            if upload is None:
-                self.client.delete_object(Bucket=bucket, Key=key)
-            else:
-                # A complete upload has nothing to abort.
-                self.client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+            self.client.delete_object(Bucket=bucket, Key=key)
         with self._removed:
-            self._made.discard((bucket, key, upload))
+            self._made.discard((bucket, key))
             self._removed.notify_all()

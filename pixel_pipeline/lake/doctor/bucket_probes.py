@@ -7,26 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 import os
-from typing import TYPE_CHECKING
 import uuid
 
 from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.doctor.access import Access
 from pixel_pipeline.lake.doctor.probing import Finding, fail, ok, warn
-from pixel_pipeline.lake.s3.bucket import Bucket
-from pixel_pipeline.lake.s3.conditional import Verdict, race_creates
+from pixel_pipeline.lake.s3.bucket import PART_BYTES, Bucket
+from pixel_pipeline.lake.s3.conditional import race_creates, verdict_of
 from pixel_pipeline.lake.s3.control import ControlError
 from pixel_pipeline.lake.s3.errors import LakeAccessError
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 # No running probe is this old.
 LEFTOVER_AGE = timedelta(hours=1)
 STRAY_UPLOAD_AGE = timedelta(days=1)
 RACING_WRITERS = 16
-# Minimum size of a part that is not the last.
-PART_BYTES = 5 * 1024**2
 
 
 def buckets(access: Access) -> Finding:
@@ -50,7 +44,7 @@ def buckets(access: Access) -> Finding:
 
 def listing(access: Access) -> Finding:
     """Check that both buckets can be listed."""
-    return _allowed(access, Bucket.check, right="s3:ListBucket", found="both buckets can be listed")
+    return _in_each(access, Bucket.check, right="s3:ListBucket", found="both buckets can be listed")
 
 
 def write(access: Access) -> Finding:
@@ -60,71 +54,52 @@ def write(access: Access) -> Finding:
         with _probe_object(access, bucket, b"pixel doctor"):
             pass
 
-    return _allowed(access, put, right="s3:PutObject", found="an object in each bucket")
+    return _in_each(access, put, right="s3:PutObject", found="an object in each bucket")
 
 
 def read(access: Access) -> Finding:
     """Check that the bytes read are those that were written."""
-    different = []
+    content = os.urandom(64 * 1024)
 
-    def compare(bucket: Bucket) -> None:
-        content = os.urandom(64 * 1024)
+    def compare(bucket: Bucket) -> Finding | None:
         with _probe_object(access, bucket, content) as key:
-            if bucket.get(key) != content:
-                different.append(bucket.name)
+            return (
+                None
+                if bucket.get(key) == content
+                else fail(
+                    f"the bytes read from {bucket.name} differ from those written",
+                    "Look for a proxy or an encoding between this machine and the endpoint that changes content.",
+                )
+            )
 
-    finding = _allowed(
-        access, compare, right="s3:GetObject", found="64 KiB in each bucket, equal byte for byte"
-    )
-    if different:
-        return fail(
-            f"the bytes read differ from those written: {' and '.join(different)}",
-            "Look for a proxy or an encoding between this machine and the endpoint that changes content.",
-        )
-    return finding
+    return _in_each(access, compare, right="s3:GetObject", found="64 KiB in each bucket, equal byte for byte")
 
 
 def delete(access: Access) -> Finding:
     """Check that deleted objects are gone."""
-    kept = []
 
-    def remove(bucket: Bucket) -> None:
+    def remove(bucket: Bucket) -> Finding | None:
         with _probe_object(access, bucket, b"pixel doctor") as key:
             bucket.delete([key])
-            if bucket.exists(key):
-                kept.append(bucket.name)
+            return (
+                None
+                if not bucket.exists(key)
+                else fail(
+                    f"a deleted object still exists in {bucket.name}",
+                    "Look for an object lock or a retention rule on the bucket.",
+                )
+            )
 
-    finding = _allowed(access, remove, right="s3:DeleteObject", found="objects are gone from both buckets")
-    if kept:
-        return fail(
-            f"a deleted object still exists: {' and '.join(kept)}",
-            "Look for an object lock or a retention rule on the bucket.",
-        )
-    return finding
+    return _in_each(access, remove, right="s3:DeleteObject", found="objects are gone from both buckets")
 
 
 def multipart(access: Access) -> Finding:
     """Check an object uploaded in two parts, as large ones are."""
-    bucket, client = access.lake.data, access.client
-    key, content = _probe_key(), os.urandom(PART_BYTES + 1)
+    bucket, content = access.lake.data, os.urandom(PART_BYTES + 1)
     try:
-        with access.controlled("store an object in parts"), access.making(bucket, key):
-            upload = client.create_multipart_upload(Bucket=bucket.name, Key=key)["UploadId"]
-            with access.making(bucket, key, upload=upload):
-                parts: list[CompletedPartTypeDef] = [
-                    {
-                        "PartNumber": number,
-                        "ETag": client.upload_part(
-                            Bucket=bucket.name, Key=key, UploadId=upload, PartNumber=number, Body=part
-                        )["ETag"],
-                    }
-                    for number, part in enumerate((content[:PART_BYTES], content[PART_BYTES:]), 1)
-                ]
-                client.complete_multipart_upload(
-                    Bucket=bucket.name, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
-                )
+        with _probe_object(access, bucket, content) as key:
             same = bucket.get(key) == content
-    except ControlError as error:
+    except LakeAccessError as error:
         return fail(error.message, "Grant s3:PutObject and s3:AbortMultipartUpload; large objects need both.")
     if not same:
         return fail(
@@ -141,9 +116,8 @@ def conditional_create(access: Access) -> Finding:
     for bucket in access.buckets:
         key = _probe_key()
         with access.making(bucket, key):
-            won = winners[bucket.name] = race_creates(bucket, writers=RACING_WRITERS, key=key)
-        verdict: Verdict = "honoured" if won == 1 else "ignored" if won else "refused"
-        conditional.remember(bucket, verdict)
+            winners[bucket.name] = race_creates(bucket, writers=RACING_WRITERS, key=key)
+        conditional.remember(bucket, verdict_of(winners[bucket.name]))
     if any(won != 1 for won in winners.values()):
         counts = ", ".join(f"{won} in {name}" for name, won in winners.items())
         return fail(
@@ -221,11 +195,13 @@ def leftovers(access: Access) -> Finding:
     return ok(found)
 
 
-def _allowed(access: Access, ask: Callable[[Bucket], None], *, right: str, found: str) -> Finding:
+def _in_each(access: Access, check: Callable[[Bucket], Finding | None], *, right: str, found: str) -> Finding:
+    """Run a check in both buckets. It returns a finding if it fails."""
     refused = []
     for bucket in access.buckets:
         try:
-            ask(bucket)
+            if (problem := check(bucket)) is not None:
+                return problem
         except LakeAccessError:
             refused.append(bucket.name)
     if refused:

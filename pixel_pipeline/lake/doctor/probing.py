@@ -69,35 +69,26 @@ def examine(probes: Sequence[Probe]) -> Iterator[tuple[Probe, Finding]]:
 
 
 def _conduct(probe: Probe, findings: dict[str, Future[Finding]]) -> None:
+    finding = findings[probe.name]
     missing = [name for name in probe.needs if findings[name].result().verdict not in ("ok", "warn")]
     if missing:
-        findings[probe.name].set_result(skip(f"not checked: needs {' and '.join(missing)}"))
+        finding.set_result(skip(f"not checked: needs {' and '.join(missing)}"))
         return
     answer: Future[Finding] = Future()
-    thread = threading.Thread(target=_ask, args=(probe, answer), daemon=True)
-    thread.start()
-    thread.join(probe.seconds)
-    if not answer.done():
-        findings[probe.name].set_result(
-            fail(
-                f"no answer within {probe.seconds:.0f} s",
-                "Check the network and the load of both sides, and try again.",
-            )
-        )
-        return
-    findings[probe.name].set_result(answer.result())
-
-
-def _ask(probe: Probe, answer: "Future[Finding]") -> None:
+    threading.Thread(target=lambda: answer.set_result(_answer(probe)), daemon=True).start()
     try:
-        answer.set_result(probe.ask())
+        finding.set_result(answer.result(probe.seconds))
+    except TimeoutError:
+        fix = "Check the network and the load of both sides, and try again."
+        finding.set_result(fail(f"no answer within {probe.seconds:.0f} s", fix))
+
+
+def _answer(probe: Probe) -> Finding:
+    try:
+        return probe.ask()
     except PixelError as error:
-        answer.set_result(fail(error.message, error.hint or "Correct it and run `pixel doctor` again."))
+        return fail(error.message, error.hint or "Correct it and run `pixel doctor` again.")
     except Exception as error:  # noqa: BLE001  a broken probe is a finding, and never hides another
         # Only the type: messages of libraries may quote secrets.
-        answer.set_result(
-            fail(
-                f"the probe itself broke: {type(error).__name__}",
-                "Please report this as a bug in `pixel doctor`.",
-            )
-        )
+        fix = "Please report this as a bug in `pixel doctor`."
+        return fail(f"the probe itself broke: {type(error).__name__}", fix)

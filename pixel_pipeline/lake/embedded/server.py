@@ -145,11 +145,9 @@ def _create_bucket(root: Path, *, name: str, server: EmbeddedServer) -> None:
             retries={"mode": "standard", "max_attempts": 10},
         ),
     )
-    if name not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
-        # Another process may have created it since the listing.
-        exceptions = client.exceptions
-        with contextlib.suppress(exceptions.BucketAlreadyExists, exceptions.BucketAlreadyOwnedByYou):
-            client.create_bucket(Bucket=name)
+    exceptions = client.exceptions
+    with contextlib.suppress(exceptions.BucketAlreadyExists, exceptions.BucketAlreadyOwnedByYou):
+        client.create_bucket(Bucket=name)
     mark = _bucket_mark(root, name)
     mark.parent.mkdir(exist_ok=True)
     mark.touch()

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import obstore
 
@@ -41,38 +40,16 @@ class Location:
         return self.info is None and self.path is None
 
 
-class Catalogue(Protocol):
-    """The datasets of one bucket.
+class BucketCatalogue:
+    """The present content of a lake's data bucket.
 
     Attributes:
-        kind: How an error calls a missing dataset.
+        kind: Name of a dataset in errors.
         advice: Hint for a missing name that resembles no other.
     """
 
-    kind: str
-    advice: str
-
-    @property
-    def bucket(self) -> str: ...
-
-    def find(self, key: str) -> Location | None:
-        """Return the object or table at exactly this key."""
-
-    def categories(self) -> list[str]:
-        """Return the folders of `gdrive/processed`."""
-
-    def raw_keys(self) -> Iterator[list[str]]:
-        """Iterate over lists of the keys of the raw tiers, the cheapest source first."""
-
-    def processed_keys(self) -> list[str]:
-        """Return the objects and tables directly in the categories."""
-
-
-class BucketCatalogue:
-    """The present content of a lake's data bucket."""
-
     kind = "dataset"
-    advice = "List what there is by S3DatasetLoader().list_datasets()."
+    advice = "List the existing ones by S3DatasetLoader().list_datasets()."
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
@@ -82,6 +59,7 @@ class BucketCatalogue:
         return self._lake.data.name
 
     def find(self, key: str) -> Location | None:
+        """Return the object or table at exactly this key."""
         bucket = self._lake.data
         info = bucket.find(key)
         if info is None:
@@ -91,9 +69,11 @@ class BucketCatalogue:
         return Location(bucket.uri(key), bucket.name, key, info)
 
     def categories(self) -> list[str]:
+        """Return the folders of `gdrive/processed`."""
         return [folder.rsplit("/", 1)[1] for folder in self._level(keys.PROCESSED)[1]]
 
     def raw_keys(self) -> Iterator[list[str]]:
+        """Iterate over lists of the keys of the raw tiers, the cheapest source first."""
         try:
             inventory = Table(self._lake, keys.INVENTORY).dataset().to_table(columns=["key"])
             yield inventory["key"].to_pylist()
@@ -103,6 +83,7 @@ class BucketCatalogue:
         yield list_raw(self._lake).objects["key"].to_pylist()
 
     def processed_keys(self) -> list[str]:
+        """Return the objects and tables directly in the categories."""
         folders = [f"{keys.PROCESSED}/{category}" for category in self.categories()]
         with ThreadPoolExecutor(THREADS) as pool:
             return [key for objects, tables in pool.map(self._level, folders) for key in (*objects, *tables)]
@@ -116,7 +97,7 @@ class BucketCatalogue:
 
 
 class CachedCatalogue:
-    """A cache's copies of the objects of a bucket; tables are not cached."""
+    """The same of a cache's copies of a bucket's objects; tables are not cached."""
 
     kind = "local copy of a dataset"
     advice = "Load it once with cache_local=True and without PIXEL_OFFLINE."
@@ -142,3 +123,6 @@ class CachedCatalogue:
     def _keys(self, tiers: Iterable[str]) -> list[str]:
         known = sorted(key for bucket, key in self._cache.names() if bucket == self.bucket)
         return [key for key in known if key.startswith(tuple(f"{tier}/" for tier in tiers))]
+
+
+Catalogue = BucketCatalogue | CachedCatalogue

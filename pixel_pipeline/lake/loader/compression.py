@@ -1,8 +1,8 @@
 """gzip, zstd and bzip2 data as their content. The first bytes identify the codec, whatever the name."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Literal, Protocol
+from typing import Literal
 import zlib
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ class CompressedDataError(PixelError):
         unpacked: Bytes of content that were unpacked before.
     """
 
-    def __init__(self, codec: Codec, *, at_end: bool, unpacked: int, name: str = "") -> None:
+    def __init__(self, codec: Codec, *, at_end: bool, unpacked: int, name: str) -> None:
         super().__init__(
             f"The {codec} data {f'of {name} ' if name else ''}{'end early' if at_end else 'are damaged'} after {unpacked:,} "
             "bytes of content.",
@@ -33,13 +33,6 @@ class CompressedDataError(PixelError):
         )
         self.at_end = at_end
         self.unpacked = unpacked
-
-
-class Unpacker(Protocol):
-    """Content of compressed data, read in parts."""
-
-    def read(self, limit: int) -> bytes:
-        """Return the next part, of at most `limit` bytes; empty at the end. Raises CompressedDataError."""
 
 
 def codec_of(head: bytes) -> Codec | None:
@@ -54,9 +47,13 @@ def codec_of(head: bytes) -> Codec | None:
     return None
 
 
-def unpacker(codec: Codec, feed: Iterator[bytes]) -> Unpacker:
-    """Unpack data that come in pieces of about FEED_BYTES. Errors of the feed pass through unchanged."""
-    return _Gunzip(feed) if codec == "gzip" else _ArrowUnpacker(feed, codec)
+def unpacker(codec: Codec, feed: Iterator[bytes], *, name: str = "") -> Callable[[int], bytes]:
+    """Return a function that unpacks data, given in pieces of about FEED_BYTES, part by part.
+
+    It returns at most the number of bytes it is called with, and none at the end, and raises CompressedDataError. Errors of the
+    feed pass through unchanged.
+    """
+    return (_Gunzip(feed, name) if codec == "gzip" else _ArrowUnpacker(feed, codec, name)).read
 
 
 def decompressed(chunks: Iterable[bytes | memoryview], *, uri: str) -> Iterator[bytes | memoryview]:
@@ -75,7 +72,8 @@ def decompressed(chunks: Iterable[bytes | memoryview], *, uri: str) -> Iterator[
     codec = codec_of(b"".join(bytes(chunk[:MAGIC_BYTES]) for chunk in head))
     if codec is None:
         return whole
-    return _content(unpacker(codec, blocks(whole, size=FEED_BYTES)), codec, uri)
+    read = unpacker(codec, blocks(whole, size=FEED_BYTES), name=uri)
+    return iter(lambda: read(BLOCK_BYTES), b"")
 
 
 def blocks(chunks: Iterable[bytes | memoryview], *, size: int = BLOCK_BYTES) -> Iterator[bytes]:
@@ -86,17 +84,10 @@ def blocks(chunks: Iterable[bytes | memoryview], *, size: int = BLOCK_BYTES) -> 
             yield bytes(view[start : start + size])
 
 
-def _content(reader: Unpacker, codec: Codec, uri: str) -> Iterator[bytes]:
-    try:
-        while block := reader.read(BLOCK_BYTES):
-            yield block
-    except CompressedDataError as error:
-        raise CompressedDataError(codec, at_end=error.at_end, unpacked=error.unpacked, name=uri) from None
-
-
 class _Gunzip:
-    def __init__(self, feed: Iterator[bytes]) -> None:
+    def __init__(self, feed: Iterator[bytes], name: str) -> None:
         self._feed = feed
+        self._name = name
         self._data = b""
         self._inflater = zlib.decompressobj(wbits=31)
         self._unpacked = 0
@@ -112,16 +103,19 @@ class _Gunzip:
                     self._ended = True
                     break
             elif not self._fill():
-                raise CompressedDataError("gzip", at_end=True, unpacked=self._unpacked)
+                raise self._error(at_end=True)
             try:
                 part = self._inflater.decompress(self._data, limit)
             except zlib.error:
-                raise CompressedDataError("gzip", at_end=False, unpacked=self._unpacked) from None
+                raise self._error(at_end=False) from None
             self._data = self._inflater.unconsumed_tail
             if part:
                 self._unpacked += len(part)
                 return part
         return b""
+
+    def _error(self, *, at_end: bool) -> CompressedDataError:
+        return CompressedDataError("gzip", at_end=at_end, unpacked=self._unpacked, name=self._name)
 
     def _fill(self, *, padding: bytes = b"") -> bool:
         while not self._data:
@@ -133,8 +127,9 @@ class _Gunzip:
 
 
 class _ArrowUnpacker:
-    def __init__(self, feed: Iterator[bytes], codec: Codec) -> None:
+    def __init__(self, feed: Iterator[bytes], codec: Codec, name: str) -> None:
         self._codec = codec
+        self._name = name
         self._file = _FeedFile(feed)
         self._stream = pa.CompressedInputStream(pa.PythonFile(self._file, mode="r"), codec)
         self._unpacked = 0
@@ -146,7 +141,9 @@ class _ArrowUnpacker:
             if self._file.error is not None:
                 raise self._file.error from None
             at_end = "Truncated" in str(error)
-            raise CompressedDataError(self._codec, at_end=at_end, unpacked=self._unpacked) from None
+            raise CompressedDataError(
+                self._codec, at_end=at_end, unpacked=self._unpacked, name=self._name
+            ) from None
         self._unpacked += len(part)
         return part
 

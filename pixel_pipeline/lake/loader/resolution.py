@@ -13,6 +13,7 @@ from pixel_pipeline.lake import keys
 from pixel_pipeline.lake.loader.catalogue import THREADS, Catalogue, Location
 from pixel_pipeline.lake.s3.errors import KeyNameError
 from pixel_pipeline.lake.s3.object_keys import KEY_BYTES, checked_key
+from pixel_pipeline.words import printable
 
 # First folders of the lake: a name that begins with one is a whole key.
 ROOTS = {"gdrive", keys.ACQUIRED, keys.CURATED, keys.TOKENS, "config", "final_dataset", "exports", "_pixel"}
@@ -118,8 +119,7 @@ def local_path(name: str | Path) -> Location | None:
 
 def shown(text: str) -> str:
     """Quote a name for a message: cut if it is long, characters that do not print escaped."""
-    cut = text if len(text) <= 200 else f"{text[:199]}…"
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in f"'{cut}'")
+    return f"'{printable(text if len(text) <= 200 else f'{text[:199]}…')}'"
 
 
 def _in_sub_folder(name: str, tier: str, catalogue: Catalogue, *, category: str | None) -> Location | None:

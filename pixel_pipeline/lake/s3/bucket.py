@@ -44,7 +44,7 @@ PART_BYTES = 5 * 1024**2
 # Metadata that names the writer of a created object.
 WRITER = "pixel-writer"
 
-__all__ = ["Bucket", "ObjectInfo"]
+__all__ = ["PART_BYTES", "Bucket", "ObjectInfo"]
 
 _T = TypeVar("_T")
 
@@ -302,7 +302,7 @@ class Bucket:
         self._is_known = True
 
     def translated(self, operation: str, key: str) -> AbstractContextManager[None]:
-        """Raise errors of the S3 client inside the block as ours (`translation.py`)."""
+        """Raise errors of the S3 client inside the block as PixelErrors (`translation.py`)."""
         return translated(operation, key=key, bucket=self.name, target=self.target)
 
 

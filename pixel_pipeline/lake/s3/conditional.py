@@ -32,30 +32,8 @@ VERDICT_AGE = timedelta(days=7)
 Verdict = Literal["honoured", "ignored", "refused"]
 
 
-def ask(bucket: Bucket) -> Verdict:
-    """Try to create an object twice: three requests below `_pixel/probe/`.
-
-    Raises:
-        LakeAccessError: the credentials may not write there.
-        LakeUnreachableError: the endpoint does not answer.
-    """
-    key = f"{keys.PROBES}/{uuid.uuid4().hex}"
-    verdict: Verdict = "ignored"
-    try:
-        bucket.create(key, b"first")
-        bucket.create(key, b"second")
-    except ObjectExistsError:
-        verdict = "honoured"
-    except LakeUnsupportedError:
-        verdict = "refused"
-    # Without the right to delete, a probe object of six bytes stays.
-    with suppress(LakeAccessError):
-        bucket.delete([key])
-    return verdict
-
-
 def race_creates(bucket: Bucket, *, key: str, writers: int) -> int:
-    """Create one key from many threads at the same moment, and delete it.
+    """Create one key from several threads at the same moment, and delete it.
 
     Returns:
         How many succeeded: 1 on a sound store, 0 on one that refuses conditional writes.
@@ -72,8 +50,15 @@ def race_creates(bucket: Bucket, *, key: str, writers: int) -> int:
 
     with ThreadPoolExecutor(writers) as pool:
         winners = sum(pool.map(create, range(writers)))
-    bucket.delete([key])
+    # Without the right to delete, a probe object of a few bytes stays.
+    with suppress(LakeAccessError):
+        bucket.delete([key])
     return winners
+
+
+def verdict_of(winners: int) -> Verdict:
+    """Judge a store by the result of `race_creates`."""
+    return "honoured" if winners == 1 else "ignored" if winners else "refused"
 
 
 @dataclass
@@ -90,16 +75,16 @@ class ConditionalWrites:
     _verdicts: dict[str, Verdict] = field(default_factory=dict)
 
     def require(self, bucket: Bucket) -> None:
-        """Raise ConditionalWritesError unless the bucket's store honours conditional writes. Raises as `ask` does."""
+        """Raise ConditionalWritesError unless the bucket's store honours conditional writes."""
         if self.setting == "on":
             return
         if self.setting == "off":
             raise ConditionalWritesError(
                 f"Bucket {bucket.name} ({bucket.target.where}) is read-only: PIXEL_S3_CONDITIONAL_WRITES=off.",
-                hint="Unset it to write tables, claims and promotions.",
+                hint="Unset it to write tables, checkpoints and promotions.",
             )
         if bucket.name not in self._verdicts:
-            self._verdicts[bucket.name] = self._recall(bucket) or self.remember(bucket, ask(bucket))
+            self._verdicts[bucket.name] = self._recall(bucket) or self._ask(bucket)
         verdict = self._verdicts[bucket.name]
         if verdict != "honoured":
             raise ConditionalWritesError(
@@ -107,6 +92,10 @@ class ConditionalWrites:
                 "concurrent commits could overwrite each other.",
                 hint="Use a store with conditional writes. After an upgrade of this one, `pixel doctor` tests it again.",
             )
+
+    def _ask(self, bucket: Bucket) -> Verdict:
+        winners = race_creates(bucket, key=f"{keys.PROBES}/{uuid.uuid4().hex}", writers=2)
+        return self.remember(bucket, verdict_of(winners))
 
     def remember(self, bucket: Bucket, verdict: Verdict) -> Verdict:
         """Keep a verdict for seven days."""

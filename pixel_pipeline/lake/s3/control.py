@@ -56,7 +56,7 @@ def control_client(target: Target) -> "S3Client":
 
 @contextmanager
 def controlled(operation: str, *, target: Target) -> Iterator[None]:
-    """Raise errors of boto3 as ours; its messages repeat key ids.
+    """Raise errors of boto3 as PixelErrors; its own messages repeat key ids.
 
     Raises:
         ControlError: the server answered with an error.

@@ -1,4 +1,4 @@
-"""Errors of the S3 client as errors of ours."""
+"""Errors of the S3 client as PixelErrors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-import io
 import re
 import time
 from typing import Any
@@ -138,7 +137,7 @@ class _Writer:
             max(self._parts.values(), key=lambda part: part.size).close_file()
 
     def _store(self, value: str | None, part: "_Part") -> None:
-        data = part.sink.take()
+        data = part.sink.getvalue().to_pybytes()
         name = f"part-{part.files:05}-{xxhash.xxh3_128_hexdigest(data)[:16]}-{self._suffix}.zstd.parquet"
         column = None if self._layout is None else self._layout.column
         path = name if value is None else f"{column}={_folder(value)}/{name}"
@@ -171,21 +170,21 @@ class _Part:
         self._group: list[pa.Table] = []
         self._group_bytes = 0
         self._writer: pq.ParquetWriter | None = None
-        self.sink = _Sink()
+        self.sink = pa.BufferOutputStream()
         self.files = 0
         self.metadata: Any = None
 
     @property
     def size(self) -> int:
         """Bytes held in memory."""
-        return self._group_bytes + self.sink.size
+        return self._group_bytes + int(self.sink.tell())
 
     def add(self, rows: pa.Table) -> None:
         self._group.append(rows)
         self._group_bytes += sum(_value_bytes(chunk) for column in rows.columns for chunk in column.chunks)
         if self._group_bytes >= ROW_GROUP_BYTES:
             self._write_group()
-            if self.sink.size >= FILE_BYTES:
+            if self.sink.tell() >= FILE_BYTES:
                 self.close_file()
 
     def _write_group(self) -> None:
@@ -193,7 +192,7 @@ class _Part:
             return
         if self._writer is None:
             self._writer = pq.ParquetWriter(
-                pa.PythonFile(self.sink, mode="w"),
+                self.sink,
                 self._schema,
                 compression="zstd",
                 compression_level=ZSTD_LEVEL,
@@ -220,31 +219,7 @@ class _Part:
             self._writer = None
             self._store(self)
             self.files += 1
-
-
-class _Sink(io.RawIOBase):
-    """Collects the bytes of a file without growing one buffer."""
-
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-        self.size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        chunk = bytes(data)
-        self._chunks.append(chunk)
-        self.size += len(chunk)
-        return len(chunk)
-
-    def close(self) -> None:
-        """Stay open: Arrow closes its sink, but the bytes are taken afterwards."""
-
-    def take(self) -> bytes:
-        data = b"".join(self._chunks)
-        self._chunks, self.size = [], 0
-        return data
+            self.sink = pa.BufferOutputStream()
 
 
 def _split(table: pa.Table, layout: Layout | Part | None) -> Iterator[tuple[str | None, pa.Table]]:

@@ -186,7 +186,7 @@ class TableLog:
 
     @contextmanager
     def translated(self, operation: str) -> Iterator[None]:
-        """Raise errors of delta-rs inside the block as ours."""
+        """Raise errors of delta-rs inside the block as PixelErrors."""
         try:
             yield
         except TableNotFoundError:

@@ -1,4 +1,4 @@
-"""Puts base models into the lake. Torch-free until one is looked at."""
+"""Adds base models to the lake. Torch-free until a model is checked."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,21 +25,21 @@ def add_base(
     home: Path,
     report: Callable[[str], None],
 ) -> BaseManifest:
-    """Put a base model into the lake; one that is there already is left alone.
+    """Add a base model to the lake, unless it is already there.
 
     Args:
-        wanted: `smollm2`, a folder, or an id of the hub; see `sources.obtain`.
-        name: What it is called in the lake; by default after its source.
-        licence: In place of what its README states.
+        wanted: `smollm2`, a folder, or a hub id; see `sources.obtain`.
+        name: Name in the lake; default: derived from the source.
+        licence: Replaces the licence in its README.
 
     Raises:
-        BaseModelError, BaseModelCorruptError: it cannot be used as it is, or another model has the name.
+        BaseModelError, BaseModelCorruptError: the model is unusable, or another model has this name.
     """
     if wanted == SMOLLM2:
         there = _existing(lake, name or SMOLLM2)
-        # Converting it takes half a minute, and gives what is there.
+        # Skip a conversion of half a minute with a known result.
         if there is not None and there.source == SMOLLM2_SOURCE:
-            report(f"{there.name} is in the lake already")
+            report(f"{there.name} is already in the lake")
             return there
     scratch = home / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def add_base(
                     f"{manifest.digest[:12]}); adapters may have been trained on it.",
                     hint="Choose another name: --name.",
                 )
-            report(f"{manifest.name} is in the lake already")
+            report(f"{manifest.name} is already in the lake")
             return there
         report(f"uploading {manifest.bytes / 1e6:,.0f} MB to {lake.data.uri(prefix)}/")
         for file in manifest.files:

@@ -1,4 +1,4 @@
-"""The architectures of base models, and every tensor that a dense one consists of. Imports transformers."""
+"""Architectures of base models, and the tensors of a dense one. Imports transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pixel_pipeline.training.base.files import CONFIG
 from pixel_pipeline.training.runtime.environment import prepare_environment
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
-# Mixtures of experts, all of whose weights are trained.
+# Mixtures of experts, trained as a whole.
 NATIVE = {
     "mixtral": "MixtralForCausalLM",
     "olmoe": "OlmoeForCausalLM",
@@ -27,7 +27,7 @@ def read_config(folder: Path) -> Any:
     """transformers' configuration of a model folder, with every default filled in.
 
     Raises:
-        BaseModelError: neither a plain Llama or Mistral nor one of the mixtures; the message says in what.
+        BaseModelError: the model is neither a plain Llama or Mistral nor a known mixture; the message names the reason.
     """
     prepare_environment()
     from transformers import AutoConfig
@@ -52,7 +52,7 @@ def read_config(folder: Path) -> Any:
             hint="Take the model in bf16, fp16 or fp32.",
         )
     try:
-        # By its kind alone: code that a folder brings along is never run.
+        # By model type only: never run code from the folder.
         config: Any = type(AutoConfig.for_model(kind)).from_dict(content)
     except (TypeError, ValueError) as error:
         raise BaseModelError(f"{path} is refused by transformers: {error}", hint="Correct it.") from None
@@ -66,7 +66,7 @@ def read_config(folder: Path) -> Any:
 
 
 def layer_shapes(config: Any) -> dict[str, Shape]:
-    """Shapes of one decoder layer's tensors, by their names within the layer; all layers are alike."""
+    """Shapes of one decoder layer's tensors, by their names within the layer."""
     hidden, inner = config.hidden_size, config.intermediate_size
     queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     return {
@@ -83,7 +83,7 @@ def layer_shapes(config: Any) -> dict[str, Shape]:
 
 
 def outer_shapes(config: Any) -> dict[str, Shape]:
-    """Shapes of the tensors outside of the layers. A tied output head is the embedding, and no tensor of its own."""
+    """Shapes of the tensors outside the layers. A tied output head is the embedding and has no tensor of its own."""
     embedding = (config.vocab_size, config.hidden_size)
     head = {} if config.tie_word_embeddings else {HEAD: embedding}
     return {EMBEDDING: embedding, NORM: (config.hidden_size,), **head}

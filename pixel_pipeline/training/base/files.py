@@ -1,4 +1,4 @@
-"""Which files of a model folder are the model: safetensors and what is needed to use them. Torch-free."""
+"""The files of a model folder that belong to the model. Torch-free."""
 
 from pathlib import Path
 
@@ -27,13 +27,13 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Names of the safetensors files that make up the model, sorted: those of the index, else the single one.
+    """Names of the safetensors files of the model, sorted: those of the index, else the single file.
 
-    Others beside them, such as the `consolidated.safetensors` of some makers, are the same weights in other names.
+    Other files, such as the `consolidated.safetensors` of some makers, contain the same weights under other names.
 
     Raises:
-        BaseModelError: there are none, or only files that would run code when they are loaded.
-        BaseModelCorruptError: one that the index names is missing.
+        BaseModelError: there are none, or only pickles, which can run code when loaded.
+        BaseModelCorruptError: a file of the index is missing.
     """
     if not (folder / INDEX).exists():
         if (folder / SINGLE).exists():
@@ -69,7 +69,7 @@ AGAIN = "Copy or download the model again, and check that all its files have arr
 
 
 def model_files(folder: Path) -> list[str]:
-    """Names of all files to be kept of a model folder: weights, index, configuration, tokenizer, template, licence.
+    """Names of all files of a model to keep: weights, index, configuration, tokenizer, template, licence.
 
     Raises:
         BaseModelError, BaseModelCorruptError: see `weight_files`; config.json or tokenizer.json is missing.
@@ -88,7 +88,7 @@ def model_files(folder: Path) -> list[str]:
 
 
 def file_digests(folder: Path, names: list[str]) -> dict[str, FileDigest]:
-    """Digests of files in a folder; each is read once."""
+    """Digests of files in a folder."""
     return {
         name: FileDigest(sha256=file_sha256(folder / name), bytes=(folder / name).stat().st_size)
         for name in names

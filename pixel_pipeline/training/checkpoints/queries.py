@@ -1,4 +1,4 @@
-"""What runs of the lake say about themselves, read from their checkpoints. Torch-free."""
+"""Looks up runs by their checkpoints. Torch-free."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from pixel_pipeline.training.checkpoints.store import (
 
 
 def read_state(lake: Lake, ref: CheckpointRef) -> RunState | None:
-    """The verified state of a checkpoint; None where it carries none: adapters that were published by hand."""
+    """The verified state of a checkpoint; None if it has none, like adapters that were published by hand."""
     if STATE_FILE not in CheckpointManifest.load(lake, ref).files:
         return None
     with TemporaryDirectory(prefix="pixel-state-") as name:
@@ -40,9 +40,9 @@ def evaluation_shards(lake: Lake, ref: CheckpointRef) -> str:
 
 
 def find_dense_baseline(lake: Lake, state: RunState | None) -> CheckpointRef | None:
-    """The finished plain LoRA run of the same data, base and configuration: did the mixture help?
+    """The finished plain LoRA run to compare a mixture with: the same data, base model and configuration, by any recipe.
 
-    Code may differ: it changes more often than what it computes. None where there is no such run, or `state` is that of one itself.
+    None if there is no such run, or if `state` belongs to a dense baseline itself.
     """
     if state is None or state.identity.get("base") is None or state.identity["config"].get("dense_baseline"):
         return None
@@ -51,17 +51,14 @@ def find_dense_baseline(lake: Lake, state: RunState | None) -> CheckpointRef | N
         for ref in list_checkpoints(lake.checkpoints, run)[-1:]:
             manifest = CheckpointManifest.load(lake, ref)
             found = read_state(lake, ref) if manifest.final and ADAPTER_FILE in manifest.files else None
-            if (
-                found
-                and found.identity["config"].get("dense_baseline")
-                and _comparable(found.identity) == wanted
-            ):
+            dense = found is not None and found.identity["config"].get("dense_baseline")
+            if found and dense and _comparable(found.identity) == wanted:
                 return ref
     return None
 
 
 def runs_by_age(lake: Lake) -> list[str]:
-    """Runs with a pointer, the last that was moved first."""
+    """Runs, the one whose pointer moved last first."""
     moved = {
         item.key.removesuffix(f"/{POINTER}"): item.last_modified
         for item in lake.checkpoints.list("")

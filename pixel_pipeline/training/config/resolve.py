@@ -1,6 +1,6 @@
-"""The configuration of a run, from all that has a say in it. Torch-free.
+"""Resolves the configuration of a run from all its sources. Torch-free.
 
-What comes later wins: the profile; for adapters, what suits them; the priority; the settings; what was asked for by name.
+Later sources override earlier ones: the profile; defaults for adapters; the priority; the settings; explicit overrides.
 """
 
 from collections.abc import Mapping
@@ -8,24 +8,23 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.curriculum import Curriculum
-from pixel_pipeline.training.config.priorities import (
+from pixel_pipeline.training.config.recipes import (
     LEAST_STEPS,
     PREFERENCES,
+    PROFILES,
     WARMUP_SHARE,
     Preference,
     Priority,
 )
-from pixel_pipeline.training.config.profiles import profile_config
+from pixel_pipeline.training.config.yaml_file import read_yaml
 from pixel_pipeline.training.errors import TrainingConfigError
 
-# alpha / rank. How far a step of adapters reaches is then the same for all ranks.
+# alpha / rank. With a fixed ratio, a step of the adapters has the same effect at every rank.
 ADAPTER_SCALE = 2
 ADAPTER_CHECKPOINT_SECONDS = 600.0
 
@@ -37,36 +36,41 @@ def training_config(
     priority: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> TrainingConfig:
-    """Configuration of a run on given shards: of the asset, the command line and the training process alike.
+    """Configuration of a run on the given shards; the same for the asset, the command line and the training process.
 
     Args:
-        manifest: Of the shards. How many rows they have decides how many steps an epoch is; the base model that they were made for is
-            trained on unless another is asked for.
-        priority: In place of PIXEL_PRIORITY.
-        overrides: Fields of TrainingConfig by name; those of `adapters` may be given in part.
+        manifest: Its number of rows decides how many steps an epoch has. Its base model is used unless another is requested.
+        priority: Replaces PIXEL_PRIORITY.
+        overrides: Fields of TrainingConfig by name; `adapters` may be partial.
 
     Raises:
-        TrainingConfigError: naming each field that is wrong.
-        CurriculumError: of PIXEL_CURRICULUM_FILE.
+        TrainingConfigError: naming each wrong field.
     """
     asked = dict(overrides or {})
-    values = profile_config(settings.profile).model_dump() | {"loggers": settings.loggers}
-    # A profile that names a base model is complete.
-    complete = values["base"] is not None
+    profile = PROFILES[settings.profile]
+    values = profile.model_dump() | {"loggers": settings.loggers}
     base = asked.get("base", settings.base_model or manifest.base)
-    wanted = priority or settings.priority or (Priority.balanced if base and not complete else None)
-    preference = PREFERENCES[Priority(wanted)] if wanted else None
+    # A profile with a base model of its own needs no priority.
+    default = Priority.balanced if base and profile.base is None else None
+    name = priority or settings.priority or default
+    preference = PREFERENCES[Priority(name)] if name else None
     if preference is not None:
-        values |= _of_priority(preference, values)
+        values |= {
+            "learning_rate": profile.learning_rate * preference.learning_rate_factor,
+            "validations": preference.validations,
+            "early_stopping_patience": preference.early_stopping_patience,
+            "rows_per_micro_batch": preference.rows_per_micro_batch,
+            "checkpoint_activations": preference.checkpoint_activations,
+        }
         if base:
-            values |= _of_adapters(preference, base=base, manifest=manifest, values=values)
+            values |= _for_adapters(preference, base=base, manifest=manifest, device=profile.device)
     if settings.curriculum_file is not None:
         values["curriculum"] = Curriculum.load(settings.curriculum_file)
     if settings.training_steps is not None:
-        asked = {"steps": settings.training_steps, **asked}
+        asked.setdefault("steps", settings.training_steps)
     values |= asked
     if isinstance(asked.get("adapters"), Mapping):
-        values["adapters"] = _partly(asked["adapters"], preference)
+        values["adapters"] = _adapters(preference, asked["adapters"])
     if preference is not None and "steps" not in asked:
         values |= _steps_of_epochs(preference, manifest, values, fixed_rows="rows_per_step" in asked)
     if "warmup_steps" not in asked and isinstance(values["steps"], int):
@@ -76,59 +80,41 @@ def training_config(
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Fields of TrainingConfig from a YAML file.
+    """Fields of TrainingConfig from a YAML file; `training_config` checks their values.
 
     Raises:
-        TrainingConfigError: the file is missing, or holds something else; `training_config` names fields that are wrong.
+        TrainingConfigError: the file cannot be read, or has unknown fields.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise TrainingConfigError(f"{path} cannot be read.", hint="Give the path of a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" near line {mark.line + 1}" if mark else ""
-        raise TrainingConfigError(f"{path} is not valid YAML{where}.", hint="Correct the file.") from None
-    content = {} if content is None else content
+    content, _ = read_yaml(path)
     fields = TrainingConfig.model_fields
     unknown = sorted(str(name) for name in content if name not in fields) if isinstance(content, dict) else []
     if not isinstance(content, dict) or unknown:
-        what = f"has no fields {', '.join(unknown)} to set" if unknown else "holds no fields"
-        raise TrainingConfigError(f"{path} {what}.", hint=f"There are: {', '.join(sorted(fields))}.")
+        problem = f"has unknown fields: {', '.join(unknown)}" if unknown else "has no fields"
+        raise TrainingConfigError(f"{path} {problem}.", hint=f"Known fields: {', '.join(sorted(fields))}.")
     return content
 
 
-def _of_priority(preference: Preference, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "learning_rate": values["learning_rate"] * preference.learning_rate_factor,
-        "validations": preference.validations,
-        "early_stopping_patience": preference.early_stopping_patience,
-        "rows_per_micro_batch": preference.rows_per_micro_batch,
-        "checkpoint_activations": preference.checkpoint_activations,
-    }
-
-
-def _of_adapters(
-    preference: Preference, *, base: str, manifest: ShardManifest, values: Mapping[str, Any]
+def _for_adapters(
+    preference: Preference, *, base: str, manifest: ShardManifest, device: str
 ) -> dict[str, Any]:
     return {
         "base": base,
-        "adapters": _partly({}, preference),
+        "adapters": _adapters(preference, {}),
         "rows_per_step": max(preference.tokens_per_step // manifest.sequence_length, 1),
         "learning_rate": preference.adapter_learning_rate,
-        # Decay pulls changes to zero, and so the model back to its base; there are few parameters, and no need.
+        # Decay would pull the adapters to zero, and the model back to its base.
         "weight_decay": 0.0,
-        # A profile that asks for a GPU gets one or refuses. Without such a wish, the best there is.
-        "device": "auto" if values["device"] == "cpu" else values["device"],
-        # The base's own format decides.
+        # A profile for a GPU requires one; the other profiles use the best device there is.
+        "device": "auto" if device == "cpu" else device,
+        # The base model's own format decides.
         "precision": "fp32",
-        # Steps take long; a killed process loses ten minutes at most.
+        # Steps take long; a killed process loses at most ten minutes.
         "checkpoint_every_seconds": ADAPTER_CHECKPOINT_SECONDS,
     }
 
 
-def _partly(asked: Mapping[str, Any], preference: Preference | None) -> dict[str, Any]:
-    """Adapters of the priority's rank, with what is asked for in place."""
+def _adapters(preference: Preference | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Adapters of the priority's rank, overridden by `asked`."""
     values = AdaptersConfig().model_dump() | ({"rank": preference.rank} if preference else {}) | dict(asked)
     if "alpha" not in asked and isinstance(values["rank"], int):
         values["alpha"] = float(ADAPTER_SCALE * values["rank"])
@@ -138,7 +124,7 @@ def _partly(asked: Mapping[str, Any], preference: Preference | None) -> dict[str
 def _steps_of_epochs(
     preference: Preference, manifest: ShardManifest, values: Mapping[str, Any], *, fixed_rows: bool
 ) -> dict[str, Any]:
-    """Steps that read the training split as often as the priority says; of small data sets, in smaller batches."""
+    """Steps that read the training split as often as the priority asks; small data sets get smaller batches."""
     train = manifest.splits.get("train")
     rows = preference.epochs * (train.rows if train else 0)
     per_step = values["rows_per_step"]

@@ -1,4 +1,4 @@
-"""Sizes of the models that presets name. Torch-free."""
+"""Sizes of models from scratch. Torch-free."""
 
 from typing import Self
 
@@ -8,30 +8,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class ModelShape(BaseModel):
     """Sizes of a Mixtral-style mixture-of-experts decoder (Jiang et al., 2024, arXiv:2401.04088).
 
-    The vocabulary size and the context length are not among them: they come from the token shards.
+    Vocabulary size and context length come from the token shards.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hidden_size: int = Field(
-        gt=0, description="Width of the residual stream", json_schema_extra={"unit": "features"}
-    )
-    intermediate_size: int = Field(
-        gt=0, description="Inner width of one expert", json_schema_extra={"unit": "features"}
-    )
-    layers: int = Field(gt=0, description="Decoder layers", json_schema_extra={"unit": "layers"})
-    attention_heads: int = Field(gt=0, description="Query heads", json_schema_extra={"unit": "heads"})
-    key_value_heads: int = Field(gt=0, description="Key and value heads", json_schema_extra={"unit": "heads"})
-    head_dim: int = Field(
-        gt=0, multiple_of=2, description="Width of one head", json_schema_extra={"unit": "features"}
-    )
-    experts: int = Field(4, gt=1, description="Experts in each layer", json_schema_extra={"unit": "experts"})
-    experts_per_token: int = Field(
-        2, gt=0, description="Experts that see each token", json_schema_extra={"unit": "experts"}
-    )
-    tied_embeddings: bool = Field(
-        True, description="Share the input embedding with the output head", json_schema_extra={"unit": "flag"}
-    )
+    hidden_size: int = Field(gt=0, description="Width of the residual stream")
+    intermediate_size: int = Field(gt=0, description="Inner width of one expert")
+    layers: int = Field(gt=0, description="Decoder layers")
+    attention_heads: int = Field(gt=0, description="Query heads")
+    key_value_heads: int = Field(gt=0, description="Key and value heads")
+    head_dim: int = Field(gt=0, multiple_of=2, description="Width of one head")
+    experts: int = Field(4, gt=1, description="Experts in each layer")
+    experts_per_token: int = Field(2, gt=0, description="Experts used for each token")
+    tied_embeddings: bool = Field(True, description="Share the input embedding with the output head")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -39,7 +29,7 @@ class ModelShape(BaseModel):
             raise ValueError(f"experts_per_token {self.experts_per_token} exceeds experts {self.experts}")
         if self.attention_heads % self.key_value_heads:
             raise ValueError(
-                f"attention_heads {self.attention_heads} is no multiple of key_value_heads {self.key_value_heads}"
+                f"attention_heads {self.attention_heads} is not a multiple of key_value_heads {self.key_value_heads}"
             )
         return self
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """What the model is given of a batch of B rows of L tokens.
+    """A batch of B rows of L tokens, ready for the model.
 
     Attributes:
         tokens: int64 [B, L].
@@ -20,7 +20,7 @@ class PackedBatch:
         real: bool [B, L]; False at padding.
         target_index: int64 [N]; flat positions (of B * L) whose next token is a target.
         targets: int64 [N]; those next tokens.
-        families: Family of each row; None where nobody said.
+        families: Family of each row; None if unknown.
     """
 
     tokens: Tensor
@@ -32,12 +32,12 @@ class PackedBatch:
 
     @property
     def documents(self) -> Tensor:
-        """int64 [B, L]: number of the segment within its row, from 1; padding is a segment of its own."""
+        """int64 [B, L]: segment number within the row, from 1; padding is its own segment."""
         return (self.positions == 0).cumsum(dim=1)
 
     @property
     def attention(self) -> Tensor:
-        """float32 [B, 1, L, L], added to the scores: 0 where a query (row) may see a key (column). Made at each use."""
+        """float32 [B, 1, L, L], added to the scores: 0 where a query (row) may attend to a key (column). Computed at each use."""
         return segment_attention(self.documents)
 
     def split(self, rows: int) -> "tuple[Self, ...]":
@@ -67,7 +67,7 @@ class PackedBatch:
         return tuple(parts)
 
     def to(self, device: torch.device) -> Self:
-        """The same batch on a device."""
+        """Move the batch to a device."""
         moved: dict[str, Any] = {
             column.name: value.to(device)
             if isinstance(value := getattr(self, column.name), Tensor)
@@ -80,7 +80,7 @@ class PackedBatch:
 def pack_batch(
     tokens: Tensor, *, loss_mask: Tensor, segments: Tensor, families: tuple[str | None, ...] | None = None
 ) -> PackedBatch:
-    """Prepare a batch; tensors are [B, L], as the shards hold them, and `families` has B names."""
+    """Prepare a batch; tensors are [B, L] as in the shards, and `families` has B names."""
     tokens = tokens.long()
     target_index, targets = next_token_targets(tokens, loss_mask=loss_mask, segments=segments)
     return PackedBatch(
@@ -104,7 +104,7 @@ def segment_positions(segments: Tensor) -> Tensor:
 def segment_attention(segments: Tensor) -> Tensor:
     """float32 [B, 1, L, L]: block-diagonal causal mask.
 
-    Padding is a block of its own: each query then sees at least itself, and no row of scores is all -inf.
+    Padding is its own block, so that every query attends at least to itself and no row of scores is all -inf.
     """
     length = segments.size(1)
     allowed = segments[:, :, None] == segments[:, None, :]

@@ -8,14 +8,14 @@ from pixel_pipeline.training.errors import TrainingDataError
 
 
 def cached_object(bucket: Bucket, key: str, *, sha256: str, folder: Path) -> Path:
-    """A local file with the object's bytes, downloaded only if it is not there yet.
+    """A verified local copy of an object, downloaded only if it is missing or damaged.
 
     Args:
-        sha256: What the manifest promises, in hex; checked at each use, so a damaged copy is never read.
-        folder: The cache; files of any number of datasets share it.
+        sha256: Expected, in hex; checked at each use.
+        folder: The cache, shared by all datasets.
 
     Raises:
-        TrainingDataError: the object's bytes are not those that the manifest promises.
+        TrainingDataError: the object's SHA-256 differs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{sha256}{Path(key).suffix}"
@@ -26,7 +26,7 @@ def cached_object(bucket: Bucket, key: str, *, sha256: str, folder: Path) -> Pat
     if found != sha256:
         path.unlink()
         raise TrainingDataError(
-            f"{bucket.uri(key)} has SHA-256 {found[:12]}…, its manifest says {sha256[:12]}….",
+            f"{bucket.uri(key)} has SHA-256 {found[:12]}…, its manifest {sha256[:12]}….",
             hint="Materialize token_shards again.",
         )
     return path

@@ -20,7 +20,7 @@ from pixel_pipeline.training.errors import TrainingDataError
 
 
 class Row(NamedTuple):
-    """tokens int32 [L], loss_mask uint8 [L], segments int16 [L], and whose they are."""
+    """tokens int32 [L], loss_mask uint8 [L], segments int16 [L], and the family."""
 
     tokens: Tensor
     loss_mask: Tensor
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 class ShardDataset(Dataset[Row]):
-    """Rows of one split over all its shards, in the manifest's order. Files are memory-mapped and read row by row.
+    """Rows of all shards of a split, in the manifest's order. Files are memory-mapped and read row by row.
 
     Attributes:
         families: Family of each row.
@@ -73,7 +73,7 @@ class _MappedShard:
 
 
 class _StepBatches:
-    """Batch sampler: row indices of each step from `start_step` to the end of the run."""
+    """Batch sampler: row indices of each step, from `start_step` to the end of the run."""
 
     def __init__(self, order: RowOrder, *, start_step: int) -> None:
         self._order = order
@@ -87,7 +87,7 @@ class _StepBatches:
 
 
 def collate(rows: Sequence[Row]) -> PackedBatch:
-    """A batch of rows, masks and targets included."""
+    """Build a batch from rows."""
     return pack_batch(
         torch.stack([row.tokens for row in rows]),
         loss_mask=torch.stack([row.loss_mask for row in rows]),
@@ -97,16 +97,16 @@ def collate(rows: Sequence[Row]) -> PackedBatch:
 
 
 def training_loader(dataset: ShardDataset, *, order: RowOrder, start_step: int) -> "DataLoader[PackedBatch]":
-    """The batches of a run's steps from `start_step` on: a resumed run reads the rows that it would have read.
+    """The batches of a run's steps from `start_step` on, the same in a resumed run.
 
-    In this process: rows are read from a mapping, there is nothing to overlap.
+    Rows are read in this process: the files are memory-mapped, so workers would gain nothing.
     """
     batches = _StepBatches(order, start_step=start_step)
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=0)  # type: ignore[arg-type]
 
 
 def rows_by_family(dataset: ShardDataset, *, limit: int) -> dict[str, list[int]]:
-    """Row indices by family, at most `limit` in all, dealt out in turn so that small families are heard."""
+    """Row indices by family, at most `limit` in all, taken in turn so that small families are represented."""
     members: dict[str, list[int]] = {}
     for index, family in enumerate(dataset.families):
         members.setdefault(family, []).append(index)

@@ -1,4 +1,4 @@
-"""Held-out quality, routing and the smoke test of a checkpoint. Torch-free until the checkpoint is found.
+"""Evaluates a checkpoint: held-out loss, routing and the safety smoke test. Torch-free until it has to compute.
 
 `python -m pixel_pipeline.training.evaluation.evaluate` is the process that Dagster starts through Pipes; `pixel evaluate` does the same in a terminal.
 """
@@ -31,7 +31,7 @@ from pixel_pipeline.training.evaluation.store import (
 from pixel_pipeline.training.runtime.hosting import Host, run_hosted
 
 RECIPE_VERSION = "evaluation-1"
-"""Raise it when the same checkpoint gets other figures, pictures or samples: it is then evaluated again."""
+"""Increment it when the same checkpoint gets other figures, plots or samples; it is then evaluated again."""
 
 
 def evaluate(
@@ -44,19 +44,19 @@ def evaluate(
     home: Path | None = None,
     most_rows: int = MOST_ROWS,
 ) -> EvaluationReport:
-    """Evaluate a checkpoint; figures, pictures, samples and model card go to `<run>/evaluation/step-000200/`.
+    """Evaluate a checkpoint, and store figures, plots, samples and model card under `<run>/evaluation/step-000200/`.
 
     Args:
-        checkpoint: A reference, or what `CheckpointRef.resolve` understands.
-        manifest_key: Of token shards made with the checkpoint's tokenizer.
+        checkpoint: A reference, or a name for `CheckpointRef.resolve`.
+        manifest_key: Manifest of token shards made with the checkpoint's tokenizer.
         report: Receives readable progress lines.
-        cache: Folder for local copies of shards; `<home>/cache` if not given.
-        home: Folder of the base model's local copy; PIXEL_HOME if not given.
-        most_rows: Rows of each split scored at most; on a CPU large models are given fewer.
+        cache: Folder for local copies of shards; default: `<home>/cache`.
+        home: Folder for the local copy of the base model; default: PIXEL_HOME.
+        most_rows: Maximum number of rows per split; fewer for large models on a CPU.
 
     Raises:
         CheckpointNotFoundError, CheckpointCorruptError, BaseModelError, AdapterError: see their classes.
-        TrainingDataError: a split has no rows, or shards of another tokenizer.
+        TrainingDataError: a split has no rows, or the shards have another tokenizer.
     """
     ref = CheckpointRef.resolve(lake, checkpoint) if isinstance(checkpoint, str) else checkpoint
     shards = ShardManifest.load(lake.data, manifest_key)
@@ -73,7 +73,7 @@ def evaluate(
 
     from pixel_pipeline.training.evaluation.measuring import measure
     from pixel_pipeline.training.evaluation.overview import pictures
-    from pixel_pipeline.training.loop.arithmetic import use_reproducible_arithmetic
+    from pixel_pipeline.training.runtime.arithmetic import use_reproducible_arithmetic
     from pixel_pipeline.training.runtime.environment import silence_libraries
 
     silence_libraries()
@@ -125,7 +125,7 @@ def evaluate(
 
 
 def stages_of(state: RunState | None, shards: ShardManifest) -> dict[str, list[str]]:
-    """Families of each stage of the run's curriculum; empty where it has only one."""
+    """Families of each stage of the run's curriculum; empty for a single stage."""
     content = state.identity["config"].get("curriculum") if state else None
     stages = Curriculum.model_validate(content).stages if content else ()
     if len(stages) < 2:

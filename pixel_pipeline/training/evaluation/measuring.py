@@ -1,4 +1,4 @@
-"""Scores a checkpoint, its base and a dense baseline, and has them answer the probes. Imports torch."""
+"""Scores a checkpoint, its base and a dense baseline, and generates answers to the probes. Imports torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ from pixel_pipeline.training.data.dataset import ShardDataset, rows_by_family
 from pixel_pipeline.training.errors import TrainingDataError
 from pixel_pipeline.training.evaluation.report import TEST, VALIDATION, FamilyResult, SplitResult
 from pixel_pipeline.training.evaluation.safety.probes import load_probes
-from pixel_pipeline.training.evaluation.scoring import Score, score_families
 from pixel_pipeline.training.inference.answers import greedy_answers
+from pixel_pipeline.training.loop.scoring import Score, score_families
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
 from pixel_pipeline.training.model.adapters_off import adapters_off
 from pixel_pipeline.training.model.factory import open_checkpoint
 from pixel_pipeline.training.model.router_health import mutual_information
 from pixel_pipeline.training.model.trained_model import TrainedModel
 
-# Of one pass over a split on a CPU: 28 rows of 512 tokens of a model of 135 M parameters, less than a minute of CPU time. Larger models
-# are given fewer rows, so that an evaluation ends.
+# Limit for one pass over a split on a CPU: 28 rows of 512 tokens with 135 M parameters, under a minute of CPU time. Larger models
+# score fewer rows, to bound the time.
 CPU_OPERATIONS = 4e12
 SPLITS = (VALIDATION, TEST)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What an evaluation is made of; losses in nats.
+    """The measured part of an evaluation; losses in nats.
 
     Attributes:
-        row_limit: Rows of each split scored at most.
-        answers: To the probes, by their ids; of the checkpoint, and of its base where it has one.
+        row_limit: Maximum number of scored rows per split.
+        answers: Answers to the probes by id; base_answers are those of the base model, if there is one.
     """
 
     base: str | None
@@ -62,11 +62,11 @@ def measure(
     most_rows: int,
     report: Callable[[str], None],
 ) -> Measurement:
-    """Open the checkpoint, measure, and close it before the dense baseline is opened.
+    """Measure the checkpoint, then close it and score the dense baseline.
 
     Args:
         dense: A plain LoRA checkpoint to score on the same rows.
-        most_rows: Rows of each split; on a CPU large models are given fewer.
+        most_rows: Maximum number of rows per split; fewer for large models on a CPU.
 
     Raises:
         TrainingDataError: a split has no rows, or the shards are of another tokenizer.
@@ -134,7 +134,7 @@ def measure(
 
 
 def row_limit(model: TrainedModel, *, most_rows: int, length: int) -> int:
-    """Rows of each split that an evaluation scores at most."""
+    """Maximum number of rows per split."""
     if model.device.type != "cpu":
         return most_rows
     operations = 2 * model.parameter_counts()[1] * length
@@ -170,7 +170,7 @@ def _families(
 
 
 def _routed_layers(model: TrainedModel, *, count: int) -> tuple[int, ...]:
-    """Numbers of the layers that have a router; `count` is how many those are."""
+    """Numbers of the `count` layers with a router."""
     if isinstance(model, AdaptedModel):
         return model.adapters.layers_of(model.base.layers) if model.adapters.routed else ()
     return tuple(range(count))
@@ -185,6 +185,6 @@ def _by_category(counts: Mapping[str, Tensor], categories: Mapping[str, str]) ->
 
 
 def _information(counts: Mapping[str, Tensor]) -> tuple[float, ...]:
-    """[layers], in nats; `counts` are [layers, experts] of each domain."""
+    """Mutual information [layers], in nats, from counts [layers, experts] of each domain."""
     counts_LDE = torch.stack([*counts.values()], dim=1)
     return tuple(mutual_information(counts_DE) for counts_DE in counts_LDE)

@@ -1,4 +1,4 @@
-"""The model card: what a checkpoint is, was trained on and came to, as Markdown. Torch-free; no word of a conversation."""
+"""The model card of a checkpoint, as Markdown: origin, training data, results. Torch-free; contains no conversation text."""
 
 from dataclasses import dataclass
 
@@ -19,12 +19,12 @@ from pixel_pipeline.training.evaluation.tables import (
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a card tells of.
+    """The contents of a model card.
 
     Attributes:
-        uri: Of the checkpoint.
-        state: None for a checkpoint that does not record how it was trained.
-        base: None without a base model, or where it does not lie in the lake.
+        uri: URI of the checkpoint.
+        state: None if the checkpoint does not record its training.
+        base: None without a base model, or if it is not in the lake.
     """
 
     uri: str

@@ -6,8 +6,9 @@ Imports matplotlib, not torch.
 
 from collections.abc import Mapping
 from math import exp, log
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pixel_pipeline.training.checkpoints.result import TrainingResult
 from pixel_pipeline.training.evaluation.plots import (
     expert_load_map,
     loss_curve,
@@ -18,21 +19,17 @@ from pixel_pipeline.training.evaluation.plots import (
 from pixel_pipeline.training.evaluation.report import EvaluationReport, Losses, SplitResult
 from pixel_pipeline.training.evaluation.tables import markdown
 
-if TYPE_CHECKING:
-    from pixel_pipeline.training.train import TrainingResult
-
 DIGEST_CHARACTERS = 12
 NOTE = "A smoke test, no safety assurance. The model card explains the rules and lists the probes."
 
 
-def run_metadata(result: "TrainingResult") -> dict[str, Any]:
+def run_metadata(result: TrainingResult) -> dict[str, Any]:
     """Metadata of a training run."""
     history = result.history
     first, last = history.validations[0].loss, history.validations[-1].loss
     total, active = result.parameters
-    status = "unchanged" if result.reused else "trained" if result.finished else "hours over, to be continued"
     return {
-        "status": status,
+        "status": result.status,
         "checkpoint": _path(result.uri),
         "weights SHA-256": result.model_sha256[:DIGEST_CHARACTERS],
         "dataset version": result.dataset_version,

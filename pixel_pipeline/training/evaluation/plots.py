@@ -12,8 +12,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 import numpy as np
 from numpy.typing import NDArray
 
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.evaluation.report import EvaluationReport, Losses, shares
-from pixel_pipeline.training.loop.history import History
 
 WIDTH_INCHES, DPI = 9.0, 100
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"

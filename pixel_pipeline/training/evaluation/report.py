@@ -1,4 +1,4 @@
-"""The figures of an evaluation. Torch-free."""
+"""Results of an evaluation. Torch-free."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -8,9 +8,9 @@ from typing import Any, Self
 from pixel_pipeline.training.evaluation.safety.smoke_test import SmokeTest
 
 FORMAT = "pixel-evaluation/2"
-# Of an even share, as for `RouterHealth`: an expert that gets less does no work.
+# Share of an even load, as in `RouterHealth`; an expert with less is dead.
 DEAD_BELOW = 0.1
-# Bounds the time on a large held-out split; rows are dealt out over families in turn.
+# Bounds the time on a large held-out split; rows are taken from the families in turn.
 MOST_ROWS = 512
 VALIDATION, TEST = "validation", "test"
 
@@ -20,10 +20,10 @@ class Losses:
     """Mean losses over the same target tokens, in nats.
 
     Attributes:
-        name: Of the family, category, stage or split.
-        loss: Of the checkpoint.
-        base: Of its base model alone; None where all weights were trained.
-        dense: Of the plain LoRA run that it is compared with; None without one.
+        name: Family, category, stage or split.
+        loss: Loss of the checkpoint.
+        base: Loss of its base model; None if all weights were trained.
+        dense: Loss of the dense baseline (plain LoRA); None without one.
     """
 
     name: str
@@ -44,7 +44,7 @@ class FamilyResult(Losses):
     """One family's held-out rows.
 
     Attributes:
-        expert_counts: [layers, experts] assignments of the family's tokens; no layers without a router.
+        expert_counts: [layers, experts] assignments of the family's tokens; empty without a router.
     """
 
     category: str = ""
@@ -56,7 +56,7 @@ class SplitResult:
     """One held-out split.
 
     Attributes:
-        rows_there: Rows that the split has; those of the families were scored.
+        rows_there: Number of rows in the split; the families count the scored ones.
     """
 
     split: str
@@ -70,7 +70,7 @@ class SplitResult:
 
     @property
     def categorised(self) -> bool:
-        """Whether categories are another thing than families, and so worth a table."""
+        """Whether categories differ from families."""
         return any(family.category != family.name for family in self.families)
 
     @property
@@ -80,7 +80,7 @@ class SplitResult:
         return [pooled(name, [f for f in self.families if f.category == name]) for name in names]
 
     def of_families(self, name: str, families: Iterable[str]) -> Losses | None:
-        """Over the rows of the named families together; None where none of them has rows."""
+        """Losses over all rows of the named families; None if they have none."""
         wanted = {*families}
         found = [family for family in self.families if family.name in wanted]
         return pooled(name, found) if found else None
@@ -98,18 +98,18 @@ class EvaluationReport:
 
     Attributes:
         checkpoint: Its `s3://` URI.
-        manifest_key: Of the token shards that it was scored on.
-        row_limit: Rows of each split that were scored at most: equal limits on equal shards are equal rows.
-        base: Name of the base model; None where all weights were trained.
-        dense: URI of the plain LoRA checkpoint that it is compared with.
-        experts: In each layer that has a router.
-        layers: Numbers of the layers that have a router, from 0.
-        router_entropy: [layers] mean over tokens of the entropy of the router's softmax, in nats: log(experts) without opinion.
-        category_information: [layers] mutual information of a token's category and its expert, in nats: 0 when routing ignores it.
-        family_information: The same of its family.
-        stages: Families of each stage of the curriculum; empty where it has only one.
-        safety: Of a smoke test, no safety assurance.
-        base_safety: The same of the base model alone.
+        manifest_key: Manifest of the scored token shards.
+        row_limit: Maximum number of scored rows per split; equal limits on equal shards select equal rows.
+        base: Name of the base model; None if all weights were trained.
+        dense: URI of the dense baseline (plain LoRA).
+        experts: Experts per layer with a router.
+        layers: Numbers of the layers with a router, from 0.
+        router_entropy: [layers] mean over tokens of the entropy of the router's softmax, in nats; log(experts) for uniform routing.
+        category_information: [layers] mutual information of a token's category and its expert, in nats; 0 if routing ignores it.
+        family_information: The same for its family.
+        stages: Families of each stage of the curriculum; empty for a single stage.
+        safety: Result of the smoke test, which is no safety assurance.
+        base_safety: The same for the base model.
     """
 
     checkpoint: str
@@ -131,7 +131,7 @@ class EvaluationReport:
 
     @property
     def test(self) -> SplitResult:
-        """The split that decides."""
+        """The test split."""
         return next(split for split in self.splits if split.split == TEST)
 
     @property
@@ -151,7 +151,7 @@ class EvaluationReport:
 
     @property
     def dead_experts(self) -> list[tuple[int, int]]:
-        """(layer of the model, expert) of those with less than a tenth of an even share."""
+        """(layer, expert) of experts with less than a tenth of an even share."""
         return [
             (layer, expert)
             for layer, load in zip(self.layers, self.expert_load, strict=True)
@@ -161,11 +161,11 @@ class EvaluationReport:
 
     @property
     def load_ratio(self) -> float:
-        """Largest load over an even load, in the worst layer; 1 is perfect, and what a model without a router has."""
+        """Largest load divided by an even load, in the worst layer; 1 without a router."""
         return max((max(load) * len(load) for load in self.expert_load), default=1.0)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types, derived figures included."""
+        """Plain types, including derived figures."""
         derived = {
             "loss": self.loss,
             "perplexity": self.perplexity,
@@ -181,7 +181,7 @@ class EvaluationReport:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """The report that `to_json` wrote; derived figures are derived again."""
+        """The inverse of `to_json`; recomputes derived figures."""
         own = {field.name: content[field.name] for field in fields(cls)}
         for name in ("layers", "router_entropy", "category_information", "family_information"):
             own[name] = tuple(own[name])
@@ -218,7 +218,7 @@ def pooled(name: str, parts: Iterable[Losses]) -> Losses:
 
 
 def shares(counts: list[int]) -> list[float]:
-    """Each count over their sum; even where there is none."""
+    """Each count divided by the sum; uniform if the sum is 0."""
     total = sum(counts)
     return [count / total if total else 1 / len(counts) for count in counts]
 

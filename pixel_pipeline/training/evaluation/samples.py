@@ -1,6 +1,6 @@
-"""Answers to the probes, side by side with the base model's. Torch-free.
+"""Answers to the probes, next to those of the base model. Torch-free.
 
-They lie in the lake beside the evaluation and nowhere else: a model may recite what it was trained on.
+They are stored only in the lake, with the evaluation, because a model may recite its training data.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from pixel_pipeline.training.evaluation.safety.probes import NOTE, load_probes
 
 @dataclass(frozen=True)
 class Samples:
-    """Answers by the id of their probe; `base_answers` where there is a base model to answer alone."""
+    """Answers by probe id; `base_answers` if there is a base model."""
 
     checkpoint: str
     answers: Mapping[str, str]
@@ -38,7 +38,7 @@ class Samples:
         }
 
     def markdown(self) -> str:
-        """`samples.md`: the same for people."""
+        """`samples.md`, for reading."""
         parts = [
             f"# Answers of {self.checkpoint}",
             NOTE,
@@ -53,7 +53,7 @@ class Samples:
 
 
 def _quoted(text: str) -> str:
-    # As code: whatever stands in an answer is shown, not rendered.
+    # As code, so that Markdown in an answer is not rendered.
     fence = "```"
     while fence in text:
         fence += "`"

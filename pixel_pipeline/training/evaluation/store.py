@@ -1,4 +1,4 @@
-"""Where an evaluation lies: `<run>/evaluation/step-000200/` in the checkpoint bucket, beside what it tells of. Torch-free."""
+"""Stores evaluations under `<run>/evaluation/step-000200/` in the checkpoint bucket. Torch-free."""
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
@@ -9,7 +9,7 @@ REPORT = "evaluation.json"
 
 
 def evaluation_prefix(ref: CheckpointRef) -> str:
-    """Key prefix of a checkpoint's evaluation, without a slash at the end."""
+    """Key prefix of a checkpoint's evaluation, without a trailing slash."""
     return f"{ref.run}/evaluation/step-{ref.step:06d}"
 
 
@@ -29,7 +29,7 @@ def stored_evaluation(
 def store_evaluation(
     lake: Lake, ref: CheckpointRef, report: EvaluationReport, *, recipe: str, files: dict[str, bytes]
 ) -> None:
-    """Store what goes with a report, by name, and the report last: without it there is no evaluation."""
+    """Store the files of an evaluation by name, and the report last, which makes it complete."""
     prefix = evaluation_prefix(ref)
     for name, data in files.items():
         lake.checkpoints.put(f"{prefix}/{name}", data)

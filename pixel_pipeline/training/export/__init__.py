@@ -1,1 +1,1 @@
-"""From base and adapters to checkpoints that other programs load as they are, and the proof that they are the same model."""
+"""Exports base and adapters as checkpoints for other programs, and verifies that they are the same model."""

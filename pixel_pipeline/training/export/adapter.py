@@ -1,9 +1,9 @@
-"""Trained adapters as files: `adapter.json` says what they are, `adapter.safetensors` holds them. Imports torch.
+"""Trained adapters on disk: `adapter.json` describes them, `adapter.safetensors` contains them. Imports torch.
 
-layers.{n}.router.weight                       [E, H]; not where there is one expert
+layers.{n}.router.weight                       [E, H]; absent with one expert
 layers.{n}.experts.{gate|up}.lora_A, .lora_B   [E, r, H], [E, I, r]
 layers.{n}.experts.down.lora_A, .lora_B        [E, r, I], [E, H, r]
-layers.{n}.attention.{q|k|v|o}.lora_A, .lora_B [r, in], [out, r]; in every layer, or none
+layers.{n}.attention.{q|k|v|o}.lora_A, .lora_B [r, in], [out, r]; in every layer or in none
 """
 
 from dataclasses import dataclass
@@ -30,50 +30,48 @@ EXPERTS = {name: f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")}
 
 
 class AdapterDescription(Schema):
-    """What `adapter.json` states."""
+    """The content of `adapter.json`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     base: str = Field(description="Name of the base model")
     base_digest: str = Field(description="Digest of the base model's architecture and weights")
-    experts: int = Field(
-        gt=0, description="Experts in each layer that has some; 1: plain LoRA without a router"
-    )
-    experts_per_token: int = Field(gt=0, description="Experts that see each token")
-    rank: int = Field(gt=0, description="Rank of every change")
-    alpha: float = Field(gt=0, description="Changes are multiplied by alpha / rank")
-    layers: tuple[int, ...] = Field(description="Layers that have experts, from 0")
-    attention: bool = Field(description="Whether attention is changed too, in every layer")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Of training; nothing to an export")
+    experts: int = Field(gt=0, description="Experts per layer with experts; 1: plain LoRA without a router")
+    experts_per_token: int = Field(gt=0, description="Experts per token")
+    rank: int = Field(gt=0, description="LoRA rank")
+    alpha: float = Field(gt=0, description="LoRA products are scaled by alpha / rank")
+    layers: tuple[int, ...] = Field(description="Layers with experts, from 0")
+    attention: bool = Field(description="Whether every layer has LoRA on attention")
+    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout in training; unused in an export")
 
     @property
     def scale(self) -> float:
-        """What the products of the changes are multiplied by."""
+        """Factor of the LoRA products."""
         return self.alpha / self.rank
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """A change of one matrix: `W + scale * B A`. A [r, in], B [out, r]; or [E, r, in], [E, out, r] for experts."""
+    """A low-rank change of one matrix, `W + scale * B A`. A [r, in], B [out, r]; or [E, r, in], [E, out, r] for experts."""
 
     A: Tensor
     B: Tensor
 
     def to(self, dtype: torch.dtype) -> "LowRank":
-        """The same in another dtype."""
+        """Cast to another dtype."""
         return LowRank(A=self.A.to(dtype), B=self.B.to(dtype))
 
 
 @dataclass(frozen=True)
 class LayerAdapter:
-    """The changes of one layer. `router` [E, H] is None where there is one expert; `experts` is empty where there are none."""
+    """Adapters of one layer. `router` [E, H] is None with one expert; `experts` is empty in layers without experts."""
 
     router: Tensor | None
     experts: dict[str, LowRank]
     attention: dict[str, LowRank]
 
     def to(self, dtype: torch.dtype) -> "LayerAdapter":
-        """The same in another dtype."""
+        """Cast to another dtype."""
         return LayerAdapter(
             router=None if self.router is None else self.router.to(dtype),
             experts={name: change.to(dtype) for name, change in self.experts.items()},
@@ -86,7 +84,7 @@ class Adapter:
     """A folder of adapters, read layer by layer.
 
     Attributes:
-        sha256: Of `adapter.safetensors`, in hex.
+        sha256: SHA-256 of `adapter.safetensors`, in hex.
     """
 
     folder: Path
@@ -98,7 +96,7 @@ class Adapter:
         """Read the description.
 
         Raises:
-            ExportError: the folder lacks a file, or its description lacks fields.
+            ExportError: a file is missing, or the description is invalid.
         """
         for name in ADAPTER_FILES:
             if not (folder / name).is_file():
@@ -128,10 +126,10 @@ class Adapter:
         return cls(folder=folder, description=description, sha256=file_sha256(folder / TENSORS))
 
     def check(self, base: BaseModel) -> None:
-        """See that the adapters were trained on this base, are complete and finite. Reads all of them once.
+        """Check that the adapters belong to this base, and are complete and finite. Reads all tensors once.
 
         Raises:
-            ExportError: naming what is wrong.
+            ExportError: naming the first problems.
         """
         about = self.description
         if about.base_digest != base.digest:
@@ -146,22 +144,22 @@ class Adapter:
                 f"The adapters have experts in layer {outside[0]}; {base.name} has {base.layers}, counted from 0.",
                 hint="Copy the checkpoint again.",
             )
-        wanted = adapter_shapes(about, base)
+        expected = adapter_shapes(about, base)
         problems: list[str] = []
         try:
             with safe_open(self.folder / TENSORS, framework="pt") as file:
                 names = {*file.keys()}
-                problems += [f"{name} is missing" for name in wanted.keys() - names]
-                problems += [f"{name} has no place in the model" for name in names - wanted.keys()]
-                for name in sorted(names & wanted.keys()):
+                problems += [f"{name} is missing" for name in expected.keys() - names]
+                problems += [f"{name} has no place in the model" for name in names - expected.keys()]
+                for name in sorted(names & expected.keys()):
                     tensor = file.get_tensor(name)
-                    if tuple(tensor.shape) != wanted[name]:
-                        problems.append(f"{name} is {[*tensor.shape]}, not {[*wanted[name]]}")
+                    if tuple(tensor.shape) != expected[name]:
+                        problems.append(f"{name} is {[*tensor.shape]}, not {[*expected[name]]}")
                     elif not tensor.isfinite().all():
-                        problems.append(f"{name} has values that are no finite numbers")
+                        problems.append(f"{name} has non-finite values")
         except SafetensorError:
             raise ExportError(
-                f"{self.folder / TENSORS} is cut short or no safetensors file.",
+                f"{self.folder / TENSORS} is truncated or not a safetensors file.",
                 hint="Copy the checkpoint again.",
             ) from None
         if problems:
@@ -172,7 +170,7 @@ class Adapter:
             )
 
     def layer(self, number: int) -> LayerAdapter:
-        """Changes of one layer, in fp32."""
+        """Read the adapters of one layer, in fp32."""
         about = self.description
         with safe_open(self.folder / TENSORS, framework="pt") as file:
 
@@ -192,7 +190,7 @@ class Adapter:
 
 
 def adapter_shapes(about: AdapterDescription, base: BaseModel) -> dict[str, Shape]:
-    """Shapes of all tensors that adapters of this description have on this base, by name."""
+    """Shapes of all adapter tensors for this base, by name."""
     matrices, rank, experts = layer_shapes(base.config), about.rank, about.experts
     shapes: dict[str, Shape] = {}
     for layer in range(base.layers):

@@ -1,4 +1,4 @@
-"""Export and verification from what a person types: a checkpoint, a folder. Torch-free until the files are there."""
+"""Export and verification by the name of a checkpoint or folder. Torch-free until the files are local."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,8 +41,8 @@ def export_checkpoint(
     """Export a checkpoint of adapters.
 
     Args:
-        checkpoint: Path of a local folder (`./run`, `/…`), or what `CheckpointRef.resolve` understands.
-        base: Name or path of the base model; by default the one that the adapters name.
+        checkpoint: Path of a local folder (`./run`, `/…`), or a name for `CheckpointRef.resolve`.
+        base: Name or path of the base model; default: the one recorded in the adapters.
 
     Raises:
         ExportError, BaseModelError, CheckpointNotFoundError: see their classes.
@@ -69,16 +69,16 @@ def verify_folder(
     length: int = 128,
     home: Path,
 ) -> "Verification":
-    """Compare an export with the adapters that it was made of, on invented conversations.
+    """Compare an export with its adapters on invented conversations.
 
     Args:
-        checkpoint: Where the adapters lie now; by default where they were taken from.
-        base: Name or path of the base model; by default the recorded one.
-        rows: Conversations.
-        length: Tokens of each at most.
+        checkpoint: Location of the adapters; default: the recorded one.
+        base: Name or path of the base model; default: the recorded one.
+        rows: Number of conversations.
+        length: Maximum number of tokens of each.
 
     Raises:
-        ExportError: these are other adapters than those that were exported.
+        ExportError: the export was made from other adapters.
         ExportCorruptError, BaseModelError, CheckpointNotFoundError: see their classes.
     """
     prepare_environment()
@@ -109,7 +109,7 @@ def verify_folder(
 
 @contextmanager
 def adapter_folder(lake: Lake, checkpoint: str) -> Iterator[tuple[Path, str]]:
-    """A local folder with the adapters of a checkpoint, and where they come from."""
+    """Provide a local folder with the adapters of a checkpoint, and their source."""
     if is_path(checkpoint):
         folder = Path(checkpoint).expanduser().resolve()
         yield folder, str(folder)
@@ -121,7 +121,7 @@ def adapter_folder(lake: Lake, checkpoint: str) -> Iterator[tuple[Path, str]]:
 
 
 def conversation_rows(folder: Path, *, rows: int, length: int) -> "list[Tensor]":
-    """Token ids of invented conversations, in the export's own tokens and template; equal on every machine."""
+    """Token ids of invented conversations, by the export's tokenizer and template; the same on every machine."""
     import torch
     from transformers import AutoTokenizer
 

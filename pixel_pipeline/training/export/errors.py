@@ -4,8 +4,8 @@ from pixel_pipeline.errors import PixelError
 
 
 class ExportError(PixelError):
-    """An export cannot be made: adapters of another base, no room, a target that is taken."""
+    """An export is impossible: adapters of another base, a full disk, or an existing target."""
 
 
 class ExportCorruptError(PixelError):
-    """The files of an export are not those that were written."""
+    """Files of an export are missing or changed."""

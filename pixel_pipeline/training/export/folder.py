@@ -1,4 +1,4 @@
-"""A folder of an export: it appears whole or not at all, and knows what it is made of. Torch-free."""
+"""The folder of an export, written atomically, with a record of its origin. Torch-free."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,14 +21,14 @@ RECORD = "export.json"
 
 @dataclass(frozen=True)
 class ExportRecord:
-    """`export.json`: what an export was made of.
+    """`export.json`: the origin of an export.
 
     Attributes:
         kind: `mixtral` or `adapter`.
-        dtype: Of the weights: `bf16` or `fp32`.
-        base: Name of the base model, as it can be opened.
-        adapter: Where the adapters were taken from: a local folder, or the `s3://` URI of a checkpoint.
-        adapter_sha256: Of their tensors.
+        dtype: Dtype of the weights: `bf16` or `fp32`.
+        base: Name of the base model, for `open_base`.
+        adapter: Source of the adapters: a local folder, or the `s3://` URI of a checkpoint.
+        adapter_sha256: SHA-256 of their tensors.
     """
 
     kind: str
@@ -41,11 +41,11 @@ class ExportRecord:
 
     @property
     def bytes(self) -> int:
-        """Size of all its files."""
+        """Total size of the files."""
         return sum(file.bytes for file in self.files.values())
 
     def write(self, folder: Path) -> None:
-        """Put it into a folder."""
+        """Write it into a folder."""
         content = orjson.dumps(
             {"format": FORMAT, **asdict(self)}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
         )
@@ -56,7 +56,7 @@ class ExportRecord:
         """Read it from a folder.
 
         Raises:
-            ExportCorruptError: the folder has none.
+            ExportCorruptError: the folder has no valid record.
         """
         try:
             content: dict[str, Any] = orjson.loads((folder / RECORD).read_bytes())
@@ -81,7 +81,7 @@ class ExportRecord:
         """Compare every file with its digest.
 
         Raises:
-            ExportCorruptError: one is missing or has other bytes.
+            ExportCorruptError: a file is missing or changed.
         """
         for name, file in self.files.items():
             path = folder / name
@@ -92,14 +92,14 @@ class ExportRecord:
 
 
 @contextmanager
-def appearing(target: Path, *, bytes: int) -> Iterator[Path]:
-    """A folder to write to; it takes the target's place when the block ends well, and is deleted when it does not.
+def atomic_folder(target: Path, *, bytes: int) -> Iterator[Path]:
+    """Yield a temporary folder that becomes the target if the block succeeds, and is deleted otherwise.
 
     Args:
-        bytes: What will be written; refused where the disk has less room.
+        bytes: Size of the export, compared with the free disk space.
 
     Raises:
-        ExportError: the target exists and is not empty, or the disk has no room, now or later.
+        ExportError: the target exists and is not empty, or the disk is full.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ExportError(f"{target} exists already.", hint="Choose another folder, or delete it.")

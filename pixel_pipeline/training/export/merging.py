@@ -1,4 +1,4 @@
-"""One layer of the base and its changes, as tensors of a Mixtral. Imports torch."""
+"""Merges one layer of the base and its adapters into Mixtral tensors. Imports torch."""
 
 from collections.abc import Iterator
 
@@ -9,16 +9,16 @@ from pixel_pipeline.training.base.architecture import Shape, layer_shapes
 from pixel_pipeline.training.base.model import BaseModel
 from pixel_pipeline.training.export.adapter import ATTENTION, EXPERTS, Adapter
 
-# The names that every reader of Mixtral knows: w1 is the gate, w3 goes up, w2 down.
+# Standard Mixtral names: w1 is the gate, w3 the up and w2 the down projection.
 WEIGHTS = {"gate": "w1", "up": "w3", "down": "w2"}
 NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 
 
 def merged_layer(base: BaseModel, adapter: Adapter, layer: int) -> Iterator[tuple[str, Tensor]]:
-    """Tensors of one Mixtral layer by their full names, in the order of `mixtral_shapes`; fp32 where something was merged.
+    """Tensors of one Mixtral layer by their full names, in the order of `mixtral_shapes`; fp32 if merged.
 
-    A layer without experts becomes one whose experts are all the plain FFN and whose router is zero: whichever are chosen, the
-    weights 1/k of k equal outputs add up to that output, exactly where k is a power of two, else within a rounding.
+    In a layer without experts, every expert is the plain FFN and the router is zero: the weights 1/k of k equal outputs add up to
+    that output, exactly if k is a power of two.
     """
     about, prefix = adapter.description, f"model.layers.{layer}."
     dense, changes = base.layer_tensors(layer), adapter.layer(layer)
@@ -49,7 +49,7 @@ def merged_layer(base: BaseModel, adapter: Adapter, layer: int) -> Iterator[tupl
 
 
 def mixtral_layer_shapes(base: BaseModel, layer: int, *, experts: int) -> dict[str, Shape]:
-    """Shapes of what `merged_layer` gives, in its order."""
+    """Shapes of the tensors of `merged_layer`, in its order."""
     matrices, prefix = layer_shapes(base.config), f"model.layers.{layer}."
     shapes = {prefix + name: matrices[name] for name in (*ATTENTION.values(), *NORMS)}
     shapes[f"{prefix}block_sparse_moe.gate.weight"] = (experts, base.config.hidden_size)
@@ -60,5 +60,5 @@ def mixtral_layer_shapes(base: BaseModel, layer: int, *, experts: int) -> dict[s
 
 
 def _merged(weight: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
-    """`W + scale * B A` in fp32: bf16 would swallow most of a small change."""
+    """`W + scale * B A` in fp32, because bf16 would round off most of a small change."""
     return torch.addmm(weight, B, A, alpha=scale)

@@ -22,7 +22,7 @@ from pixel_pipeline.training.base.safetensors_writer import (
     write_shards,
 )
 from pixel_pipeline.training.export.adapter import ADAPTER_FILES, Adapter
-from pixel_pipeline.training.export.folder import ExportRecord, appearing
+from pixel_pipeline.training.export.folder import ExportRecord, atomic_folder
 from pixel_pipeline.training.export.merging import merged_layer, mixtral_layer_shapes
 from pixel_pipeline.training.export.mixtral_config import mixtral_config
 
@@ -37,19 +37,19 @@ def export_mixtral(
     report: Callable[[str], None] = lambda line: None,
     shard_bytes: int = SHARD_BYTES,
 ) -> ExportRecord:
-    """Write a checkpoint that `MixtralForCausalLM.from_pretrained` loads as it is, with tokenizer and template.
+    """Write a checkpoint for `MixtralForCausalLM.from_pretrained`, with tokenizer and template.
 
-    In memory are one layer of the base and one merged matrix. Changes are merged in fp32 and cast once. The size is reported, and
-    compared with the free disk, before anything is written; the folder appears when it is whole.
+    Holds one layer of the base and one merged matrix in memory. Merges in fp32 and casts once. Reports the size and compares it
+    with the free disk space first; the folder is written atomically.
 
     Args:
-        target: Does not exist, or is empty.
-        adapter_source: Recorded; by default the adapters' folder.
+        target: Must not exist, or be empty.
+        adapter_source: Source of the adapters, for the record; default: their folder.
         report: Receives readable progress lines.
-        shard_bytes: Size that a file is kept to.
+        shard_bytes: Maximum size of a file.
 
     Raises:
-        ExportError: the adapters are of another base, incomplete or not finite; no room; the target is taken.
+        ExportError: the adapters belong to another base, or are incomplete or not finite; the disk is full; the target exists.
         BaseModelCorruptError: a shard of the base cannot be read.
     """
     adapter.check(base)
@@ -61,8 +61,8 @@ def export_mixtral(
     sides = [name for name in SIDE_FILES if name in base.files]
     size = sum(shard.bytes for shard in shards) + len(index_of(shards) or b"") + len(config)
     size += sum(base.files[name].bytes for name in sides)
-    report(f"writing {size:,} bytes ({size / 1e9:,.2f} GB) in {len(shards)} files of weights to {target}")
-    with appearing(target, bytes=size) as folder:
+    report(f"writing {size:,} bytes ({size / 1e9:,.2f} GB) in {len(shards)} weight files to {target}")
+    with atomic_folder(target, bytes=size) as folder:
         digests = write_shards(folder, shards, merged_tensors(base, adapter, report))
         (folder / CONFIG).write_bytes(config)
         for name in sides:
@@ -76,7 +76,7 @@ def export_mixtral(
 def export_adapter(
     base: BaseModel, adapter: Adapter, target: Path, *, adapter_source: str | None = None
 ) -> ExportRecord:
-    """Write the adapters alone, with the tokenizer, template and configuration of their base.
+    """Write only the adapters, with the tokenizer, template and configuration of their base.
 
     Raises:
         ExportError: as for `export_mixtral`.
@@ -84,7 +84,7 @@ def export_adapter(
     adapter.check(base)
     sides = [name for name in (CONFIG, *SIDE_FILES) if name in base.files]
     size = sum((adapter.folder / name).stat().st_size for name in ADAPTER_FILES)
-    with appearing(target, bytes=size + sum(base.files[name].bytes for name in sides)) as folder:
+    with atomic_folder(target, bytes=size + sum(base.files[name].bytes for name in sides)) as folder:
         for name in ADAPTER_FILES:
             shutil.copyfile(adapter.folder / name, folder / name)
         for name in sides:
@@ -98,7 +98,7 @@ def export_adapter(
 def plan_export(
     base: BaseModel, adapter: Adapter, *, dtype: Dtype, shard_bytes: int = SHARD_BYTES
 ) -> list[Shard]:
-    """The files of weights that an export will have: names, tensors and exact sizes."""
+    """Weight files of an export: names, tensors and exact sizes."""
     outer = outer_shapes(base.config)
     shapes = {EMBEDDING: outer[EMBEDDING]}
     for layer in range(base.layers):
@@ -112,7 +112,7 @@ def plan_export(
 def merged_tensors(
     base: BaseModel, adapter: Adapter, report: Callable[[str], None] = lambda line: None
 ) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of the export in the order of the plan, made one by one; not yet cast."""
+    """Yield all tensors of the export in the order of the plan, before the cast."""
     outer = base.outer_tensors()
     yield EMBEDDING, outer[EMBEDDING]
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The configuration of an exported Mixtral: every field of its base, and the experts. Imports transformers."""
+"""Configuration of an exported Mixtral: the fields of its base, and the experts. Imports transformers."""
 
 from typing import Any
 
@@ -36,12 +36,11 @@ _DTYPE_NAMES: dict[Dtype, str] = {"bf16": "bfloat16", "fp32": "float32"}
 def mixtral_config(base: BaseModel, about: AdapterDescription, *, dtype: Dtype) -> dict[str, Any]:
     """The content of `config.json`.
 
-    `head_dim` is written even where it could be computed: readers compute it in different ways. `rope_theta`, and `rope_scaling`
-    where positions are scaled, stand beside `rope_parameters` for readers that know only the older spelling, and so
-    does `torch_dtype` beside `dtype`.
+    Always writes `head_dim`, because readers compute its default differently. Also writes the older names `rope_theta`,
+    `rope_scaling` (if positions are scaled) and `torch_dtype`, for readers that do not know `rope_parameters` and `dtype`.
 
     Raises:
-        ExportError: positions are scaled in a way that a Mixtral cannot do.
+        ExportError: a Mixtral cannot scale positions like the base.
     """
     config = base.config
     fields = {name: getattr(config, name) for name in COPIED}
@@ -51,8 +50,8 @@ def mixtral_config(base: BaseModel, about: AdapterDescription, *, dtype: Dtype) 
         or rope.get("partial_rotary_factor", 1.0) != 1.0
     ):
         raise ExportError(
-            f"{base.name} places its tokens by {rope['rope_type']!r} rotary embeddings, which a Mixtral has not.",
-            hint="Keep the adapters as they are: --format adapter.",
+            f"{base.name} has {rope['rope_type']!r} rotary embeddings, which Mixtral does not support.",
+            hint="Export the adapters alone: --format adapter.",
         )
     content: dict[str, Any] = MixtralConfig(
         **fields,
@@ -64,7 +63,7 @@ def mixtral_config(base: BaseModel, about: AdapterDescription, *, dtype: Dtype) 
         architectures=["MixtralForCausalLM"],
         dtype=_DTYPE_NAMES[dtype],
     ).to_dict()
-    # Of classifiers, which this is not.
+    # Fields of classifiers.
     content = {name: value for name, value in content.items() if name not in ("id2label", "label2id")}
     content["head_dim"] = config.head_dim
     content["sliding_window"] = getattr(config, "sliding_window", None)

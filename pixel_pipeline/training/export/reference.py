@@ -1,6 +1,6 @@
-"""Base and adapters run as they were trained, nothing merged: what an export is compared with. Imports torch.
+"""The unmerged model, base plus adapters, as the reference of an export. Imports torch.
 
-Plain loops over experts, in code of its own: neither the export nor the trainer's fast paths have a part in it.
+Plain loops over experts that share no code with the export or the trainer's fast paths.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from pixel_pipeline.training.export.adapter import ATTENTION, Adapter, LayerAdap
 def reference_logits(
     base: BaseModel, adapter: Adapter, *, dtype: torch.dtype = torch.float32
 ) -> Callable[[Tensor], Tensor]:
-    """A function from token ids [B, T] to logits [B, T, V] of the adapter model, on the CPU, computed in `dtype`."""
+    """Return a function from token ids [B, T] to logits [B, T, V] of the unmerged model, on the CPU in `dtype`."""
     load: Any = {"llama": LlamaForCausalLM, "mistral": MistralForCausalLM}[base.config.model_type]
     model = load.from_pretrained(base.folder, dtype=dtype, local_files_only=True).eval()
     about = adapter.description
@@ -76,7 +76,7 @@ class _Experts(nn.Module):
         return y_TH.view(x.shape)
 
     def _weights(self, x_TH: Tensor) -> Tensor:
-        """[T, E]: zero where an expert is not chosen."""
+        """[T, E]; zero for experts that are not selected."""
         if self.changes.router is None:
             return x_TH.new_ones(x_TH.size(0), 1)
         logits_TE = F.linear(x_TH, self.changes.router)

@@ -1,4 +1,4 @@
-"""Whether an export is the model that was trained: loaded by plain transformers, compared token by token. Imports torch."""
+"""Verifies an export: loads it with plain transformers and compares it with the trained model token by token. Imports torch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,29 +16,29 @@ from pixel_pipeline.training.export.folder import ExportRecord
 from pixel_pipeline.training.runtime.environment import silence_libraries
 
 REPORT = "verification.json"
-# Of fp32 weights in float64 arithmetic: what is left is the rounding of the merged weights. In fp32 arithmetic a model differs from itself
-# in another order of sums: SmolLM2, whose logits reach 38, by 9e-5. In bf16 the weights are rounded, and so is every activation.
+# For fp32 weights in fp64 arithmetic, only the rounding of the merged weights remains. In fp32 arithmetic, a model differs from itself
+# with another order of sums: SmolLM2, whose logits reach 38, by 9e-5. In bf16, weights and activations are rounded.
 LARGEST_DIFFERENCE_FP32 = 1e-4
 LARGEST_KL_BF16 = 0.02
-# Positions whose distributions are compared at a time: 64 of 131,072 tokens in float64 are 67 MB.
+# Positions compared at a time: 64 distributions over 131,072 tokens in fp64 take 67 MB.
 CHUNK = 64
 
 
 @dataclass(frozen=True)
 class Verification:
-    """How far an export is from the adapter model.
+    """Differences between an export and the adapter model.
 
     Attributes:
-        dtype: Of the export's weights.
-        arithmetic: That the export was run in for the figures below: `fp64` for fp32 weights, else that of the weights.
-        tokens: Positions compared.
+        dtype: Dtype of the export's weights.
+        arithmetic: Arithmetic of the export in the figures below: `fp64` for fp32 weights, otherwise the dtype of the weights.
+        tokens: Number of compared positions.
         max_logit_difference: Largest absolute difference of two logits.
-        mean_kl: Mean over positions of KL(adapter model || export) of the next token's distribution, in nats.
-        max_kl: Its largest value.
-        served_logit_difference: Largest absolute difference of two logits where the export runs in the dtype of its weights, as it will.
-        same_choice: Share of positions where both find the same token likeliest.
-        adapter_sha256: Of the adapters that it was compared with.
-        weights: SHA-256 of each file of weights that was loaded.
+        mean_kl: Mean over positions of KL(adapter model || export) of the next-token distribution, in nats.
+        max_kl: Maximum over positions.
+        served_logit_difference: Like max_logit_difference, with the export running in the dtype of its weights.
+        same_choice: Top-1 agreement, as a share of positions.
+        adapter_sha256: SHA-256 of the adapters.
+        weights: SHA-256 of each loaded weight file.
     """
 
     dtype: str
@@ -54,7 +54,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """True within 1e-4 of every logit for fp32 weights; within 0.02 nats on average in bf16."""
+        """Whether every logit agrees within 1e-4 (fp32), or the mean KL is at most 0.02 nats (bf16)."""
         if self.dtype == "fp32":
             return self.max_logit_difference <= LARGEST_DIFFERENCE_FP32
         return self.mean_kl <= LARGEST_KL_BF16
@@ -67,25 +67,25 @@ class Verification:
 def verify_export(
     folder: Path, adapter_model: Callable[[Tensor], Tensor], rows: Sequence[Tensor]
 ) -> Verification:
-    """Load an export with plain `MixtralForCausalLM.from_pretrained` and compare it; writes `verification.json` into it.
+    """Load an export with plain `MixtralForCausalLM.from_pretrained`, compare it, and write `verification.json` into it.
 
     Args:
-        adapter_model: From token ids [1, T] to logits [1, T, V] of what was trained; in fp64 for an fp32 export, so that no arithmetic
-            of fp32 is in the difference, else in fp32.
-        rows: Token ids [T], each row by itself. The adapter model's logits of all of them are kept: 4 bytes a token and word.
+        adapter_model: Maps token ids [1, T] to logits [1, T, V] of the trained model; in fp64 for an fp32 export, to exclude rounding
+            of fp32 arithmetic, otherwise in fp32.
+        rows: Token ids [T] of each row. Their logits stay in memory: 4 bytes per token and vocabulary entry.
 
     Raises:
-        ExportCorruptError: a file is missing or changed, or transformers does not find every weight in them.
-        ExportError: it holds adapters alone.
+        ExportCorruptError: a file is missing or changed, or transformers misses a weight.
+        ExportError: the export contains only adapters.
     """
     record = ExportRecord.read(folder)
     if record.kind != "mixtral":
         raise ExportError(
-            f"{folder} holds adapters alone; there is nothing merged to verify.",
+            f"{folder} contains only adapters; there is no merged model to verify.",
             hint="Export with --format mixtral.",
         )
     record.check(folder)
-    # Before the export is loaded, so that whoever keeps no reference of the adapter model has one of the two in memory.
+    # Before loading the export, so that only one of the two models is in memory if the caller keeps no reference.
     trained = [adapter_model(row.view(1, -1))[0] for row in rows]
     del adapter_model
     silence_libraries()
@@ -105,7 +105,7 @@ def verify_export(
         )
     served = sums = _compare(model, rows, trained)
     if record.dtype == "fp32":
-        # Grouped kernels know no float64.
+        # Grouped kernels do not support fp64.
         model.set_experts_implementation("eager")
         sums = _compare(model.double(), rows, trained)
     result = Verification(
@@ -134,14 +134,14 @@ def _compare(model: Any, rows: Sequence[Tensor], trained: Sequence[Tensor]) -> "
 
 
 class _Sums:
-    """What is summed up over rows."""
+    """Sums over rows."""
 
     def __init__(self) -> None:
         self.tokens, self.same = 0, 0
         self.difference, self.kl, self.max_kl = 0.0, 0.0, 0.0
 
     def add(self, trained_TV: Tensor, exported_TV: Tensor) -> None:
-        """Compare the logits of one row. A value that is no number counts as infinitely far."""
+        """Compare the logits of one row. NaN counts as an infinite difference."""
         for trained, exported in zip(trained_TV.split(CHUNK), exported_TV.split(CHUNK), strict=True):  # type: ignore[no-untyped-call]
             p, q = trained.double(), exported.double()
             self.difference = max(self.difference, _number((p - q).abs().max()))

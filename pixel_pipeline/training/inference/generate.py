@@ -100,7 +100,7 @@ class Speaker:
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(run)
             # An error before the end would leave the streamer open.
-            running.add_done_callback(lambda future: streamer.end() if future.exception() else None)
+            running.add_done_callback(lambda future: streamer.end() if future.exception() else None)  # type: ignore[no-untyped-call]
             try:
                 yield from streamer
             finally:

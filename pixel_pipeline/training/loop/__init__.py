@@ -1,1 +1,1 @@
-"""The training loop: Lightning module, losses, callbacks."""
+"""The training loop: trainer, Lightning module, callbacks, checkpoint folders."""

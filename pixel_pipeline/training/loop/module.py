@@ -9,55 +9,56 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from pixel_pipeline.training.checkpoints.state import OptimizerState
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.config.curriculum import Curriculum, StageSteps
 from pixel_pipeline.training.data.batch import PackedBatch
 from pixel_pipeline.training.errors import TrainingDivergedError
-from pixel_pipeline.training.loop.history import History
-from pixel_pipeline.training.loop.losses import (
+from pixel_pipeline.training.loop.checkpoint_folder import OptimizerState
+from pixel_pipeline.training.loop.spike_guard import SpikeGuard, Verdict
+from pixel_pipeline.training.model.losses import (
     domain_loss,
     linear_cross_entropy,
     load_balancing_loss,
     router_z_loss,
 )
-from pixel_pipeline.training.loop.spike_guard import SpikeGuard, Verdict
 from pixel_pipeline.training.model.router import domain_pull
 from pixel_pipeline.training.model.trained_model import TrainedModel
 
 ADAM_BETAS = (0.9, 0.95)
-# More rewinds than this within so many steps, and it is not the data.
+# More rewinds within this many steps mean that the run diverges; a few bad rows do not cause them.
 MOST_REWINDS = 2
 REWIND_STEPS = 100
-# Seeds of steps of one run and of another do not meet.
-STEPS_APART = 2**32
-# What torch takes.
+# Keeps the seeds of all steps of all runs different.
+STEPS_PER_SEED = 2**32
+# torch's limit.
 SEEDS = 2**63
-# Weights are copied aside so often, in steps, for the guard to go back to.
+# The weights to rewind to are copied every so many steps. A checkpoint would not do: its step depends on the clock, so two runs of
+# the same inputs would rewind to different weights.
 SNAPSHOT_STEPS = 50
 
 
 def learning_rate_factor(config: TrainingConfig) -> Callable[[int], float]:
-    """Share of the peak learning rate as a function of steps done: linear warm-up, then cosine to the least share."""
+    """The share of the peak learning rate by steps done: linear warm-up, then cosine decay to the minimum."""
 
     def factor(steps_done: int) -> float:
         if steps_done < config.warmup_steps:
             return (steps_done + 1) / (config.warmup_steps + 1)
         progress = (steps_done - config.warmup_steps) / max(config.steps - 1 - config.warmup_steps, 1)
-        least = config.min_learning_rate_ratio
-        return least + (1 - least) * (1 + cos(pi * min(progress, 1.0))) / 2
+        minimum = config.min_learning_rate_ratio
+        return minimum + (1 - minimum) * (1 + cos(pi * min(progress, 1.0))) / 2
 
     return factor
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What callbacks are told of the last step.
+    """The last step, for callbacks.
 
     Attributes:
         loss: Mean cross entropy of its target tokens, in nats, without auxiliary losses.
-        tokens: Real ones.
-        gradient_norm: Before clipping; NaN where the update was left out.
+        tokens: Without padding.
+        gradient_norm: Before clipping; NaN if the update was skipped.
         router_logits, real: Of its last micro-batch.
     """
 
@@ -73,8 +74,8 @@ class MoEModule(pl.LightningModule):
     """Trains a model on packed rows: one batch is one step.
 
     Args:
-        history: Of the run; the module adds losses, tokens, and what the spike guard did.
-        domain_of: Domain of each family, where experts are named after domains.
+        history: Of the run; the module adds losses, tokens, skipped steps and rewinds.
+        domain_of: Domain of each family, if experts specialize in domains.
         stage_of: The curriculum's stage at a step, from 0.
         optimizer_state: AdamW's state after the steps of `history`.
 
@@ -111,20 +112,20 @@ class MoEModule(pl.LightningModule):
 
     @property
     def steps_done(self) -> int:
-        """Steps since the run began, over all processes; those that were left out count."""
+        """Steps since the run began, over all processes, including skipped ones."""
         return len(self.history.losses)
 
     def on_train_start(self) -> None:
-        """An earlier state to go back to is there from the first step on."""
+        """Take the first snapshot to rewind to."""
         self._take_snapshot()
 
     def training_step(self, batch: PackedBatch, batch_index: int) -> None:
-        """One step: losses and gradients of all micro-batches, the guard's verdict, the update."""
+        """Compute losses and gradients of all micro-batches, ask the spike guard, and update."""
         optimizer = self._optimizer()
         optimizer.zero_grad(set_to_none=True)
         step, targets, tokens = self.steps_done, batch.targets.numel(), int(batch.real.sum())
-        # Dropout follows from the step alone, so no state of generators has to be carried from process to process.
-        torch.manual_seed((self.config.seed * STEPS_APART + step) % SEEDS)
+        # Dropout depends on the step alone, so a resumed run needs no state of random generators.
+        torch.manual_seed((self.config.seed * STEPS_PER_SEED + step) % SEEDS)
         total = torch.zeros((), device=self.device)
         router_logits: tuple[Tensor, ...] = ()
         micro = batch
@@ -135,7 +136,7 @@ class MoEModule(pl.LightningModule):
                 hidden, weight_VH=self.trained.head_weight, targets_N=micro.targets
             ) / max(targets, 1)
             total += loss.detach()
-            # Both are means over tokens, so micro-batches count by theirs.
+            # Both losses are means over tokens, so a micro-batch is weighted by its tokens.
             weight = micro.real.sum() / max(tokens, 1)
             routing = self._router_losses(router_logits, pull_TE=pull, real=micro.real, step=step)
             self.manual_backward(loss + weight * routing)
@@ -161,7 +162,7 @@ class MoEModule(pl.LightningModule):
     ) -> Tensor | float:
         if not router_logits:
             return 0.0
-        # Of the router's own opinion: where tokens are drawn to is not its doing, and not to be balanced.
+        # Without the bias towards domains, which is not to be balanced.
         own = router_logits if pull_TE is None else tuple(logits - pull_TE for logits in router_logits)
         balance = load_balancing_loss(own, real=real, top_k=self.trained.experts_per_token)
         size = router_z_loss(own, real=real)
@@ -188,19 +189,19 @@ class MoEModule(pl.LightningModule):
     def _update(
         self, optimizer: torch.optim.Optimizer, *, loss: float, learning_rate: float, stage_start: int
     ) -> float:
-        """Norm of the gradient; NaN where the guard had the step left out."""
+        """Update the weights; returns the gradient norm, or NaN if the guard skips the step."""
         history, step = self.history, self.steps_done + 1
         verdict = Verdict.TAKE
         norm = float("nan")
         if isfinite(loss):
-            # Lightning's own refuses a fused optimizer in mixed precision, for a loss scaler that bf16 lacks.
+            # Lightning's own clipping refuses a fused optimizer in mixed precision, because of a loss scaler that bf16 does not use.
             norm = float(
                 torch.nn.utils.clip_grad_norm_(
                     self.trained.trained_parameters().values(), self.config.gradient_clip_norm
                 )
             )
         if self._guard is not None:
-            # A loss that is finite with a gradient that is not is a spike all the same.
+            # A finite loss whose gradient is not finite is a spike too.
             verdict = self._guard.verdict(
                 loss if isfinite(norm) else float("nan"),
                 losses=history.losses,
@@ -216,7 +217,7 @@ class MoEModule(pl.LightningModule):
             optimizer.step()
             return norm
         history.skipped.append(step)
-        self._report(f"step {step}: loss {loss:.2f} is out of line; its update is left out")
+        self._report(f"step {step}: loss {loss:.2f} is a spike; its update is skipped")
         if verdict is Verdict.REWIND:
             self._rewind(step, loss=loss)
         return float("nan")
@@ -230,7 +231,9 @@ class MoEModule(pl.LightningModule):
         self.trained.load_trained(tensors)
         self._load_optimizer(optimizer_state)
         self.history.rewinds.append(step)
-        self._report(f"step {step}: weights are put back to those after step {at}; training goes on behind")
+        self._report(
+            f"step {step}: the weights of step {at} are restored; training continues with the next rows"
+        )
 
     def _take_snapshot(self) -> None:
         state = {
@@ -240,7 +243,7 @@ class MoEModule(pl.LightningModule):
         self._snapshot = (self.steps_done, self.trained.copy_of_trained(), state)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW (decay on matrices alone), as it was after the steps done."""
+        """AdamW with decay on matrices only, in its state after the steps done."""
         parameters = [*self.trained.trained_parameters().values()]
         optimizer = torch.optim.AdamW(
             [
@@ -274,7 +277,7 @@ class MoEModule(pl.LightningModule):
         return optimizer
 
     def optimizer_state(self) -> dict[str, dict[str, Tensor]]:
-        """AdamW's present state, by parameter name; parameters that had no update yet are left out."""
+        """AdamW's state by parameter name, without parameters that had no update yet."""
         state = self._optimizer().state
         return {
             name: {**state[parameter]}
@@ -290,6 +293,6 @@ def _whole_run(config: TrainingConfig) -> Callable[[int], StageSteps]:
 
 def _diverged(loss: float, step: int) -> TrainingDivergedError:
     return TrainingDivergedError(
-        f"The loss is {loss:.2f} at step {step}, and earlier weights do not help.",
+        f"The loss is {loss:.2f} at step {step}, and restoring earlier weights does not help.",
         hint="Lower the learning rate or lengthen the warm-up, then train again.",
     )

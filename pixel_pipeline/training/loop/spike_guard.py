@@ -1,4 +1,4 @@
-"""Is a step's loss out of line with those before it? Torch-free."""
+"""Detects spikes of the loss. Torch-free."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from enum import Enum
 from math import isfinite
 from statistics import median
 
-# Losses that a step is judged by, and how many there must be.
+# Number of recent losses that a step is compared with, and their minimum number.
 WINDOW = 100
 LEAST = 20
-# Steps left out in a row until weights are put back.
+# Steps skipped in a row before weights are restored.
 PATIENCE = 3
-# A median absolute deviation of a normal distribution is this share of its standard deviation.
+# Standard deviation of a normal distribution over its median absolute deviation.
 DEVIATION_OF_MAD = 1.4826
-# The loss of a converged model hardly varies, and must not become a tripwire: deviations are at least this share of the median.
+# The loss of a converged model hardly varies. A deviation of at least this share of the median avoids false alarms.
 LEAST_DEVIATION = 0.01
 
 
 class Verdict(Enum):
-    """What to do with a step."""
+    """The decision about a step's update."""
 
     TAKE = "take"
     SKIP = "skip"
@@ -27,12 +27,12 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class SpikeGuard:
-    """Leaves out the update of a step whose loss jumps, and asks for earlier weights where the jump stays.
+    """Skips the update of a step whose loss spikes, and restores earlier weights if the loss stays high.
 
-    A pure function of the run's losses, so a resumed run decides as an uninterrupted one.
+    A pure function of the run's losses, so a resumed run decides like an uninterrupted one.
 
     Args:
-        threshold: In deviations above the median of the steps before (both robust: median and its absolute deviation).
+        threshold: In deviations above the median of recent losses; a deviation is scaled from the median absolute deviation.
     """
 
     threshold: float
@@ -50,10 +50,10 @@ class SpikeGuard:
 
         Args:
             loss: Of the next step, number `len(losses) + 1`.
-            losses: Of the steps before, by step.
-            skipped: Steps that were left out.
-            rewinds: Steps after which weights were put back.
-            since: Steps before the curriculum's present stage; another stage is other data.
+            losses: Of the earlier steps.
+            skipped: Steps whose update was skipped.
+            rewinds: Steps after which weights were restored.
+            since: Steps before the current stage of the curriculum; earlier losses are of other data.
         """
         step = len(losses) + 1
         if isfinite(loss) and not self._high(
@@ -66,7 +66,7 @@ class SpikeGuard:
         return Verdict.REWIND if in_a_row + 1 >= PATIENCE else Verdict.SKIP
 
     def _high(self, loss: float, *, losses: Sequence[float], skipped: Sequence[int], since: int) -> bool:
-        # After a rewind the judgement begins anew: where losses stay high with good weights, the data is harder, not the model worse.
+        # A rewind restarts the comparison: if the loss stays high with good weights, the data is harder.
         first = max(since, len(losses) - WINDOW)
         left_out = {*skipped[-WINDOW:]}
         known = [losses[at] for at in range(first, len(losses)) if at + 1 not in left_out]

@@ -1,5 +1,5 @@
-"""The models that are trained. `adapters_config` is torch-free; each other module imports torch, and says so in its first line.
+"""The trained models. Modules that import torch say so in their first line.
 
-Tensors carry their shape in their names: T tokens (of a whole batch), H hidden size, I intermediate size, E experts, K experts
-for each token, S = T * K assignments in the order of their experts, r rank, N some rows of S.
+Tensor names end in their shape: T tokens (of a whole batch), H hidden size, I intermediate size, E experts, K experts per token,
+S = T * K assignments sorted by expert, r rank, N rows of a subset of S.
 """

@@ -1,4 +1,4 @@
-"""A frozen base model of which adapters alone are trained. Imports torch."""
+"""A frozen base model with trained adapters. Imports torch."""
 
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,18 @@ from pixel_pipeline.training.model.adapter_state import (
     adapter_state,
     load_adapter_state,
 )
+from pixel_pipeline.training.model.cost import FrozenPrecision, MixtureCost
 from pixel_pipeline.training.model.mixture import Mixture, build_mixture
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.planning.cost import FrozenPrecision, MixtureCost
 
 DESCRIPTION_FILE = "adapter.json"
 
 
 class AdaptedModel(TrainedModel):
-    """LoRA experts, or plain LoRA where `adapters.experts` is 1, on a base model.
+    """LoRA experts on a base model, or plain LoRA if `adapters.experts` is 1.
 
     Args:
-        seed: Of the adapters' first weights.
+        seed: Seed of the adapters' initial weights.
         frozen_precision: See `build_mixture`.
     """
 
@@ -48,7 +48,7 @@ class AdaptedModel(TrainedModel):
         self.adapters = adapters
         self.experts = adapters.experts
         self.experts_per_token = adapters.experts_per_token
-        # On a GPU in its memory's dtype; a CPU computes in fp32 no slower, and to more digits.
+        # The stored dtype on a GPU. A CPU is not slower in fp32, and more precise.
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         dense: Any = AutoModelForCausalLM.from_pretrained(
             base.folder, dtype=dtype, device_map=device, local_files_only=True, use_safetensors=True
@@ -65,7 +65,7 @@ class AdaptedModel(TrainedModel):
         return adapter_parameters(self.mixture)
 
     def write(self, folder: Path) -> None:
-        """Adapters and what they fit; base weights stay where they are."""
+        """Write the adapters and their description; base weights are not copied."""
         save_file(adapter_state(self.mixture), folder / ADAPTER_FILE)
         description = adapter_description(
             self.adapters, layers=self.base.layers, base=self.base.name, base_digest=self.base.digest
@@ -75,16 +75,16 @@ class AdaptedModel(TrainedModel):
         )
 
     def read(self, folder: Path) -> None:
-        """Take the adapters of a checkpoint.
+        """Load the adapters of a checkpoint.
 
         Raises:
-            AdapterError: they do not fit.
+            AdapterError: names or shapes differ.
         """
         load_adapter_state(self.mixture, load_file(folder / ADAPTER_FILE))
 
     @property
     def cost(self) -> MixtureCost:
-        """What a step costs."""
+        """Cost of a step."""
         return MixtureCost(
             self.base.config,
             self.adapters,

@@ -1,4 +1,4 @@
-"""The trained tensors by the names that checkpoints and exports know them by. Imports torch.
+"""The trained tensors of adapters by their names in checkpoints and exports. Imports torch.
 
 layers.{n}.router.weight                       [E, H]
 layers.{n}.experts.{gate|up}.lora_A, .lora_B   [E, r, H], [E, I, r]
@@ -19,7 +19,7 @@ from pixel_pipeline.training.model.mixture import PROJECTIONS, Mixture
 
 
 def adapter_parameters(mixture: Mixture) -> dict[str, nn.Parameter]:
-    """What is trained, by name, in a fixed order."""
+    """Trained parameters by name, in a fixed order."""
     return dict(_named(mixture))
 
 
@@ -42,7 +42,7 @@ def _named(mixture: Mixture) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def adapter_state(mixture: Mixture) -> dict[str, Tensor]:
-    """The trained tensors as fp32 on the CPU; those that are so already share their memory with the model."""
+    """The trained tensors as fp32 on the CPU; tensors that already are share memory with the model."""
     return {
         name: parameter.detach().to("cpu", torch.float32)
         for name, parameter in adapter_parameters(mixture).items()
@@ -53,7 +53,7 @@ def load_adapter_state(mixture: Mixture, state: Mapping[str, Tensor]) -> None:
     """Copy the tensors of `adapter_state` into a mixture of the same sizes.
 
     Raises:
-        AdapterError: names or shapes differ, or a tensor has values that are no finite numbers. Nothing is copied then.
+        AdapterError: names or shapes differ, or a tensor has non-finite values. Nothing is copied.
     """
     parameters = adapter_parameters(mixture)
     problems = [f"{name} is missing" for name in parameters.keys() - state.keys()]
@@ -78,12 +78,12 @@ def load_adapter_state(mixture: Mixture, state: Mapping[str, Tensor]) -> None:
 def adapter_description(
     config: AdaptersConfig, *, layers: int, base: str, base_digest: str
 ) -> dict[str, object]:
-    """What `adapter.json` says beside the tensors.
+    """The content of `adapter.json`.
 
     Args:
-        layers: How many the base model has.
-        base: Its name.
-        base_digest: Of its weights.
+        layers: Number of layers of the base model.
+        base: Name of the base model.
+        base_digest: Digest of its weights.
     """
     return {
         "base": base,

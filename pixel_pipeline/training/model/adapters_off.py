@@ -1,4 +1,4 @@
-"""The base model alone, by the model that has adapters on it. Imports torch."""
+"""Disables adapters temporarily. Imports torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from pixel_pipeline.training.model.adapted_model import AdaptedModel
 
 @contextmanager
 def adapters_off(model: AdaptedModel) -> Iterator[None]:
-    """Within the block every B is zero, so that all changes are: what the base itself would say. Then they are as they were.
+    """Set every lora_B to zero within the block, so that the model computes what its base does; restore them afterwards.
 
-    Experts are then all the base's FFN, and their weights sum to 1: equal to it within the rounding of that sum.
+    All experts then equal the base's FFN and their weights sum to 1, so outputs equal the base's up to rounding.
     """
     changed = [p for name, p in model.trained_parameters().items() if name.endswith("lora_B")]
     kept = [parameter.detach().clone() for parameter in changed]

@@ -1,4 +1,4 @@
-"""Builds the model of a run: new, as a checkpoint left it, or of any checkpoint of the lake. Imports torch."""
+"""Builds models: of a new run, or of a checkpoint. Imports torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +20,11 @@ from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import AdapterError, TrainingConfigError, TrainingDataError
 from pixel_pipeline.training.model.adapted_model import DESCRIPTION_FILE, AdaptedModel
+from pixel_pipeline.training.model.cost import FrozenPrecision
 from pixel_pipeline.training.model.from_scratch import build_model, load_model, mixtral_config
 from pixel_pipeline.training.model.mixture import matched_dense
 from pixel_pipeline.training.model.native_model import NativeModel
 from pixel_pipeline.training.model.trained_model import TrainedModel
-from pixel_pipeline.training.planning.cost import FrozenPrecision
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -37,7 +37,7 @@ def new_model(
     device: torch.device,
     initial: Path | None = None,
 ) -> TrainedModel:
-    """The model of a run that begins.
+    """Build the model of a new run.
 
     Args:
         initial: Folder of the checkpoint that its first weights are taken from; see `InitialWeights.check`.
@@ -45,7 +45,7 @@ def new_model(
     Raises:
         AdapterError: the adapters in `initial` have other sizes.
         TrainingConfigError: adapters' settings for a base model that is a mixture.
-        TrainingDataError: the shards are not of the base's tokenizer, or their rows are longer than its context.
+        TrainingDataError: the shards have another tokenizer than the base, or their rows exceed its context.
     """
     if base is None:
         sizes = mixtral_config(
@@ -81,7 +81,7 @@ def read_model(
     device: torch.device,
     frozen_precision: FrozenPrecision = "model",
 ) -> TrainedModel:
-    """The model of a checkpoint's folder; `base` is the one that its adapters name.
+    """Open the model in a checkpoint's folder; `base` is the base model of its adapters.
 
     Args:
         frozen_precision: See `build_mixture`. Adapters that were trained beside products in 8 bits serve those in full.

@@ -10,11 +10,11 @@ from transformers import LlamaForCausalLM, MistralForCausalLM
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.data.batch import PackedBatch
 from pixel_pipeline.training.errors import AdapterError
+from pixel_pipeline.training.model.cost import FrozenPrecision, MixtureCost
 from pixel_pipeline.training.model.experts.ffn import DenseFFN, MixtureFFN
 from pixel_pipeline.training.model.experts.lora import LoraLinear
 from pixel_pipeline.training.model.float8_linear import Float8Linear, check_float8
 from pixel_pipeline.training.model.packed_attention import attention_implementation, packed_attention
-from pixel_pipeline.training.planning.cost import FrozenPrecision, MixtureCost
 
 PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj"}
 
@@ -24,12 +24,12 @@ DenseModel = LlamaForCausalLM | MistralForCausalLM
 
 
 class Mixture(nn.Module):
-    """A base model, frozen and changed in place, and what training needs of it.
+    """A frozen base model with experts, modified in place.
 
     Attributes:
-        model: The transformers model: `generate` and plain calls work as ever.
+        model: The transformers model; `generate` and plain calls work as usual.
         config: Sizes of the adapters.
-        frozen_precision: Of the base model's products; see `build_mixture`.
+        frozen_precision: Precision of the base model's products; see `build_mixture`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Mixture(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """[V, H] of the output head; frozen."""
+        """Frozen output head, [V, H]."""
         weight: Tensor = self.model.lm_head.weight
         return weight
 
@@ -52,16 +52,16 @@ class Mixture(nn.Module):
         return [*self.model.model.layers]
 
     def routed_layers(self) -> Iterator[MixtureFFN]:
-        """The FFNs that have a router."""
+        """The FFNs with a router."""
         return (layer.mlp for layer in self.layers if isinstance(layer.mlp, MixtureFFN))
 
     def hidden_and_routing(
         self, batch: PackedBatch, *, pull_TE: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run packed rows, each conversation by itself.
+        """Run packed rows; conversations do not attend to each other.
 
         Args:
-            pull_TE: Added to the logits of every router in training; of `domain_pull`.
+            pull_TE: Bias added to the router logits in training, from `domain_pull`.
 
         Returns:
             Hidden states at the target positions [N, H], and router logits [B * L, E] of each layer with experts.
@@ -79,7 +79,7 @@ class Mixture(nn.Module):
         return hidden.flatten(0, 1).index_select(0, batch.target_index), self.take_router_logits()
 
     def take_router_logits(self) -> tuple[Tensor, ...]:
-        """Router logits [T, E] of each layer with experts in the last forward pass; they are then let go of."""
+        """Router logits [T, E] of each layer with experts of the last forward pass; releases them."""
         taken = []
         for ffn in self.routed_layers():
             assert ffn.router_logits is not None, "no forward pass since they were taken"
@@ -88,7 +88,7 @@ class Mixture(nn.Module):
         return tuple(taken)
 
     def checkpoint_activations(self, enabled: bool) -> None:
-        """Keep only each layer's input for the backward pass and compute the rest again: a third more work, little memory."""
+        """Keep only each layer's input for the backward pass and recompute the rest: a third more work, little memory."""
         if enabled:
             self.model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         else:
@@ -96,7 +96,7 @@ class Mixture(nn.Module):
 
     def compile_blocks(self, *, backend: str = "inductor") -> None:
         """Compile each decoder layer as one graph; all layers of one shape share the code. For GPUs, in bf16."""
-        # A layer leaves its router logits behind; its second pass under checkpointing need not do so again.
+        # Each layer stores its router logits in the first pass only, not when checkpointing recomputes it.
         torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
         for layer in self.layers:
             layer.compile(fullgraph=True, backend=backend)
@@ -105,17 +105,17 @@ class Mixture(nn.Module):
 def build_mixture(
     base: DenseModel, config: AdaptersConfig, *, seed: int, frozen_precision: FrozenPrecision = "model"
 ) -> Mixture:
-    """Freeze a dense model, put experts into its layers and changes on its attention, all in place.
+    """Freeze a dense model, and add experts to its layers and LoRA to its attention, in place.
 
-    With `config.experts == 1` there is no router and the model is plain LoRA.
+    With `config.experts == 1` there is no router; the model is plain LoRA.
 
     Args:
-        seed: Of the adapters' first weights; equal seeds give equal weights on every device.
-        frozen_precision: Of the frozen products of FFN and attention: "model" for the base model's own, "fp8" for 8 bits
-            (`float8_linear.py`). The head, norms, routers and changes keep theirs.
+        seed: Seed of the initial weights; equal seeds give equal weights on every device.
+        frozen_precision: Precision of the frozen products of FFN and attention: "model" keeps the base model's, "fp8" uses 8 bits
+            (`float8_linear.py`). Head, norms, routers and adapters keep theirs.
 
     Raises:
-        AdapterError: of another architecture, without a layer that `config` names, or on a device without products in 8 bits.
+        AdapterError: the architecture or the device is not supported, or `config` names a missing layer.
     """
     if not isinstance(base, LlamaForCausalLM | MistralForCausalLM):
         raise AdapterError(
@@ -155,14 +155,14 @@ def build_mixture(
 def dense_baseline(
     base: DenseModel, config: AdaptersConfig, *, seed: int, frozen_precision: FrozenPrecision = "model"
 ) -> Mixture:
-    """Plain LoRA with as many parameters as the mixture of `config` has, to the nearest rank."""
+    """Plain LoRA with as many parameters as the mixture of `config`, to the nearest rank."""
     return build_mixture(
         base, matched_dense(config, base.config), seed=seed, frozen_precision=frozen_precision
     )
 
 
 def matched_dense(config: AdaptersConfig, base: Any) -> AdaptersConfig:
-    """The one expert that has as many parameters as a mixture; changes keep their scale.
+    """Sizes of a single expert with as many parameters as a mixture, and the same scale.
 
     Args:
         base: transformers' configuration of the dense model.

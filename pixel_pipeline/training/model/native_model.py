@@ -1,4 +1,4 @@
-"""A native mixture of experts, all of whose weights are trained: from scratch, or on from a checkpoint. Imports torch."""
+"""A native mixture of experts with all weights trained, from scratch or from a checkpoint. Imports torch."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pixel_pipeline.training.model.trained_model import TrainedModel
 
 
 class NativeModel(TrainedModel):
-    """A Mixtral, or another mixture of transformers. A router that is pulled by domains is the adapters' alone: here `pull_TE` is refused."""
+    """A Mixtral or another mixture of transformers. Does not support a domain bias: `pull_TE` must be None."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -38,11 +38,11 @@ class NativeModel(TrainedModel):
         return dict(self.model.named_parameters())
 
     def write(self, folder: Path) -> None:
-        """`config.json` and weights under Mixtral's own names (`block_sparse_moe.experts.E.w1`), as other servers read them."""
+        """`config.json` and weights under Mixtral's own names (`block_sparse_moe.experts.E.w1`), which other software reads."""
         self.model.save_pretrained(folder)
         path = folder / "config.json"
         content = orjson.loads(path.read_bytes())
-        # Readers older than transformers 5 look for it at the top level only.
+        # Readers before transformers 5 expect it at the top level.
         content["rope_theta"] = content["rope_parameters"]["rope_theta"]
         path.write_bytes(orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
 
@@ -50,7 +50,7 @@ class NativeModel(TrainedModel):
         return parameter_counts(self.model)
 
     def flops_per_token(self, length: int) -> float:
-        """6 operations an active parameter (the embedding, where it is not tied to the head, is looked up), and attention."""
+        """6 operations per active parameter (an untied embedding is a lookup), plus attention."""
         config = self.model.config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size

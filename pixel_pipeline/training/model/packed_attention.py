@@ -1,4 +1,4 @@
-"""The attention of packed rows, in the form that the device does best. Imports torch."""
+"""Attention masks of packed rows, in the best form for the device. Imports torch."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from pixel_pipeline.training.data.batch import PackedBatch
 
 
 def attention_implementation(device: torch.device) -> str:
-    """The name that transformers has for what `packed_attention` is made for."""
+    """Name of the attention implementation in transformers that fits `packed_attention`."""
     return "flex_attention" if device.type == "cuda" else "sdpa"
 
 
 def packed_attention(batch: PackedBatch, *, dtype: torch.dtype, window: int | None = None) -> Any:
-    """What transformers takes as `attention_mask`: a token sees itself and what stands before it in its own conversation.
+    """The `attention_mask` for transformers: a token attends to itself and earlier tokens of its own conversation.
 
     Args:
-        dtype: That of the model.
-        window: Tokens that a token sees, itself included; None for all.
+        dtype: Dtype of the model.
+        window: Size of a sliding window, including the token itself; None for none.
 
     Returns:
-        On a GPU a `BlockMask`, which costs a bit for each block of 128 * 128; elsewhere [B, 1, L, L], added to the scores.
+        A `BlockMask` on a GPU, with one bit per block of 128 * 128; otherwise [B, 1, L, L], added to the scores.
     """
     if batch.tokens.is_cuda:
         return block_mask(batch.documents, window=window)
@@ -34,7 +34,7 @@ def packed_attention(batch: PackedBatch, *, dtype: torch.dtype, window: int | No
 
 
 def block_mask(documents: Tensor, *, window: int | None) -> Any:
-    """The `BlockMask` of documents [B, L] that attend causally to themselves alone."""
+    """The `BlockMask` of causal attention within documents [B, L]."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

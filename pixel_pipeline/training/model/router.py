@@ -1,4 +1,4 @@
-"""Which experts see which token. Imports torch."""
+"""The router: assigns tokens to experts. Imports torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ import torch.nn.functional as F
 
 from pixel_pipeline.training.config.adapters import ExpertDomains
 
-# Mixtral's own: equal chances at the start, and no two tokens alike.
+# As in Mixtral: nearly uniform routing at the start, different for each token.
 INITIAL_STD = 0.02
 
 
 @dataclass(frozen=True)
 class Routing:
-    """The router's answer.
+    """The routing of a batch.
 
     Attributes:
-        logits_TE: What was decided on, the domains' pull included; fp32, or fp64 for a router of that.
-        weight_TK: Softmax over the chosen experts' logits; rows sum to 1.
-        expert_TK: The chosen experts, int64.
+        logits_TE: Logits including the domain bias; fp32, or fp64 for an fp64 router.
+        weight_TK: Softmax over the selected experts' logits; rows sum to 1.
+        expert_TK: The selected experts, int64.
     """
 
     logits_TE: Tensor
@@ -29,11 +29,11 @@ class Routing:
 
 
 class Router(nn.Module):
-    """A linear layer and Mixtral's rule: the top-k of the softmax over all experts, made to sum to 1.
+    """A linear layer and Mixtral's rule: the top-k of the softmax over all experts, normalized to sum to 1.
 
     Attributes:
-        weight: [E, H]; its products are computed in its own precision whatever that of the model is.
-        pull_TE: Added to the logits in training when set: see `domain_pull`.
+        weight: [E, H]; its products use its own precision, not the model's.
+        pull_TE: Bias added to the logits in training, if set; see `domain_pull`.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ def domain_pull(
     row_length: int,
     device: torch.device,
 ) -> Tensor | None:
-    """fp32 [B * L, E] to add to the logits of a batch at a step, from 0; None once the pull is gone.
+    """Domain bias for the logits of a batch, fp32 [B * L, E]; None after its last step. `step` counts from 0.
 
     Args:
-        domains: Domain of each of the B rows; None, or a name that `config` does not have, for no pull.
+        domains: Domain of each of the B rows; None or an unknown name for no bias.
         row_length: L, in tokens.
     """
     strength = config.strength_at(step)

@@ -1,4 +1,4 @@
-"""What training, scoring and generation need of a model, whatever is trained of it. Imports torch."""
+"""The interface of a trained model for training, scoring and generation. Imports torch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from pixel_pipeline.training.data.batch import PackedBatch
 
 
 class TrainedModel(ABC, nn.Module):
-    """A transformers model of which all or a part is trained.
+    """A transformers model that is trained, whole or in part.
 
     Attributes:
-        model: The transformers model; `generate` and plain calls work as ever.
-        experts: In each layer that has some; 1 where there is no router.
-        experts_per_token: Experts that see each token.
+        model: The transformers model; `generate` and plain calls work as usual.
+        experts: Experts per layer with experts; 1 without a router.
+        experts_per_token: Experts per token.
     """
 
     model: Any
@@ -26,18 +26,18 @@ class TrainedModel(ABC, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the model."""
         device: torch.device = self.model.device
         return device
 
     @property
     def context_length(self) -> int:
-        """Most tokens of a row."""
+        """Maximum number of tokens in a row."""
         return int(self.model.config.max_position_embeddings)
 
     @property
     def head_weight(self) -> Tensor:
-        """[V, H] of the output head."""
+        """Output head, [V, H]."""
         weight: Tensor = self.model.lm_head.weight
         return weight
 
@@ -45,10 +45,10 @@ class TrainedModel(ABC, nn.Module):
     def hidden_and_routing(
         self, batch: PackedBatch, *, pull_TE: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run packed rows, each conversation by itself.
+        """Run packed rows; conversations do not attend to each other.
 
         Args:
-            pull_TE: Added to the logits of every router in training; of `domain_pull`.
+            pull_TE: Bias added to the router logits in training, from `domain_pull`.
 
         Returns:
             Hidden states at the target positions [N, H], and router logits [B * L, E] of each layer with a router.
@@ -56,23 +56,23 @@ class TrainedModel(ABC, nn.Module):
 
     @abstractmethod
     def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """What is trained, by the name that checkpoints know it by, in a fixed order."""
+        """Trained parameters by their names in checkpoints, in a fixed order."""
 
     @abstractmethod
     def write(self, folder: Path) -> None:
-        """Write what was trained, as safetensors, and what is needed to use it, into an empty folder."""
+        """Write the trained weights as safetensors, and the files needed to use them, into an empty folder."""
 
     @abstractmethod
     def parameter_counts(self) -> tuple[int, int]:
-        """(total, active for one token), frozen ones included."""
+        """(total, active per token), including frozen ones."""
 
     @abstractmethod
     def flops_per_token(self, length: int) -> float:
-        """Operations of forward and backward for a token of a row of `length` tokens; see `cost` for what counts."""
+        """Operations of forward and backward per token in a row of `length` tokens; see `cost` for the conventions."""
 
     @abstractmethod
     def checkpoint_activations(self, enabled: bool) -> None:
-        """Keep only each layer's input for the backward pass and compute the rest again."""
+        """Keep only each layer's input for the backward pass and recompute the rest."""
 
     @abstractmethod
     def compile_blocks(self) -> None:

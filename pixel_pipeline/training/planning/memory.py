@@ -1,27 +1,26 @@
-"""How many rows pass the model at a time: by the memory model. Torch-free."""
+"""How many rows fit into a forward pass, by a model of its memory. Torch-free."""
 
-from dataclasses import dataclass
 import os
 from pathlib import Path
+from typing import NamedTuple
 
-from pixel_pipeline.training.planning.cost import MixtureCost
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.model.cost import MixtureCost
 
-# Caches of the allocator, kernels' workspaces, and what the model of memory does not know of.
+# The rest is for the allocator's caches, kernels' workspaces, and memory that the model omits.
 USABLE_SHARE = 0.8
-# A device is busy with so many tokens; more of them at a time win nothing and take memory.
+# This many tokens keep a device busy; more cost memory and gain nothing.
 ENOUGH_TOKENS = {"cpu": 2048, "cuda": 32_768}
-# Rather than fewer tokens than this at a time, a GPU computes activations again.
+# A GPU recomputes activations rather than process fewer tokens at a time.
 FEW_TOKENS = {"cpu": 1, "cuda": 2048}
 
 
-@dataclass(frozen=True)
-class MicroBatch:
-    """How a step goes through the model.
+class MicroBatch(NamedTuple):
+    """The part of a step that passes the model at a time.
 
     Attributes:
-        rows: At a time.
-        checkpoint_activations: Whether activations are computed again in the backward pass.
-        peak_bytes: What the memory model expects; None where it knows nothing of the model.
+        checkpoint_activations: Whether activations are recomputed in the backward pass.
+        peak_bytes: Predicted memory; None if the memory model does not apply.
     """
 
     rows: int
@@ -29,10 +28,19 @@ class MicroBatch:
     peak_bytes: int | None = None
 
     def smaller(self) -> "MicroBatch | None":
-        """The next to try where this one does not fit; None where there is none."""
+        """The next one to try if this does not fit; None if there is none."""
         if self.rows > 1:
-            return MicroBatch(rows=self.rows // 2, checkpoint_activations=self.checkpoint_activations)
-        return None if self.checkpoint_activations else MicroBatch(rows=1, checkpoint_activations=True)
+            return MicroBatch(self.rows // 2, self.checkpoint_activations)
+        return None if self.checkpoint_activations else MicroBatch(1, True)
+
+    def applied_to(self, config: TrainingConfig) -> TrainingConfig:
+        """The configuration with this micro-batch."""
+        return config.model_copy(
+            update={
+                "rows_per_micro_batch": self.rows,
+                "checkpoint_activations": self.checkpoint_activations,
+            }
+        )
 
 
 def choose_micro_batch(
@@ -43,47 +51,44 @@ def choose_micro_batch(
     available: int,
     device: str,
     head_chunk_rows: int,
-    rows: int | None = None,
     checkpoint_activations: bool = False,
 ) -> MicroBatch:
-    """The micro-batch that fits: as many rows as keep the device busy, and activations kept if there is room for them.
+    """The largest micro-batch that fits and that the device needs; activations are kept if there is room.
 
-    Rows are halved from those of a step, so that micro-batches of a step are alike.
+    Rows are halved from those of a step, so that all micro-batches of a step are alike.
 
     Args:
-        row_tokens: Length of a row.
         available: Bytes.
         device: `cpu` or `cuda`.
         head_chunk_rows: Rows of logits that exist at a time.
-        rows, checkpoint_activations: What has been decided already.
+        checkpoint_activations: Always recompute activations.
 
     Returns:
-        The smallest there is where none fits.
+        The smallest micro-batch if none fits.
     """
-    usable = int(available * USABLE_SHARE)
-
-    def peak(rows: int, *, checkpointing: bool) -> int:
-        return cost.peak_bytes(
-            tokens=rows * row_tokens, checkpointing=checkpointing, chunk_rows=head_chunk_rows
+    rows = [rows_per_step]
+    while rows[-1] > 1:
+        rows.append(rows[-1] // 2)
+    enough = [n for n in rows if n * row_tokens <= ENOUGH_TOKENS[device]] or rows[-1:]
+    keeping = [n for n in enough if n == enough[0] or n * row_tokens >= FEW_TOKENS[device]]
+    choices = [] if checkpoint_activations else [(n, False) for n in keeping]
+    choices += [(n, True) for n in enough]
+    found = [
+        MicroBatch(
+            n,
+            checkpointing,
+            cost.peak_bytes(tokens=n * row_tokens, checkpointing=checkpointing, chunk_rows=head_chunk_rows),
         )
-
-    wanted = _halved(rows_per_step) if rows is None else [min(rows, rows_per_step)]
-    enough = [n for n in wanted if n * row_tokens <= ENOUGH_TOKENS[device]] or [wanted[-1]]
-    for checkpointing in (False, True):
-        for n in enough:
-            few = n * row_tokens < FEW_TOKENS[device] and n < enough[0]
-            if checkpointing is False and (checkpoint_activations or few):
-                continue
-            if peak(n, checkpointing=checkpointing) <= usable:
-                return MicroBatch(n, checkpointing, peak(n, checkpointing=checkpointing))
-    return MicroBatch(enough[-1], True, peak(enough[-1], checkpointing=True))
+        for n, checkpointing in choices
+    ]
+    return next((micro for micro in found if (micro.peak_bytes or 0) <= available * USABLE_SHARE), found[-1])
 
 
 def available_ram() -> int:
-    """Bytes that this process may still take: the machine's, or less where its control group has a limit."""
+    """Bytes that this process may still allocate: on the machine, or in its control group if that has a limit."""
     information = Path("/proc/meminfo")
     if not information.exists():
-        # macOS does not tell; half of what is built in is a guess on the safe side.
+        # macOS does not report it; half of the installed memory is a safe guess.
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     available = _named_numbers(information)["MemAvailable"] * 1024
     group = Path("/sys/fs/cgroup")
@@ -93,7 +98,7 @@ def available_ram() -> int:
         return available
     if limit == "max":
         return available
-    # The kernel takes back what only caches files.
+    # The kernel frees memory that only caches files.
     cached = _named_numbers(group / "memory.stat").get("inactive_file", 0)
     return min(available, max(int(limit) - int(used) + cached, 0))
 
@@ -104,10 +109,3 @@ def _named_numbers(path: Path) -> dict[str, int]:
         for line in path.read_text().splitlines()
         if (fields := line.split())
     }
-
-
-def _halved(rows: int) -> list[int]:
-    found = [rows]
-    while found[-1] > 1:
-        found.append(found[-1] // 2)
-    return found

@@ -1,97 +1,66 @@
-"""What of a run fits a window of time: arithmetic over measured times. Torch-free.
+"""How much of a run fits into a window of time: arithmetic over measured times. Torch-free.
 
-A window is the time that one process has. It starts up, trains, and ends in time for what comes after; the next window goes on from
-its checkpoint. The steps of a run follow from the data, not from the window, so windows of any length work on one run.
+A window is the time that one process has. It starts up, trains, and stops early enough for a last checkpoint and an evaluation; the
+next window continues from the checkpoint. The steps of a run follow from the data, so windows of any length work on the same run.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Self
+from functools import cached_property
+from typing import NamedTuple
 
-# Besides the last upload and the evaluation, the end of a window is kept free for so many steps and checkpoints.
-RESERVED_STEPS = 2
-RESERVED_CHECKPOINTS = 2
+from pixel_pipeline.tokens.shards import ShardManifest
+from pixel_pipeline.training.config.config import TrainingConfig
+from pixel_pipeline.training.evaluation.report import TEST, VALIDATION
+from pixel_pipeline.training.planning.memory import MicroBatch
+from pixel_pipeline.training.runtime.window import reserve_seconds
 
 
-@dataclass(frozen=True)
-class StepTime:
-    """Seconds of a step: the one to expect, and the two to reckon with.
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Times, in seconds, and memory of a kind of run on a device.
 
     Attributes:
-        source: Where the figures come from, for a person.
+        device: Readable name.
+        source: Where the times come from, readable.
+        fastest, expected, slowest: Of a step. A narrower interval would not be honest: a few steps show how much steps differ, but
+            not how fast the machine will be in five hours.
+        start_up: From the start of the process to the first step, without the validation before it.
+        checkpoint: For which training waits while one is written.
+        validation: Of one.
+        upload: Of the last checkpoint, which the end of a window waits for.
+        evaluation: After training.
+        assumed: Names of the times that were not measured.
+        available_bytes: Free memory before the model was built; None if not measured.
+        peak_bytes: Measured peak: of tensors on a GPU, else of the process.
     """
 
+    device: str
+    source: str
     fastest: float
     expected: float
     slowest: float
-    source: str
-
-    @classmethod
-    def of(cls, seconds: Sequence[float], *, source: str) -> Self:
-        """Of measured steps: their median and their extremes.
-
-        No narrower interval would be honest: a dozen steps say how much steps differ from each other, not how the machine will be
-        doing in five hours.
-        """
-        return cls(fastest=min(seconds), expected=median(seconds), slowest=max(seconds), source=source)
+    start_up: float
+    checkpoint: float
+    validation: float
+    upload: float
+    evaluation: float
+    micro_batch: MicroBatch
+    assumed: tuple[str, ...] = ()
+    available_bytes: int | None = None
+    peak_bytes: int | None = None
 
     def __post_init__(self) -> None:
         assert 0 < self.fastest <= self.expected <= self.slowest, self
 
 
-@dataclass(frozen=True)
-class Overheads:
-    """Seconds that go into something else than steps.
+class Outcome(NamedTuple):
+    """The end of a window if every step takes `step_seconds`.
 
     Attributes:
-        start_up: From the start of the process to the first step, without the validation ahead of it. Once a window.
-        checkpoint: That training waits for one to be written.
-        checkpoint_every: Between two that are written by the clock.
-        validation: Of one.
-        upload: Of the last checkpoint, which the end of a window waits for. Once a window.
-        evaluation: What comes after training. Once a window.
-    """
-
-    start_up: float
-    checkpoint: float
-    checkpoint_every: float
-    validation: float
-    upload: float
-    evaluation: float
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A run as the plan sees it.
-
-    Attributes:
-        steps: Of the whole run.
-        done: Of them, before this window.
-        validations: Numbers of done steps after which held-out rows are scored, ascending.
-        tokens_per_step: Real ones, on average.
-        epochs: How often the training split is read in the whole run.
-        stages: (name, first step, step behind the last) of each stage of the curriculum.
-    """
-
-    steps: int
-    done: int
-    validations: tuple[int, ...]
-    tokens_per_step: float
-    epochs: float
-    stages: tuple[tuple[str, int, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How it goes if every step takes as long as assumed.
-
-    Attributes:
-        step_seconds: What is assumed.
-        reached: Steps done at the end of this window.
-        seconds: From now to the end of this window's work, evaluation included.
-        windows: Windows of this length that the run still needs, this one included; None where a window is too short for a step.
+        reached: Steps done at the end of the window.
+        seconds: From now to the end of the window's work, evaluation included.
+        windows: Windows of this length that the run still needs, including this one; None if the window is too short for a step.
     """
 
     step_seconds: float
@@ -100,114 +69,132 @@ class Outcome:
     windows: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a window will come to.
+    """The next window of a run.
 
     Attributes:
-        window: Seconds; None for as long as it takes.
-        fastest, expected, slowest: With the steps of `step`.
+        config: With the chosen micro-batch.
+        done: Steps done before the window.
+        speed: None if the run is complete, and there is nothing to plan.
+        window: Seconds; None for the rest of the run.
     """
 
-    work: Workload
-    step: StepTime
-    overheads: Overheads
-    window: float | None
-    fastest: Outcome
-    expected: Outcome
-    slowest: Outcome
+    run: str
+    config: TrainingConfig
+    manifest: ShardManifest
+    done: int
+    speed: Speed | None
+    window: float | None = None
 
     @property
-    def fits(self) -> bool:
-        """The run ends in this window even if its steps are the slow ones."""
-        return self.slowest.reached == self.work.steps
+    def finished(self) -> bool:
+        """Whether the run is complete."""
+        return self.speed is None
+
+    @property
+    def times(self) -> Speed:
+        """The speed of a run that is not complete."""
+        assert self.speed is not None, "the run is complete"
+        return self.speed
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens in a step's rows, without padding, on average."""
+        return tokens_per_step(self.config, self.manifest)
 
     @property
     def tokens_per_second(self) -> float:
-        """While steps are done."""
-        return self.work.tokens_per_step / self.step.expected
+        """During steps."""
+        return self.tokens_per_step / self.times.expected
+
+    @property
+    def epochs(self) -> float:
+        """Number of times the whole run reads the training split."""
+        return self.config.steps * self.config.rows_per_step / max(self.manifest.splits["train"].rows, 1)
 
     @property
     def reserve(self) -> float:
-        """Seconds that are kept free at the end of a window, with slow steps."""
-        return reserve_seconds(self.overheads, step_seconds=self.step.slowest)
+        """Seconds reserved at the end of the window, for slow steps."""
+        return self._reserve(self.times.slowest)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run ends in this window even if all steps are slow."""
+        return self.slowest.reached == self.config.steps
 
     @property
     def stage_steps(self) -> tuple[tuple[str, int, int], ...]:
         """(name, steps in the run, steps in this window) of each stage."""
-        first, last = self.work.done, self.expected.reached
+        first, last = self.done, self.expected.reached
         return tuple(
-            (name, end - start, max(min(end, last) - max(start, first), 0))
-            for name, start, end in self.work.stages
+            (part.stage.name, part.end - part.start, max(min(part.end, last) - max(part.start, first), 0))
+            for part in self.config.curriculum.resolve(self.config.steps)
         )
 
+    @cached_property
+    def fastest(self) -> Outcome:
+        """With the fastest steps."""
+        return self._outcome(self.times.fastest)
 
-def make_plan(work: Workload, *, step: StepTime, overheads: Overheads, window: float | None) -> Plan:
-    """Plan a window of so many seconds, or the rest of the run."""
+    @cached_property
+    def expected(self) -> Outcome:
+        """With the expected steps."""
+        return self._outcome(self.times.expected)
 
-    def outcome(step_seconds: float) -> Outcome:
-        ahead = _Window(work, overheads, step_seconds)
-        reached = ahead.reach(work.done, window)
-        return Outcome(
-            step_seconds=step_seconds,
-            reached=reached,
-            seconds=overheads.start_up
-            + ahead.seconds(work.done, reached)
-            + overheads.checkpoint
-            + overheads.upload
-            + overheads.evaluation,
-            windows=ahead.count(window),
-        )
+    @cached_property
+    def slowest(self) -> Outcome:
+        """With the slowest steps."""
+        return self._outcome(self.times.slowest)
 
-    return Plan(
-        work=work,
-        step=step,
-        overheads=overheads,
-        window=window,
-        fastest=outcome(step.fastest),
-        expected=outcome(step.expected),
-        slowest=outcome(step.slowest),
-    )
-
-
-def reserve_seconds(overheads: Overheads, *, step_seconds: float) -> float:
-    """What is kept free at the end of a window."""
-    after = overheads.upload + overheads.evaluation
-    return RESERVED_STEPS * step_seconds + RESERVED_CHECKPOINTS * overheads.checkpoint + after
-
-
-@dataclass(frozen=True)
-class _Window:
-    work: Workload
-    overheads: Overheads
-    step_seconds: float
-
-    def seconds(self, start: int, end: int) -> float:
-        """Of the steps from `start` to `end` with their validations and checkpoints. A best validation is checkpointed too."""
-        overheads = self.overheads
-        every = max(overheads.checkpoint_every, self.step_seconds)
-        steps = (end - start) * self.step_seconds * (1 + overheads.checkpoint / every)
-        scored = sum(start < step <= end for step in self.work.validations)
-        first = overheads.validation if start == 0 and 0 in self.work.validations else 0.0
-        return steps + scored * (overheads.validation + overheads.checkpoint) + first
-
-    def reach(self, start: int, window: float | None) -> int:
-        """The step that a window from `start` on gets to."""
-        if window is None:
-            return self.work.steps
-        usable = (
-            window - self.overheads.start_up - reserve_seconds(self.overheads, step_seconds=self.step_seconds)
-        )
-        possible = range(start, self.work.steps + 1)
-        # The first is no step at all, which always fits.
-        fitting = bisect_right(possible, usable, key=lambda end: self.seconds(start, end))
-        return possible[max(fitting - 1, 0)]
-
-    def count(self, window: float | None) -> int | None:
-        start, windows = self.work.done, 0
-        while start < self.work.steps:
-            end = self.reach(start, window)
+    def _outcome(self, step: float) -> Outcome:
+        times, start, windows = self.times, self.done, 0
+        reached = self._reach(start, step)
+        seconds = times.start_up + self._seconds(start, reached, step)
+        while start < self.config.steps:
+            end = self._reach(start, step)
             if end == start:
-                return None
+                break
             start, windows = end, windows + 1
-        return windows
+        return Outcome(
+            step_seconds=step,
+            reached=reached,
+            seconds=seconds + times.checkpoint + times.upload + times.evaluation,
+            windows=windows if start == self.config.steps else None,
+        )
+
+    def _reach(self, start: int, step: float) -> int:
+        """The step that a window starting at step `start` reaches."""
+        if self.window is None:
+            return self.config.steps
+        usable = self.window - self.times.start_up - self._reserve(step)
+        ends = range(start, self.config.steps + 1)
+        fitting = bisect_right(ends, usable, key=lambda end: self._seconds(start, end, step))
+        return ends[max(fitting - 1, 0)]
+
+    def _seconds(self, start: int, end: int, step: float) -> float:
+        """Seconds from step `start` to `end`, with validations and checkpoints. The best validation writes a checkpoint too."""
+        times, validations = self.times, self.config.validation_steps()
+        every = max(self.config.checkpoint_every_seconds, step)
+        steps = (end - start) * step * (1 + times.checkpoint / every)
+        count = sum(start < at <= end for at in validations)
+        first = times.validation if start == 0 else 0.0
+        return steps + count * (times.validation + times.checkpoint) + first
+
+    def _reserve(self, step: float) -> float:
+        times = self.times
+        return times.evaluation + reserve_seconds(step=step, checkpoint=times.checkpoint, upload=times.upload)
+
+
+def tokens_per_step(config: TrainingConfig, manifest: ShardManifest) -> float:
+    """Tokens in a step's rows, without padding, on average."""
+    train = manifest.splits["train"]
+    return config.rows_per_step * train.tokens / max(train.rows, 1)
+
+
+def evaluated_rows(manifest: ShardManifest, *, limit: int, adapters: bool) -> int:
+    """Rows that an evaluation scores in both held-out splits; with adapters, the base model alone scores them too."""
+    rows = sum(
+        min(manifest.splits[split].rows, limit) for split in (VALIDATION, TEST) if split in manifest.splits
+    )
+    return rows * (2 if adapters else 1)

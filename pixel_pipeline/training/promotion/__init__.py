@@ -1,1 +1,1 @@
-"""Promotion: the deliberate step by which one checkpoint becomes the one that is used."""
+"""Promotion: gates, and the record of the checkpoint in use."""

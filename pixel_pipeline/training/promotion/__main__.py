@@ -9,7 +9,7 @@ from pixel_pipeline.training.promotion.export_gate import export_folder
 from pixel_pipeline.training.promotion.promote import promote
 from pixel_pipeline.training.runtime.hosting import Host, run_hosted
 
-# Enough to compare by eye; the record of the promotion has all 64.
+# Enough to compare by eye; the promotion's record has all 64 digits.
 DIGEST_CHARACTERS = 12
 
 
@@ -28,8 +28,8 @@ def _run_task(host: Host) -> None:
         home=settings.home,
         tolerance=settings.promotion_tolerance,
     )
-    # Dagster shows each gate as a check before it fails the step; a process that ends in an error could not report them.
-    host.tell(
+    # Dagster reports each gate as a check before it fails the step; a process that fails could not report them.
+    host.send(
         {
             "gates": [asdict(gate) for gate in outcome.gates],
             "refusal": None if outcome.promotion else outcome.refusal,

@@ -1,4 +1,4 @@
-"""Whether what is promoted can be used elsewhere. Torch-free until the files are there."""
+"""The gate that a checkpoint can be used outside the trainer. Torch-free until the files are local."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +14,15 @@ from pixel_pipeline.training.export.folder import ExportRecord
 from pixel_pipeline.training.promotion.gates import EXPORT_VERIFIED
 from pixel_pipeline.training.promotion.record import Gate
 
-# Of the bf16 export. That of fp32 is verified in float64: two models of four times this size in memory.
+# Size of the bf16 export. Verifying the fp32 export in fp64 takes two models of four times this size in memory.
 LARGEST_BYTES = 4e9
 
 
 def export_verified(lake: Lake, ref: CheckpointRef, *, home: Path, report: Callable[[str], None]) -> Gate:
     """Export adapters in bf16 and fp32 and verify both; load a native checkpoint in plain transformers and compare it.
 
-    The bf16 export stays at `<home>/exports/<run>/step-000200/`. That of fp32, which is twice its size, is deleted; of large models
-    there is none.
+    Keeps the bf16 export in `<home>/exports/<run>/step-000200/`. Deletes the fp32 export, which is twice as large; skips it for
+    large models.
     """
     try:
         if ADAPTER_FILE in CheckpointManifest.load(lake, ref).files:
@@ -33,7 +33,7 @@ def export_verified(lake: Lake, ref: CheckpointRef, *, home: Path, report: Calla
 
 
 def export_folder(ref: CheckpointRef, *, home: Path) -> Path:
-    """Where the bf16 export of a promoted checkpoint lies."""
+    """Folder of the bf16 export of a promoted checkpoint."""
     return home / "exports" / ref.prefix
 
 
@@ -45,7 +45,7 @@ def _exported(lake: Lake, ref: CheckpointRef, *, home: Path, report: Callable[[s
     try:
         for dtype, folder in (("bf16", kept), ("fp32", full)):
             if dtype == "fp32" and ExportRecord.read(kept).bytes > LARGEST_BYTES:
-                told.append("fp32: not looked at, the model is too large for float64")
+                told.append("fp32: not verified, the model is too large for fp64")
                 continue
             _export(lake, ref, folder, dtype=dtype, home=home, report=report)
             found = verify_folder(lake, folder, checkpoint=ref.uri(lake), home=home)
@@ -70,7 +70,7 @@ def _exported(lake: Lake, ref: CheckpointRef, *, home: Path, report: Callable[[s
 def _export(
     lake: Lake, ref: CheckpointRef, folder: Path, *, dtype: str, home: Path, report: Callable[[str], None]
 ) -> None:
-    """Export, unless a former try has. What lies there and is no whole export is ours, and goes."""
+    """Export, unless an earlier attempt did. Deletes an incomplete export of such an attempt."""
     wanted = CheckpointManifest.load(lake, ref).weights.sha256
     try:
         record = ExportRecord.read(folder)

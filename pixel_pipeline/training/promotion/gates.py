@@ -1,4 +1,4 @@
-"""What a checkpoint has to be to be promoted, judged by evaluations. Torch-free."""
+"""The gates that a checkpoint must pass to be promoted, based on evaluations. Torch-free."""
 
 from math import isfinite
 
@@ -23,12 +23,12 @@ def no_regression(
     tolerance: float,
     not_compared: str = "nothing is promoted yet",
 ) -> Gate:
-    """The test loss against that of the promoted checkpoint.
+    """Compare the test loss with that of the promoted checkpoint.
 
     Args:
-        promoted: Of the same rows; None where there is nothing to compare with.
-        tolerance: Share of the promoted checkpoint's loss by which the loss may be larger.
-        not_compared: Why there is nothing to compare with.
+        promoted: Evaluation on the same rows; None if there is no comparison.
+        tolerance: Allowed increase of the loss, as a share of the promoted checkpoint's.
+        not_compared: Why there is no comparison.
     """
     figures: dict[str, float | int | str] = {"loss": candidate.loss, "tolerance": tolerance}
     if not isfinite(candidate.loss):
@@ -56,7 +56,7 @@ def no_regression(
 
 
 def no_dead_expert(candidate: EvaluationReport) -> Gate:
-    """No expert is without work."""
+    """Check that every expert is used."""
     dead = candidate.dead_experts
     figures = {"dead_experts": len(dead), "largest_load_over_even": candidate.load_ratio}
     if not candidate.layers:
@@ -75,7 +75,7 @@ def no_dead_expert(candidate: EvaluationReport) -> Gate:
 
 
 def safety_not_worse(candidate: EvaluationReport, promoted: SmokeTest | None) -> Gate:
-    """Broken rules of the smoke test, against the promoted checkpoint's; before the first promotion, against the base's."""
+    """Compare broken rules of the smoke test with the promoted checkpoint; before the first promotion, with the base."""
     found = candidate.safety
     other = promoted or candidate.base_safety
     whose = "the promoted checkpoint's" if promoted else "the base model's"

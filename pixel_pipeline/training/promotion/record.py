@@ -1,7 +1,7 @@
-"""Which checkpoint is promoted, and which were before. Torch-free.
+"""The promoted checkpoint and its predecessors. Torch-free.
 
-`promoted/000003.json` in the checkpoint bucket is the third promotion. Each is created once and never replaced, so that of two that are made
-at the same time one is refused; the newest is the one that holds. `promoted.json` is a copy of it for readers who want one name.
+`promoted/000003.json` in the checkpoint bucket is the third promotion. Each is created once and never replaced, so of two
+concurrent promotions one is refused. The newest one counts; `promoted.json` is a copy of it under a fixed name.
 """
 
 from collections.abc import Mapping
@@ -13,21 +13,21 @@ import orjson
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.bucket import Bucket
 from pixel_pipeline.lake.s3.errors import ObjectExistsError
+from pixel_pipeline.training.checkpoints.promotions import COPY, PROMOTIONS, newest_promotion
 from pixel_pipeline.training.checkpoints.store import CheckpointRef
 from pixel_pipeline.training.errors import PromotionError
-from pixel_pipeline.training.promotion.history import COPY, PROMOTIONS, newest_promotion
 
 FORMAT = "pixel-promotion/1"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition of promotion, and how it came out.
+    """A condition of promotion and its outcome.
 
     Attributes:
-        name: As the check of `promoted_model` is called.
-        description: One sentence with the numbers that decided.
-        figures: Those numbers by name.
+        name: Name of the check of `promoted_model`.
+        description: One sentence with the decisive numbers.
+        figures: These numbers by name.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Promotion:
     Attributes:
         number: From 1.
         checkpoint: `s3://` URI.
-        weights_sha256: Of its trained weights, in hex.
+        weights_sha256: SHA-256 of its trained weights, in hex.
         evaluation: `s3://` URI of the folder with its evaluation and model card.
         when: UTC, ISO 8601.
-        gates: As they were found then.
+        gates: Their outcomes.
     """
 
     number: int
@@ -65,10 +65,10 @@ class Promotion:
 
     @classmethod
     def current(cls, bucket: Bucket) -> Self | None:
-        """The one that holds; None before the first.
+        """The current promotion; None before the first.
 
         Raises:
-            PromotionError: its record is of another format.
+            PromotionError: its record has another format.
         """
         key = newest_promotion(bucket)
         if key is None:
@@ -81,8 +81,8 @@ class Promotion:
             return cls(gates=gates, **content)
         except (KeyError, TypeError, AttributeError):
             raise PromotionError(
-                f"{bucket.uri(key)} is no record of a promotion.",
-                hint="Delete it: the promotion before it then holds.",
+                f"{bucket.uri(key)} is not the record of a promotion.",
+                hint="Delete it to return to the previous promotion.",
             ) from None
 
     def to_json(self) -> dict[str, Any]:
@@ -90,18 +90,18 @@ class Promotion:
         return {"format": FORMAT, **asdict(self)}
 
     def store(self, lake: Lake) -> None:
-        """Let it hold.
+        """Make it the current promotion.
 
         Raises:
-            PromotionError: another one was made meanwhile.
+            PromotionError: another promotion was made meanwhile.
         """
         bucket, key = lake.checkpoints, f"{PROMOTIONS}/{self.number:06d}.json"
         try:
             bucket.put(key, _bytes(self.to_json()), create_only=True)
         except ObjectExistsError:
             raise PromotionError(
-                f"Another checkpoint was promoted while the gates of {self.checkpoint} were looked at ({bucket.uri(key)}).",
-                hint="Promote again: the gates then compare with that one.",
+                f"Another checkpoint was promoted while the gates of {self.checkpoint} were evaluated ({bucket.uri(key)}).",
+                hint="Promote again, to compare with that checkpoint.",
             ) from None
         self.copy(lake)
 

@@ -1,1 +1,1 @@
-"""The training process: device, environment, loggers, identity of a run."""
+"""The training process: device, arithmetic, environment, host, loggers, identity of a run."""

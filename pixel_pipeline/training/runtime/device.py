@@ -1,4 +1,4 @@
-"""The device that a profile asks for, checked before anything else is done. Imports torch only to look for a GPU."""
+"""Checks the required device before any work. Imports torch only to look for a GPU."""
 
 from dataclasses import dataclass
 import os
@@ -9,7 +9,7 @@ from pixel_pipeline.training.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
-# Hopper is 9.0; Blackwell is above. An H200 or B200 does all that an H100 does.
+# Hopper is 9.0 and Blackwell higher: an H200 or B200 replaces an H100.
 LEAST_CAPABILITY = (9, 0)
 
 
@@ -25,7 +25,7 @@ class Gpu:
 
 
 def visible_gpus() -> list[Gpu]:
-    """The GPUs that torch can see, in device order."""
+    """The GPUs that torch sees, in device order."""
     import torch
 
     if not torch.cuda.is_available():
@@ -37,13 +37,13 @@ def visible_gpus() -> list[Gpu]:
 
 
 def check_device(requirement: str) -> str:
-    """The device to train on, in torch's words: "cpu" or "cuda:0".
+    """The torch device to train on: "cpu" or "cuda:0".
 
     Args:
         requirement: "cpu", "h100" for an NVIDIA H100 or a newer data-centre GPU, or "auto" for such a GPU if there is one, else the CPU.
 
     Raises:
-        DeviceError: no adequate device; says what was found.
+        DeviceError: no suitable device; the message lists those found.
     """
     if requirement == "cpu":
         return "cpu"
@@ -61,7 +61,7 @@ def check_device(requirement: str) -> str:
 
 
 def device_name(device: "str | torch.device") -> str:
-    """What a device is called in plans and checkpoints: a GPU by its model, a CPU by the cores that we may use."""
+    """Name of a device in plans and checkpoints: a GPU's model, or a CPU's usable cores."""
     if str(device) == "cpu":
         return f"CPU, {usable_cores()} cores"
     import torch

@@ -1,4 +1,4 @@
-"""`python -m pixel_pipeline.training.runtime.device_report`: the GPUs as one JSON line, for those who must not import torch."""
+"""`python -m pixel_pipeline.training.runtime.device_report`: the GPUs as one JSON line, for processes that must not import torch."""
 
 import json
 

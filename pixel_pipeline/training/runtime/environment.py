@@ -1,12 +1,12 @@
-"""The process environment of training: no banners, and threads that sleep while they wait. Torch-free."""
+"""The environment of a training process: no banners, and threads that sleep while they wait. Torch-free."""
 
 import logging
 import os
 import warnings
 
 VARIABLES = {
-    # By default OpenMP's threads spin at each barrier. One other busy process on the machine then makes a step five times
-    # as slow (measured on two cores: 5 s in place of 1.1 s); sleeping threads lose nothing when the machine is idle.
+    # By default OpenMP's threads spin at each barrier. Another busy process then makes a step five times slower (measured on two
+    # cores: 5 s instead of 1.1 s). Sleeping threads cost nothing on an idle machine.
     "OMP_WAIT_POLICY": "PASSIVE",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -24,7 +24,7 @@ UNHELPFUL_WARNINGS = (
 
 
 def prepare_environment() -> None:
-    """Call before torch, lightning and transformers are imported. What the user has set stays."""
+    """Call this before torch, lightning and transformers are imported. The user's own variables are kept."""
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
     for pattern in UNHELPFUL_WARNINGS:
@@ -32,7 +32,7 @@ def prepare_environment() -> None:
 
 
 def silence_libraries() -> None:
-    """Call after transformers (and lightning, if at all) is imported: they set their loggers up on import."""
+    """Call this after transformers and lightning are imported: they set up their loggers on import."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

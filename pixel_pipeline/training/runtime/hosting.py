@@ -55,7 +55,7 @@ class Host:
     def materialize(self, *, metadata: Mapping[str, Any], data_version: str) -> None:
         """Report the result. A terminal has seen it line by line."""
 
-    def tell(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
         """Pass plain types to the parent process. A terminal has seen them line by line."""
 
 
@@ -71,7 +71,7 @@ class DagsterHost(Host):
 
     def fail(self, message: str, *, status: int, transient: bool = False) -> int:
         # With any other status, Pipes clients discard the messages and fail the step with the status alone.
-        self.tell({"failure": message, "transient": transient})
+        self.send({"failure": message, "transient": transient})
         if status == EXIT_INTERRUPTED:
             # If Dagster itself interrupts the process, it does not read the messages.
             self._context.log.warning(message)
@@ -80,7 +80,7 @@ class DagsterHost(Host):
     def materialize(self, *, metadata: Mapping[str, Any], data_version: str) -> None:
         self._context.report_asset_materialization(metadata=metadata, data_version=data_version)
 
-    def tell(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
         self._context.report_custom_message({**message})
 
 

@@ -1,4 +1,4 @@
-"""What a run is called: a name derived from all that its weights depend on. Torch-free."""
+"""The name of a run, derived from everything that its weights depend on. Torch-free."""
 
 from collections.abc import Mapping
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Experiment loggers by their settings' names. Imports torch."""
+"""Experiment loggers by name. Imports torch."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -12,9 +12,9 @@ PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 
 def open_loggers(names: Sequence[str], *, run: str, folder: Path) -> list[Logger]:
-    """Loggers of a run; files lie below `<folder>/<run>/`, so that a resumed run goes on with its curves.
+    """Open the loggers of a run. Files are stored under `<folder>/<run>/`, so a resumed run continues its curves.
 
-    W&B and MLflow take server and key from their own environment variables (`WANDB_API_KEY`, `MLFLOW_TRACKING_URI`).
+    W&B and MLflow read server and key from their own environment variables (`WANDB_API_KEY`, `MLFLOW_TRACKING_URI`).
 
     Raises:
         TrainingConfigError: the package of a logger is not installed.
@@ -24,7 +24,7 @@ def open_loggers(names: Sequence[str], *, run: str, folder: Path) -> list[Logger
         if find_spec(PACKAGES[name]) is None:
             raise TrainingConfigError(
                 f"The logger {name} needs the package {PACKAGES[name]}, which is not installed.",
-                hint=f"Run `pip install 'pixel-pipeline[{name}]'`, or take {name} out of PIXEL_LOGGERS.",
+                hint=f"Run `pip install 'pixel-pipeline[{name}]'`, or remove {name} from PIXEL_LOGGERS.",
             )
         if name == "tensorboard":
             from lightning.pytorch.loggers import TensorBoardLogger

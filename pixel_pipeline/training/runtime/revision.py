@@ -1,4 +1,4 @@
-"""Which commit the code is of. Torch-free."""
+"""The git commit of the code. Torch-free."""
 
 import subprocess
 
@@ -6,7 +6,7 @@ from pixel_pipeline.settings import project_root
 
 
 def git_revision() -> str:
-    """Commit of the checkout, with `-dirty` where files differ from it; `unknown` outside of one."""
+    """Commit of the checkout, with `-dirty` if files differ from it; `unknown` outside a checkout."""
     try:
         revision = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],

@@ -1,4 +1,7 @@
-"""The doctor's probes against a real server, sound, wrongly addressed and failing on purpose."""
+"""The doctor's probes against a real server: sound, wrongly configured, and failing on purpose.
+
+Over 300 lines: every probe is tested against the same fixtures.
+"""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -26,7 +29,7 @@ Examine = Callable[..., dict[str, Finding]]
 
 @pytest.fixture
 def server(lake: Lake, settings: Settings) -> embedded.EmbeddedServer:
-    """The embedded server, whose two buckets of this test exist."""
+    """The embedded server, with this test's two buckets."""
     running = embedded.status(settings.home)
     assert running is not None
     return running
@@ -40,8 +43,8 @@ def proxy(server: embedded.EmbeddedServer) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def elsewhere(server: embedded.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Access]:
-    """Access to the lake as if it were elsewhere: an endpoint and a key pair in the environment."""
-    # Opening a lake with a CA bundle sets it for the process.
+    """Access to the lake by an endpoint and a key pair in the environment."""
+    # Opening a lake with a CA bundle sets SSL_CERT_FILE for the process.
     monkeypatch.setenv("SSL_CERT_FILE", "")
     monkeypatch.delenv("SSL_CERT_FILE")
 
@@ -58,12 +61,12 @@ def elsewhere(server: embedded.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(autouse=True)
 def _short_race(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Writers that meet at one key wait whole seconds for each other in the embedded server. The command's test races all 16.
+    # Concurrent writers of one key take seconds on the embedded server. The command's test races all 16.
     monkeypatch.setattr(bucket_probes, "RACING_WRITERS", 2)
 
 
 def ask(access: Access) -> dict[str, Finding]:
-    """All findings, after a look that no secret is among them and nothing is left behind."""
+    """Return all findings, after checking that they contain no secret and a fix where they need one."""
     found = {probe.name: finding for probe, finding in examine(lake_probes(access))}
     settings = access.settings
     for secret in (settings.ovh_s3_secret_key, settings.ovh_s3_access_key, settings.aws_secret_access_key):
@@ -88,14 +91,14 @@ def left_in(lake: Lake) -> list[str]:
     return [item.key for bucket in (lake.data, lake.checkpoints) for item in bucket.list(PROBES)] + uploads
 
 
-def test_all_is_well_on_the_embedded_server(settings: Settings, lake: Lake) -> None:
+def test_every_probe_passes_on_the_embedded_server(settings: Settings, lake: Lake) -> None:
     found = ask(Access(settings))
     assert verdicts(found, "ok") == set(found)
     assert len(found) == 15
     assert left_in(lake) == []
 
 
-def test_elsewhere_the_source_of_the_key_pair_is_named_and_raw_may_be_unprotected(
+def test_another_endpoint_names_the_source_of_the_key_pair_and_warns_about_versioning(
     elsewhere: Callable[..., Access],
 ) -> None:
     found = ask(elsewhere())
@@ -168,7 +171,7 @@ def test_certificates(
         found = ask(trusting)
         assert verdicts(found, "fail") == set()
         assert "Throwaway CA" in found["tls"].found
-        # It has a day left.
+        # The certificate expires in a day.
         assert found["tls"].verdict == "warn"
         assert "renewed" in str(found["tls"].fix)
         monkeypatch.setattr(access_probes, "CERTIFICATE_DAYS", 0)
@@ -180,9 +183,7 @@ def test_certificates(
         }
 
 
-def test_https_where_http_is_spoken(
-    elsewhere: Callable[..., Access], server: embedded.EmbeddedServer
-) -> None:
+def test_https_on_an_http_port(elsewhere: Callable[..., Access], server: embedded.EmbeddedServer) -> None:
     found = ask(elsewhere(server.endpoint.replace("http:", "https:")))
     assert verdicts(found, "fail") == {"tls"}
     assert "https" in str(found["tls"].fix)
@@ -288,7 +289,7 @@ def test_a_missing_right_is_named(
         assert found["multipart"].verdict == found["conditional create"].verdict == "skip"
 
 
-def test_bytes_that_change_on_the_way_are_seen(elsewhere: Callable[..., Access], proxy: FaultProxy) -> None:
+def test_corrupted_bytes_are_reported(elsewhere: Callable[..., Access], proxy: FaultProxy) -> None:
     proxy.always = Fault("corrupt", after=1000, on=rf"^GET .*{PROBES}/")
     found = ask(elsewhere(proxy.endpoint))
     assert {"read", "multipart"} <= verdicts(found, "fail")
@@ -306,7 +307,7 @@ def test_a_part_that_is_refused_leaves_no_upload(
 @pytest.mark.parametrize(
     ("status", "verdict", "word"), [("Enabled", "ok", "on"), ("Suspended", "warn", "suspended")]
 )
-def test_versioning_is_told(
+def test_versioning_is_reported(
     elsewhere: Callable[..., Access], lake: Lake, status: str, verdict: str, word: str
 ) -> None:
     access = elsewhere()
@@ -318,9 +319,7 @@ def test_versioning_is_told(
     assert (finding.verdict, finding.found.split()[0]) == (verdict, word)
 
 
-def test_leftovers_go_once_they_are_old(
-    settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_leftovers_are_deleted(settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     access = Access(settings)
     lake.data.put(f"{PROBES}/of-a-killed-doctor", b"x")
     lake.data.put(f"{PROBES}-not-ours", b"x")
@@ -328,7 +327,7 @@ def test_leftovers_go_once_they_are_old(
         access.client.create_multipart_upload(Bucket=lake.data.name, Key=key)
     assert bucket_probes.leftovers(access).verdict == "ok"
     assert len(left_in(lake)) == 3
-    # An hour and two days later.
+    # As if the limits had passed.
     monkeypatch.setattr(bucket_probes, "LEFTOVER_AGE", timedelta(seconds=-60))
     monkeypatch.setattr(bucket_probes, "STRAY_UPLOAD_AGE", timedelta(seconds=-60))
     finding = bucket_probes.leftovers(access)
@@ -339,11 +338,11 @@ def test_leftovers_go_once_they_are_old(
     assert lake.data.exists(f"{PROBES}-not-ours")
 
 
-def test_what_an_interrupted_probe_made_is_cleared_away(
+def test_objects_of_an_interrupted_probe_are_deleted(
     elsewhere: Callable[..., Access], proxy: FaultProxy, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     access = elsewhere(proxy.endpoint)
-    # The probe that reads waits for an answer that does not come; its object lies in the lake.
+    # The probe `read` waits for a response that never comes, and its object exists.
     proxy.always = Fault("hold", on=rf"^GET .*{PROBES}/")
     path = ("credentials", "endpoint", "tls", "signature", "buckets", "write", "read")
     examined = examine([probe for probe in lake_probes(access) if probe.name in path])

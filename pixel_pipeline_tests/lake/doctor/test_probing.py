@@ -11,7 +11,7 @@ def findings(*probes: Probe) -> dict[str, Finding]:
     return {probe.name: finding for probe, finding in examine(probes)}
 
 
-def test_what_depends_on_a_failed_probe_is_skipped_with_the_reason() -> None:
+def test_probes_that_need_a_failed_one_are_skipped_with_the_reason() -> None:
     asked: list[str] = []
 
     def ask(name: str, finding: Finding) -> Finding:
@@ -30,7 +30,7 @@ def test_what_depends_on_a_failed_probe_is_skipped_with_the_reason() -> None:
     assert set(asked) == {"first", "other", "after"}
 
 
-def test_a_probe_that_hangs_is_given_up_and_the_others_answer() -> None:
+def test_a_hanging_probe_times_out_and_the_others_answer() -> None:
     release = threading.Event()
 
     def hang() -> Finding:
@@ -44,7 +44,7 @@ def test_a_probe_that_hangs_is_given_up_and_the_others_answer() -> None:
     assert found["quick"] == ok("here")
 
 
-def test_errors_are_findings_and_foreign_messages_are_not_repeated() -> None:
+def test_errors_are_findings_and_messages_of_libraries_are_not_repeated() -> None:
     def expected() -> NoReturn:
         raise PixelError("It is off.", hint="Switch it on.")
 

@@ -1,4 +1,4 @@
-"""The embedded server's life: started once, kept, restarted on its data, and seen by nobody else."""
+"""The embedded server: started once, kept, restarted on its data, and invisible to others."""
 
 from collections.abc import Iterator
 import contextlib
@@ -37,7 +37,7 @@ print(embedded.ensure_running(get_settings().home).pid, flush=True)
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A PIXEL_HOME of this test's own; its server is gone afterwards."""
+    """A PIXEL_HOME for one test; its server is stopped afterwards."""
     path = tmp_path / "home"
     monkeypatch.setenv("PIXEL_HOME", str(path))
     yield path
@@ -47,7 +47,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def running(session_home: Path) -> EmbeddedServer:
-    """The session's server, for what only looks at it."""
+    """The session's server, for tests that do not change it."""
     return embedded.ensure_running(session_home)
 
 
@@ -66,26 +66,26 @@ def servers_on(home: Path) -> list[int]:
 
 
 def killed(pid: int) -> None:
-    """kill -9, and wait for the end."""
+    """kill -9 and wait for the end."""
     os.kill(pid, signal.SIGKILL)
     while process.exists(pid):
         time.sleep(0.02)
 
 
 def start(name: str, *, stay: bool = False) -> subprocess.Popen[str]:
-    """A process, and process group, that needs the lake, and then ends or stays."""
+    """A process, in its own group, that opens the lake and then ends or stays."""
     code = f"{STARTER}\nimport time; time.sleep(60)" if stay else STARTER
     return subprocess.Popen(
         [sys.executable, "-c", code, name], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
-def test_racing_processes_start_exactly_one_and_interrupting_them_leaves_it(home: Path) -> None:
+def test_racing_processes_start_one_server_which_survives_their_interruption(home: Path) -> None:
     racers = [start(str(number), stay=True) for number in range(RACERS)]
     pids = {int(racer.stdout.readline()) for racer in racers if racer.stdout is not None}
     assert [*pids] == servers_on(home)
     for racer in racers:
-        # A terminal sends Ctrl-C to the whole process group; the one that started the server is among them.
+        # A terminal sends Ctrl-C to the whole process group, including the process that started the server.
         os.killpg(racer.pid, signal.SIGINT)
         racer.communicate()
         assert racer.returncode != 0
@@ -94,7 +94,7 @@ def test_racing_processes_start_exactly_one_and_interrupting_them_leaves_it(home
 
 
 def test_life_of_a_server(home: Path) -> None:
-    """One server and many claims: starting is what costs time here."""
+    """Many claims in one test, because starting a server is slow."""
     assert embedded.status(home) is None
     assert embedded.stop(home) is False
     first = embedded.ensure_running(home)
@@ -113,7 +113,7 @@ def test_life_of_a_server(home: Path) -> None:
     assert (home / "s3/credentials.json").read_text() == credentials
     assert Lake.open(get_settings()).data.get("kept") == b"before"
 
-    # Killed: what was stored is still there. One of its ports was taken meanwhile: it moves.
+    # Killed: the data are still there. Another process took one of its ports, so it moves.
     Lake.open(get_settings()).data.put("kept", b"after")
     killed(second.pid)
     assert embedded.status(home) is None
@@ -137,10 +137,10 @@ def test_a_starter_killed_half_way_leaves_no_second_server(home: Path) -> None:
     Lake.open(get_settings()).data.put("key", b"x")
 
 
-def test_a_recycled_pid_is_not_taken_for_the_server(
+def test_a_recycled_pid_is_not_mistaken_for_the_server(
     running: EmbeddedServer, session_home: Path, home: Path
 ) -> None:
-    """Not even where the recorded port answers like a server."""
+    """Even if the recorded port answers like a server."""
     root = home / "s3"
     root.mkdir(parents=True)
     bystander = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -152,16 +152,14 @@ def test_a_recycled_pid_is_not_taken_for_the_server(
     assert embedded.stop(home) is False
     assert bystander.poll() is None
     bystander.communicate(b"\n")
-    # Nor is a server of another home.
+    # Neither is a server of another home.
     (root / "server.json").write_text(json.dumps({"pid": running.pid, "ports": running.ports, "ready": True}))
     assert embedded.status(home) is None
     assert embedded.stop(home) is False
     assert embedded.status(session_home) == running
 
 
-def test_a_server_that_is_still_starting_is_not_handed_out(
-    running: EmbeddedServer, session_home: Path
-) -> None:
+def test_a_server_that_is_still_starting_is_not_returned(running: EmbeddedServer, session_home: Path) -> None:
     """Its health page answers seconds before it can store anything."""
     record = session_home / "s3/server.json"
     content = json.loads(record.read_text())
@@ -185,21 +183,23 @@ def test_a_damaged_record_is_named(home: Path, content: str) -> None:
     (home / "s3/server.json").unlink()
 
 
-def test_too_little_disk_is_told_before_anything_starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_is_reported_before_the_server_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PIXEL_MIN_FREE_BYTES", str(2**60))
     with pytest.raises(DiskFullError, match="PIXEL_HOME"):
         Lake.open(get_settings())
     assert servers_on(home) == []
 
 
-def test_files_with_secrets_are_the_owners_alone(running: EmbeddedServer, session_home: Path) -> None:
+def test_only_the_owner_can_read_files_with_secrets(running: EmbeddedServer, session_home: Path) -> None:
     for name in ("credentials.json", "identities.json", "server.json"):
         assert stat.S_IMODE((session_home / "s3" / name).stat().st_mode) == 0o600
     assert stat.S_IMODE((session_home / "s3/data").stat().st_mode) == 0o700
     assert running.secret_key.get_secret_value() in (session_home / "s3/credentials.json").read_text()
 
 
-def test_no_secret_where_others_can_read_it(running: EmbeddedServer, session_home: Path) -> None:
+def test_no_secret_is_readable_by_others(running: EmbeddedServer, session_home: Path) -> None:
     shown = [
         Path(f"/proc/{running.pid}/cmdline").read_text(),
         Path(f"/proc/{running.pid}/environ").read_text(),
@@ -214,7 +214,7 @@ def test_no_secret_where_others_can_read_it(running: EmbeddedServer, session_hom
 def test_nothing_listens_beyond_loopback(running: EmbeddedServer) -> None:
     inodes = set()
     for descriptor in Path(f"/proc/{running.pid}/fd").iterdir():
-        # A descriptor closed since the listing was a connection or a file, no listener: those stay.
+        # A descriptor closed since the listing was not a listener.
         with contextlib.suppress(FileNotFoundError):
             target = os.readlink(descriptor)
             if target.startswith("socket:["):
@@ -223,7 +223,7 @@ def test_nothing_listens_beyond_loopback(running: EmbeddedServer) -> None:
     for name in ("tcp", "tcp6", "udp", "udp6"):
         for line in Path(f"/proc/{running.pid}/net/{name}").read_text().splitlines()[1:]:
             fields = line.split()
-            # 0A: LISTEN. An unconnected UDP socket takes from anyone.
+            # 0A: LISTEN. An unconnected UDP socket receives from any address.
             waits = fields[3] == "0A" if name.startswith("tcp") else fields[2].endswith(":0000")
             if fields[9] in inodes and waits:
                 address, port = fields[1].split(":")
@@ -237,7 +237,7 @@ def test_telemetry_is_off(running: EmbeddedServer) -> None:
     assert "-master.telemetry=false" in process.command_line(running.pid)
 
 
-def test_nothing_is_started_where_a_lake_is_configured(
+def test_no_server_is_started_if_a_lake_is_configured(
     running: EmbeddedServer, settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", running.endpoint)

@@ -1,4 +1,4 @@
-"""Local copies: the right version and the right bytes, or none, whoever is killed when."""
+"""Local copies: the right version and bytes, or none, even if processes are killed."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def read(cache: Cache, key: str, content: bytes | None, *, etag: str = "e") -> bytes:
-    """Opens a copy; with no content, fetching fails the test."""
+    """Read a copy; without content, fetching fails the test."""
 
     def fetch() -> Iterator[bytes]:
         assert content is not None, "fetched again"
@@ -81,7 +81,7 @@ def test_a_failed_fetch_leaves_nothing(cache: Cache) -> None:
     assert read(cache, "k", b"content") == b"content"
 
 
-def test_what_was_used_longest_ago_goes_first(cache: Cache) -> None:
+def test_the_least_recently_used_entry_is_removed_first(cache: Cache) -> None:
     cache.max_bytes = 25
     for number in range(3):
         read(cache, f"k{number}", b"0123456789" if number < 2 else b"01234")
@@ -94,7 +94,7 @@ def test_what_was_used_longest_ago_goes_first(cache: Cache) -> None:
     assert sum(path.stat().st_size for path in entries(cache)) <= 25
 
 
-def test_an_evicted_copy_stays_readable_for_who_has_it_open(cache: Cache) -> None:
+def test_an_evicted_copy_stays_readable_while_it_is_open(cache: Cache) -> None:
     cache.max_bytes = 4
     with cache.open("bucket", "k", etag="e", fetch=lambda: [b"content"]) as file:
         assert entries(cache) == []
@@ -137,7 +137,7 @@ with cache.open("bucket", "k", etag="e", fetch=fetch) as file:
 
 
 def test_a_killed_download_is_never_served(cache: Cache) -> None:
-    """kill -9 after each of several blocks; the lock of the dead is free at once."""
+    """kill -9 after several numbers of blocks; the lock of the killed process is free at once."""
     whole = b"".join(bytes([block]) * 50_000 for block in range(40))
     for blocks in (1, 20, 40):
         with subprocess.Popen(
@@ -161,7 +161,7 @@ def test_a_killed_download_is_never_served(cache: Cache) -> None:
     assert read(cache, "k", whole) == whole
 
 
-def test_remains_of_the_dead_are_cleared_away(cache: Cache) -> None:
+def test_files_of_killed_processes_are_deleted(cache: Cache) -> None:
     read(cache, "k", b"content")
     folder = entries(cache)[0].parent
     old, new = folder / "a.partial", folder / "b.partial"
@@ -173,7 +173,7 @@ def test_remains_of_the_dead_are_cleared_away(cache: Cache) -> None:
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_full_disk_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_an_error(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -183,7 +183,7 @@ def test_a_full_disk_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> N
     assert entries(cache) == entries(cache, "partial") == []
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CacheError, match="cannot be written"):
         read(Cache(tmp_path / "file" / "cache", max_bytes=PLENTY), "k", b"content")
@@ -205,7 +205,7 @@ def test_the_newest_copy_and_its_name(cache: Cache) -> None:
     assert (info.key, info.size, info.etag) == ("k", 6, "2")
 
 
-def test_names_are_found_in_what_is_cached(cache: Cache) -> None:
+def test_names_are_found_among_cached_copies(cache: Cache) -> None:
     read(cache, "gdrive/processed/cot/d.json", b"content")
     read(cache, "gdrive/raw/sub/größe.json", b"content")
     catalogue = CachedCatalogue(cache, bucket="bucket")

@@ -1,4 +1,4 @@
-"""Elements of JSON arrays, fed in chunks of any size, against the standard library."""
+"""Elements of JSON arrays, given in chunks of any size, compared with the standard library."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import pytest
 from pixel_pipeline.lake.loader import json_elements as module
 from pixel_pipeline.lake.loader.json_elements import JsonStructureError, json_elements
 from pixel_pipeline.lake.loader.json_records import JsonElements, JsonRecordError
-from pixel_pipeline_tests.lake.loader.test_json_lines import chunked
+from pixel_pipeline_tests.lake.loader.test_json_records import chunked
 
 TEXT = st.text() | st.text(alphabet='"\\[]{},:\n é🙂')
 VALUES = st.recursive(
@@ -72,7 +72,7 @@ def test_elements_are_those_of_the_member(
 def test_a_damaged_array_is_never_read_as_a_whole_one(
     document: tuple[list[Any], bytes], size: int, data: st.DataObject
 ) -> None:
-    """Cut, change or put in a byte: the standard library's elements, or an error."""
+    """With a byte removed, changed or inserted: the standard library's elements, or an error."""
     text = document[1]
     place = data.draw(st.integers(0, len(text) - 1))
     piece = data.draw(st.sampled_from([b"", b",", b"]", b"[", b"}", b"{", b'"', b"\\", b"x", b"\x00"]))
@@ -115,12 +115,12 @@ def test_a_damaged_array_is_never_read_as_a_whole_one(
     ],
     ids=lambda value: None if isinstance(value, bytes) else value.split(" at ")[0].replace(" ", "-"),
 )
-def test_what_is_no_array_is_told(text: bytes, what: str, size: int) -> None:
+def test_text_that_is_not_an_array_is_refused(text: bytes, what: str, size: int) -> None:
     with pytest.raises(JsonStructureError, match=f"s3://b/k is not the JSON expected: {what}"):
         elements(text, size=size, field="conversations")
 
 
-def test_what_stands_before_the_damage_is_handed_out() -> None:
+def test_elements_before_the_damage_are_yielded() -> None:
     found = JsonElements([b'[{"a": 1}, 2, "cut'], uri="x")
     assert [next(found), next(found)] == [{"a": 1}, 2]
     with pytest.raises(JsonStructureError, match="after 2 elements"):
@@ -132,7 +132,7 @@ def test_an_object_needs_a_field() -> None:
         [*json_elements([b'{"conversations": []}'])]
 
 
-def test_a_bad_element_goes_where_the_caller_wants_it() -> None:
+def test_bad_elements_are_raised_or_collected() -> None:
     text = b'[1, {"a": planted}, 2, NaN, "\xff", {"a" 1}]'
     with pytest.raises(
         JsonRecordError, match=r"s3://b/k: element 2, 14 bytes from byte 4: not JSON"
@@ -145,7 +145,7 @@ def test_a_bad_element_goes_where_the_caller_wants_it() -> None:
     assert found.skipped == 3
 
 
-def test_an_element_over_the_limit_is_bad_and_not_kept() -> None:
+def test_an_element_over_the_limit_is_bad_and_not_stored() -> None:
     text = b'[1, "' + b"x" * 100_000 + b'", 2]'
     found = JsonElements(chunked(text, 1000), uri="x", on_error="collect", max_element_bytes=5000)
     assert [*found] == [1, 2]
@@ -169,7 +169,7 @@ def test_text_without_end_takes_bounded_memory(start: bytes) -> None:
     assert peak < 8_000_000
 
 
-def test_a_huge_member_before_the_array_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_member_before_the_array_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_KEY_BYTES", 100)
     text = (
         b'{"notes": "'

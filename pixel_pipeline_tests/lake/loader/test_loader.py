@@ -1,4 +1,7 @@
-"""The public loader: the same records from wherever they come, in whatever they are packed."""
+"""The public loader: the same records from every source and compression.
+
+Over 300 lines: all tests share the same datasets and loaders.
+"""
 
 import bz2
 from collections import deque
@@ -141,7 +144,7 @@ def test_the_same_results_from_everywhere(loader: S3DatasetLoader, tmp_path: Pat
                 assert [*use.stream_json(at, **options)] == ROWS
 
 
-def test_compression_is_told_by_content_not_by_name(loader: S3DatasetLoader) -> None:
+def test_compression_is_recognised_by_content_not_by_name(loader: S3DatasetLoader) -> None:
     loader.lake.data.put("gdrive/raw/packed.json", gzip.compress(b'{"a": 1}'))
     loader.lake.data.put("gdrive/raw/plain.json.gz", b'{"a": 1}')
     assert loader.load_json("packed.json") == loader.load_json("plain.json.gz") == {"a": 1}
@@ -203,7 +206,7 @@ def test_only_wanted_columns_and_row_groups_are_fetched(faulty: S3DatasetLoader,
     assert fetched < 2_000_000  # of 6
 
 
-def test_damaged_parquet_is_told(loader: S3DatasetLoader) -> None:
+def test_damaged_parquet_raises_an_error(loader: S3DatasetLoader) -> None:
     loader.lake.data.put("gdrive/raw/cut.parquet", parquet(ROWS)[:-100])
     loader.lake.data.put("gdrive/raw/rows.parquet", parquet(ROWS))
     with pytest.raises(DatasetFormatError, match=r"cut\.parquet cannot be read as Parquet"):
@@ -214,7 +217,7 @@ def test_damaged_parquet_is_told(loader: S3DatasetLoader) -> None:
         next(loader.stream_parquet("rows.parquet", filter=pc.field("nothing") == 1))
 
 
-def test_a_parquet_object_that_changes_meanwhile_is_told(loader: S3DatasetLoader) -> None:
+def test_a_parquet_object_replaced_during_the_read_raises_an_error(loader: S3DatasetLoader) -> None:
     rows = [{"noise": os.urandom(5000).hex()} for _ in range(2000)]
     loader.lake.data.put("gdrive/raw/rows.parquet", parquet(rows, row_group_size=50))
     batches = loader.stream_parquet("rows.parquet", batch_size=50)
@@ -234,7 +237,7 @@ def test_foreign_buckets_and_uris(loader: S3DatasetLoader) -> None:
         loader.locate(loader.lake.data.uri("no/such.json"))
 
 
-def test_a_listing_has_tables_as_one(loader: S3DatasetLoader) -> None:
+def test_a_table_is_listed_as_one_dataset(loader: S3DatasetLoader) -> None:
     Table(loader.lake, "gdrive/processed/cot/sessions").overwrite(pa.table({"a": [1]}))
     for key in ("gdrive/raw/a/b.json", "acquired/c.json", "tokens/d.json"):
         loader.lake.data.put(key, b"1")
@@ -245,7 +248,7 @@ def test_a_listing_has_tables_as_one(loader: S3DatasetLoader) -> None:
     assert loader.list_datasets("nothing/here/") == []
 
 
-def test_json_that_is_none_is_told_without_its_content(loader: S3DatasetLoader) -> None:
+def test_the_error_of_invalid_json_does_not_quote_it(loader: S3DatasetLoader) -> None:
     loader.lake.data.put("gdrive/raw/bad.json", b'{"a": planted words}')
     with pytest.raises(DatasetFormatError, match=r"bad\.json is no JSON document: not JSON") as caught:
         loader.load_json("bad.json")
@@ -258,7 +261,7 @@ def test_json_that_is_none_is_told_without_its_content(loader: S3DatasetLoader) 
     assert str(loader.load_json("marked.json")) == "[nan]"
 
 
-def test_what_is_too_large_to_load_is_told(loader: S3DatasetLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_over_the_limit_is_refused(loader: S3DatasetLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "MAX_LOADED_BYTES", 1_000_000)
     loader.lake.data.put("gdrive/raw/bomb.json", gzip.compress(bytes(50_000_000)))
     with pytest.raises(DatasetTooLargeError, match="1,000,000 bytes"):
@@ -267,7 +270,7 @@ def test_what_is_too_large_to_load_is_told(loader: S3DatasetLoader, monkeypatch:
 
 @pytest.mark.parametrize("packed", PACKERS)
 @pytest.mark.parametrize("where", ["s3", "cache", "file"])
-def test_streaming_goes_on_where_it_stopped(
+def test_streaming_resumes_at_next_offset(
     loader: S3DatasetLoader, tmp_path: Path, packed: str, where: str
 ) -> None:
     data = PACKERS[packed](LINES)
@@ -281,7 +284,7 @@ def test_streaming_goes_on_where_it_stopped(
     assert [*loader.stream_jsonl(name, start_offset=len(LINES))] == []
 
 
-def test_bad_lines_go_where_the_caller_wants_them(loader: S3DatasetLoader) -> None:
+def test_bad_lines_are_raised_or_collected(loader: S3DatasetLoader) -> None:
     loader.lake.data.put("gdrive/raw/bad.jsonl", b'{"a": 1}\n{"a": planted}\n{"a": 2}')
     uri = re.escape(loader.lake.data.uri("gdrive/raw/bad.jsonl"))
     with pytest.raises(JsonRecordError, match=rf"{uri}: line 2, 14 bytes from byte 9"):
@@ -302,7 +305,7 @@ def test_streams_survive_broken_connections(faulty: S3DatasetLoader, proxy: Faul
         assert [*faulty.stream_json("gdrive/raw/d.json")] == ROWS
 
 
-def test_one_corrupt_byte_costs_a_second_reading(faulty: S3DatasetLoader, proxy: FaultProxy) -> None:
+def test_one_corrupt_byte_causes_a_second_read(faulty: S3DatasetLoader, proxy: FaultProxy) -> None:
     faulty.lake.data.put("gdrive/raw/d.json", ARRAY)
     for options in ({}, {"cache_local": True}):
         proxy.faults = [Fault("corrupt", after=5000, on=r"^GET .*/d\.json$")]
@@ -310,7 +313,7 @@ def test_one_corrupt_byte_costs_a_second_reading(faulty: S3DatasetLoader, proxy:
         assert proxy.faults == []
 
 
-def test_corrupt_bytes_are_never_returned_nor_kept(faulty: S3DatasetLoader, proxy: FaultProxy) -> None:
+def test_corrupt_bytes_are_never_returned_or_cached(faulty: S3DatasetLoader, proxy: FaultProxy) -> None:
     faulty.lake.data.put("gdrive/raw/d.json", ARRAY)
     proxy.always = Fault("corrupt", after=5000, on=r"^GET .*/d\.json$")
     for options in ({}, {"cache_local": True}):
@@ -322,7 +325,7 @@ def test_corrupt_bytes_are_never_returned_nor_kept(faulty: S3DatasetLoader, prox
     assert faulty.load_json("gdrive/raw/d.json", cache_local=True) == ROWS
 
 
-def test_a_source_that_changes_under_a_stream_is_told(faulty: S3DatasetLoader) -> None:
+def test_an_object_replaced_during_a_stream_raises_an_error(faulty: S3DatasetLoader) -> None:
     faulty.lake.data.put("gdrive/raw/d.jsonl", LINES * 5)
     lines = faulty.stream_jsonl("d.jsonl")
     next(lines)
@@ -343,7 +346,9 @@ def test_a_stale_copy_is_never_served(loader: S3DatasetLoader) -> None:
     assert offline.load_bytes("d.json") == b"[3]"
 
 
-def test_offline_asks_nobody(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_contacts_no_server(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PIXEL_S3_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("PIXEL_OFFLINE", "1")
     monkeypatch.setenv("PIXEL_HOME", str(tmp_path))
@@ -356,7 +361,7 @@ def test_offline_asks_nobody(settings: Settings, tmp_path: Path, monkeypatch: py
         loader.load_json("dd.json")
 
 
-def test_a_full_disk_costs_the_copy_and_not_the_load(
+def test_a_full_disk_prevents_the_copy_but_not_the_load(
     loader: S3DatasetLoader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(descriptor: int) -> None:
@@ -379,7 +384,7 @@ def read_in_child(loader: S3DatasetLoader, results: Any) -> None:
         results.put(error.message)
 
 
-def test_other_processes_read_or_are_told(loader: S3DatasetLoader) -> None:
+def test_spawned_processes_read_and_forked_ones_get_an_error(loader: S3DatasetLoader) -> None:
     loader.lake.data.put("gdrive/raw/d.json", b"[1]")
     assert loader.load_json("d.json") == [1]
     for method, expected in (("spawn", [1]), ("fork", "S3 was read before this process was forked")):

@@ -1,4 +1,4 @@
-"""Names of datasets, friendly and hostile."""
+"""Names of datasets, valid and hostile."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_a_name_in_several_categories_needs_one(lake: Lake) -> None:
     assert find(lake, "d.json", category="b").key == "gdrive/processed/b/d.json"
 
 
-def test_raw_is_looked_at_by_category_then_by_name_then_in_sub_folders(lake: Lake) -> None:
+def test_raw_is_searched_by_category_then_by_name_then_in_sub_folders(lake: Lake) -> None:
     places = ["gdrive/raw/deep/er/d.json", "gdrive/raw/d.json", "gdrive/raw/cot/d.json"]
     for place in places:
         put(lake, place)
@@ -75,7 +75,7 @@ def test_raw_is_looked_at_by_category_then_by_name_then_in_sub_folders(lake: Lak
 
 
 @pytest.mark.parametrize("inventoried", [False, True])
-def test_in_a_sub_folder_the_file_name_has_to_be_unique(lake: Lake, inventoried: bool) -> None:
+def test_file_names_in_sub_folders_have_to_be_unique(lake: Lake, inventoried: bool) -> None:
     put(lake, "gdrive/raw/one/d.json", "acquired/two/e.json", "gdrive/raw/x/ad.json")
     if inventoried:
         Table(lake, keys.INVENTORY).overwrite(list_raw(lake).objects)
@@ -88,7 +88,7 @@ def test_in_a_sub_folder_the_file_name_has_to_be_unique(lake: Lake, inventoried:
     assert find(lake, "g.json", category="cot").key == "gdrive/raw/cot/part/g.json"
 
 
-def test_an_inventory_that_is_behind_names_nothing_that_is_gone(lake: Lake) -> None:
+def test_a_deleted_object_in_an_old_inventory_is_not_found(lake: Lake) -> None:
     put(lake, "gdrive/raw/one/d.json")
     Table(lake, keys.INVENTORY).overwrite(list_raw(lake).objects)
     lake.data.delete(["gdrive/raw/one/d.json"])
@@ -186,7 +186,7 @@ def test_hostile_names_are_refused(lake: Lake, name: str, category: str | None) 
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "./x", "~/x"])
-def test_a_name_with_a_category_is_no_local_path(lake: Lake, name: str) -> None:
+def test_a_name_with_a_category_is_never_a_local_path(lake: Lake, name: str) -> None:
     with pytest.raises((DatasetNameError, DatasetNotFoundError)) as caught:
         find(lake, name, category="cot")
     assert "no file" not in str(caught.value)
@@ -199,7 +199,7 @@ def test_hostile_categories_are_refused(lake: Lake, category: str) -> None:
 
 
 @pytest.mark.parametrize("length", [1024, 1010, 1000, 300])
-def test_names_as_long_as_a_key_are_looked_for(lake: Lake, length: int) -> None:
+def test_names_as_long_as_a_key_are_searched(lake: Lake, length: int) -> None:
     put(lake, "gdrive/processed/cot/d.json")
     name = ("part/" * 300)[: length - 1] + "x"
     with pytest.raises(DatasetNotFoundError):
@@ -208,7 +208,7 @@ def test_names_as_long_as_a_key_are_looked_for(lake: Lake, length: int) -> None:
         find(lake, "x" * length, category="cot")
 
 
-def test_look_alikes_are_never_taken_for_each_other(lake: Lake) -> None:
+def test_names_that_look_alike_are_different(lake: Lake) -> None:
     composed, decomposed = (
         unicodedata.normalize("NFC", "größe.json"),
         unicodedata.normalize("NFD", "größe.json"),
@@ -229,7 +229,7 @@ def test_look_alikes_are_never_taken_for_each_other(lake: Lake) -> None:
     name=st.text(max_size=30) | st.text(alphabet="./\\~%\0\u202eaé:", max_size=12),
     category=st.none() | st.just("cot"),
 )
-# Found by random search: the embedded server reads it as `0/./`, and answers 400.
+# Found by random search: the embedded server reads it as `0/./` and answers 400.
 @example(name="0/.\\", category=None)
 @example(name="0/.\\", category="cot")
 def test_any_text_is_found_missing_or_refused(lake: Lake, name: str, category: str | None) -> None:
@@ -244,7 +244,7 @@ def test_names_are_shown_as_they_are_or_escaped() -> None:
     assert len(shown("x" * 5000)) < 300
 
 
-def test_closest_names_of_very_many() -> None:
+def test_closest_names_among_many() -> None:
     known = [f"gdrive/raw/folder/{number:06}.json" for number in range(20_000)]
     assert (
         closest_names("dataset.json", [*known, "gdrive/raw/x/datasets.json"])[0]
@@ -253,7 +253,7 @@ def test_closest_names_of_very_many() -> None:
     assert closest_names("qqq", known) == []
 
 
-def test_errors_are_ours() -> None:
+def test_errors_are_pixel_errors() -> None:
     for kind in (DatasetNotFoundError, DatasetNameError, AmbiguousDatasetError):
         error = kind("message", hint="hint")
         assert isinstance(error, PixelError)

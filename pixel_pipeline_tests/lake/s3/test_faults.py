@@ -1,4 +1,7 @@
-"""Wrong settings, dying connections and failing servers: the right bytes, or an error that says what to do."""
+"""Wrong settings, broken connections and failing servers: the right bytes, or an error with a remedy.
+
+Over 300 lines: one table of operations and faults is shared by all tests.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,10 +60,10 @@ for operation in sys.argv[1:]:
 
 
 def client(*operations: str) -> list[str]:
-    """What operations on `lake` came to, in a process of its own.
+    """Evaluate operations on `lake` in a separate process.
 
-    Trust in authorities is a setting of the process, and delta-rs holds the interpreter's lock while it waits for a
-    server, which a proxy in this process could not answer then.
+    Trusted authorities are a setting of the process, and delta-rs holds the interpreter's lock while it waits, so a proxy in
+    the same process could not answer.
     """
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, *operations], capture_output=True, text=True, check=False
@@ -83,7 +86,7 @@ OPERATIONS: dict[str, Callable[[Lake], Any]] = {
 
 
 def assert_silent(error: BaseException, server: embedded.EmbeddedServer) -> None:
-    """Neither in the message nor in anything chained to it and shown with it."""
+    """Check that neither the message nor a chained error contains a secret."""
     text = "".join(traceback.format_exception(error)) + repr(error)
     for secret in (server.secret_key.get_secret_value(), server.access_key, WRONG_SECRET, UNKNOWN_KEY):
         assert secret not in text
@@ -119,7 +122,7 @@ def test_a_missing_bucket_names_its_setting(
 
 
 @pytest.mark.parametrize("operation", ["get", "check", "table exists"])
-def test_an_unreachable_endpoint_is_told_soon(
+def test_an_unreachable_endpoint_fails_soon(
     server: embedded.EmbeddedServer, connect: Callable[..., Lake], operation: str
 ) -> None:
     with FaultProxy(server.ports["s3.port"]) as gone:
@@ -129,13 +132,13 @@ def test_an_unreachable_endpoint_is_told_soon(
         LakeUnreachableError, match=f"{endpoint} does not answer(?s:.*)PIXEL_S3_ENDPOINT"
     ) as caught:
         OPERATIONS[operation](connect(endpoint))
-    # Not a measurement: the library's own defaults keep a user waiting for three minutes.
+    # The library's own defaults would wait three minutes.
     assert time.monotonic() - started < 35
     assert_silent(caught.value, server)
 
 
 CONTENT = bytes(range(256)) * 4
-# Head of an answer, its end, and its body, of some 1,300 bytes together.
+# Positions in the head and body of a response of some 1,300 bytes.
 PLACES = (0, 1, 20, 150, 250, 300, 400, 700, 1_200)
 
 READS: dict[str, Callable[[Lake, Path], bytes]] = {
@@ -155,7 +158,7 @@ def downloaded(lake: Lake, folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("operation", [*READS, *WRITES, "list", "delete"])
-def test_a_burst_of_503_is_waited_out(
+def test_a_burst_of_503_is_retried(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake, tmp_path: Path, operation: str
 ) -> None:
     lake.data.put("key", CONTENT)
@@ -173,7 +176,7 @@ def test_a_burst_of_503_is_waited_out(
     assert proxy.faults == []
 
 
-def test_a_store_that_stays_overloaded_says_so(
+def test_a_store_that_stays_overloaded(
     proxy: FaultProxy, connect: Callable[..., Lake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_settings, "MAX_RETRIES", 1)
@@ -186,7 +189,7 @@ def test_a_store_that_stays_overloaded_says_so(
 
 @pytest.mark.parametrize("kind", ["reset", "truncate"])
 @pytest.mark.parametrize("operation", READS)
-def test_an_answer_that_breaks_off_anywhere_is_asked_for_again(
+def test_a_response_that_breaks_off_is_requested_again(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake, tmp_path: Path, operation: str, kind: Any
 ) -> None:
     lake.data.put("key", CONTENT)
@@ -199,7 +202,7 @@ def test_an_answer_that_breaks_off_anywhere_is_asked_for_again(
 
 @pytest.mark.parametrize("place", [0, 1, 100, len(CONTENT) - 1])
 @pytest.mark.parametrize("operation", WRITES)
-def test_a_request_that_breaks_off_anywhere_is_sent_again(
+def test_a_request_that_breaks_off_is_sent_again(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake, operation: str, place: int
 ) -> None:
     flaky = connect(proxy.endpoint)
@@ -209,7 +212,7 @@ def test_a_request_that_breaks_off_anywhere_is_sent_again(
     assert lake.data.get("new") == CONTENT
 
 
-def test_listings_and_deletions_that_break_off_are_made_again(
+def test_listings_and_deletions_that_break_off_are_repeated(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake
 ) -> None:
     flaky = connect(proxy.endpoint)
@@ -238,7 +241,7 @@ def test_a_corrupted_byte_is_read_again(
 
 @pytest.mark.parametrize("read_before", [False, True], ids=["nothing known", "md5 known"])
 @pytest.mark.parametrize("operation", ["get", "download"])
-def test_an_object_that_always_comes_corrupted_is_refused(
+def test_an_object_that_is_corrupted_twice_is_refused(
     proxy: FaultProxy,
     connect: Callable[..., Lake],
     lake: Lake,
@@ -258,10 +261,10 @@ def test_an_object_that_always_comes_corrupted_is_refused(
     assert [*lake.data.list("_pixel/probe")] == []
 
 
-def test_etags_that_are_no_md5_are_left_alone(
+def test_etags_that_are_not_md5_are_accepted(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake
 ) -> None:
-    """As with objects under keys of their own: the right bytes never match, and are read twice only once."""
+    """As on stores that encrypt: the bytes never match the ETag, and only the first object is read twice."""
     lake.data.put("key", CONTENT)
     other = connect(proxy.endpoint)
     proxy.rewrite_answer = lambda head: re.sub(
@@ -275,7 +278,7 @@ def test_etags_that_are_no_md5_are_left_alone(
 
 
 @pytest.mark.parametrize("operation", WRITES)
-def test_what_arrives_corrupted_is_sent_again_or_refused(
+def test_a_corrupted_upload_is_sent_again_or_refused(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake, operation: str
 ) -> None:
     flaky = connect(proxy.endpoint)
@@ -288,9 +291,7 @@ def test_what_arrives_corrupted_is_sent_again_or_refused(
     assert lake.data.get("new") == CONTENT
 
 
-def test_a_part_that_arrives_corrupted_spoils_no_object(
-    proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake
-) -> None:
+def test_a_corrupted_part_is_sent_again(proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake) -> None:
     content = CONTENT * 6_000
     proxy.faults = [Fault("corrupt_request", after=7, on="partNumber=1")]
     connect(proxy.endpoint).data.put("large", content)
@@ -307,7 +308,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("operation", READS)
-def test_a_socket_that_stalls_is_left_for_another(
+def test_a_stalled_connection_is_replaced(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake, tmp_path: Path, operation: str
 ) -> None:
     lake.data.put("key", CONTENT)
@@ -319,7 +320,7 @@ def test_a_socket_that_stalls_is_left_for_another(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("place", [0, 700], ids=["head", "body"])
-def test_sockets_that_always_stall_are_given_up(
+def test_connections_that_always_stall_time_out(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake, place: int
 ) -> None:
     lake.data.put("key", CONTENT)
@@ -333,14 +334,14 @@ def test_sockets_that_always_stall_are_given_up(
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("kind", ["hold", "stall"])
 @pytest.mark.parametrize("operation", WRITES)
-def test_a_write_that_is_not_answered(
+def test_a_write_without_a_response(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake, operation: str, kind: Any
 ) -> None:
     flaky = connect(proxy.endpoint)
     flaky.data.put("_pixel/warm", b"", create_only=True)
     proxy.always = Fault(kind, on="^PUT .*/new")
     if operation == "create" and kind == "stall":
-        # It was written, and says by whom.
+        # It was written, and its metadata name the writer.
         WRITES[operation](flaky)
     else:
         with pytest.raises(LakeUnreachableError, match="timed out"):
@@ -349,7 +350,7 @@ def test_a_write_that_is_not_answered(
 
 
 @pytest.mark.parametrize("operation", WRITES)
-def test_a_write_whose_answer_is_lost_counts(
+def test_a_write_whose_response_is_lost_succeeds(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake, operation: str
 ) -> None:
     flaky = connect(proxy.endpoint)
@@ -360,7 +361,7 @@ def test_a_write_whose_answer_is_lost_counts(
     lake.data.open("new", etag=str(etag)).close()
 
 
-def test_another_writers_equal_bytes_are_not_ones_own(
+def test_equal_bytes_of_another_writer_are_not_its_own(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake
 ) -> None:
     lake.data.put("new", CONTENT, create_only=True)
@@ -402,7 +403,7 @@ EXPIRED = Fault("status", status=400, code="ExpiredToken")
 
 @pytest.mark.parametrize("status", [400, 403])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_credentials_that_expired_are_told_as_such(
+def test_expired_credentials_are_reported(
     proxy: FaultProxy,
     connect: Callable[..., Lake],
     server: embedded.EmbeddedServer,
@@ -416,31 +417,31 @@ def test_credentials_that_expired_are_told_as_such(
     assert_silent(caught.value, server)
 
 
-def test_credentials_that_expire_in_mid_listing(
+def test_credentials_that_expire_during_a_listing(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
         [*pool.map(lambda number: lake.data.put(f"many/{number:04}", b""), range(1_001))]
     flaky = connect(proxy.endpoint)
     proxy.faults = [Fault("none"), EXPIRED]
-    came: list[str] = []
+    listed: list[str] = []
     with pytest.raises(LakeAccessError, match="have expired"):
-        came.extend(item.key for item in flaky.data.list("many"))
-    assert came == [f"many/{number:04}" for number in range(1_000)]
-    # A second page that breaks off is asked for again, without its predecessor.
+        listed.extend(item.key for item in flaky.data.list("many"))
+    assert listed == [f"many/{number:04}" for number in range(1_000)]
+    # A second page that breaks off is requested again, without the first one.
     proxy.faults = [Fault("none"), Fault("reset", after=400)]
-    assert [item.key for item in flaky.data.list("many")] == [*came, "many/1000"]
+    assert [item.key for item in flaky.data.list("many")] == [*listed, "many/1000"]
     assert len(proxy.requests) == 5
 
 
-def test_credentials_that_expire_in_mid_stream_or_mid_write(
+def test_credentials_that_expire_during_a_read_or_write(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake, tmp_path: Path
 ) -> None:
     content = CONTENT * 9_000
     assert len(content) > CHUNK_BYTES
     lake.data.put("key", content)
     flaky = connect(proxy.endpoint)
-    # The object's first bytes are read with good credentials.
+    # The first request has valid credentials.
     for read in READS.values():
         proxy.faults, proxy.always = [Fault("none")], EXPIRED
         with pytest.raises(LakeAccessError, match="have expired"):
@@ -452,22 +453,23 @@ def test_credentials_that_expire_in_mid_stream_or_mid_write(
     assert not lake.data.exists("new")
 
 
-@pytest.mark.parametrize(("skew", "told"), [(3_600, "behind"), (-3_600, "ahead of")])
+@pytest.mark.parametrize(("skew", "message"), [(3_600, "behind"), (-3_600, "ahead of")])
 def test_a_wrong_clock_is_named(
-    proxy: FaultProxy, connect: Callable[..., Lake], skew: int, told: str
+    proxy: FaultProxy, connect: Callable[..., Lake], skew: int, message: str
 ) -> None:
     lake = connect(proxy.endpoint)
     proxy.clock_skew = timedelta(seconds=skew)
     proxy.always = Fault("status", status=403, code="RequestTimeTooSkewed")
     for operation in ("get", "put", "exists"):
         with pytest.raises(
-            LakeAccessError, match=rf"clock is 3[56]\d\d s {told} the server's(?s:.*)Set this machine's clock"
+            LakeAccessError,
+            match=rf"clock is 3[56]\d\d s {message} the server's(?s:.*)Set this machine's clock",
         ):
             OPERATIONS[operation](lake)
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         (
             Fault(
@@ -486,17 +488,17 @@ def test_a_wrong_clock_is_named(
     ids=["malformed", "redirect"],
 )
 def test_a_wrong_region_is_named(
-    proxy: FaultProxy, connect: Callable[..., Lake], fault: Fault, told: str
+    proxy: FaultProxy, connect: Callable[..., Lake], fault: Fault, message: str
 ) -> None:
     lake = connect(proxy.endpoint)
     proxy.always = fault
     for operation in ("get", "put", "list"):
-        with pytest.raises(LakeAccessError, match=told):
+        with pytest.raises(LakeAccessError, match=message):
             OPERATIONS[operation](lake)
 
 
-def test_existence_asks_for_the_bucket_once(proxy: FaultProxy, connect: Callable[..., Lake]) -> None:
-    """The answer to HEAD is the same for a missing bucket."""
+def test_exists_checks_the_bucket_once(proxy: FaultProxy, connect: Callable[..., Lake]) -> None:
+    """A missing bucket gives the same response to HEAD."""
     lake = connect(proxy.endpoint)
     assert not lake.data.exists("key")
     assert not lake.data.exists("other")
@@ -557,7 +559,7 @@ def test_a_server_that_keeps_failing(
 
 
 @pytest.mark.parametrize("allowed", [0, 3, 5])
-def test_a_server_that_fails_in_mid_write_leaves_the_old_table(
+def test_a_server_that_fails_during_a_write_leaves_the_old_table(
     proxy: FaultProxy, connect: Callable[..., Lake], lake: Lake, allowed: int
 ) -> None:
     table = Table(lake, "table")
@@ -565,14 +567,14 @@ def test_a_server_that_fails_in_mid_write_leaves_the_old_table(
     connect(proxy.endpoint)
     proxy.faults = [Fault("none")] * allowed
     proxy.always = Fault("status")
-    (said,) = client('Table(lake, "table").overwrite(pa.table({"a": [5]}))')
-    assert said.startswith(("LakeWriteError", "LakeUnreachableError"))
+    (result,) = client('Table(lake, "table").overwrite(pa.table({"a": [5]}))')
+    assert result.startswith(("LakeWriteError", "LakeUnreachableError"))
     assert len(proxy.requests) > allowed
     assert table.dataset().to_table()["a"].to_pylist() == [1, 2, 3, 4]
     assert table.overwrite(pa.table({"a": [6]})).version == 1
 
 
-def test_tls_needs_an_authority_that_is_trusted(
+def test_tls_needs_a_trusted_authority(
     server: embedded.EmbeddedServer,
     connect: Callable[..., Lake],
     lake: Lake,

@@ -1,4 +1,4 @@
-"""Listing the raw tiers: every object once, by its key, whatever else lies there and however it is laid out."""
+"""Listings of the raw tiers: every object once, by its key, for any keys and folders."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,7 +79,7 @@ def test_an_empty_lake_has_an_empty_listing(lake: Lake) -> None:
     assert not is_empty(lake)
 
 
-def test_empty_objects_stay_and_directory_markers_go(lake: Lake) -> None:
+def test_empty_objects_are_listed_and_directory_markers_are_not(lake: Lake) -> None:
     lake.data.put("gdrive/raw/A/empty.json", b"")
     put_any(lake, "gdrive/raw/A/folder/", "gdrive/raw/marked/", body=b"")
     lake.data.put("gdrive/raw/marked/inside", BYTES)
@@ -92,7 +92,7 @@ def test_empty_objects_stay_and_directory_markers_go(lake: Lake) -> None:
 @pytest.mark.parametrize(
     "odd", ["a\nb", "a\x01b", "\x7f", "in\x02a/folder"], ids=["newline", "control", "del", "folder"]
 )
-def test_one_key_that_cannot_be_read_hides_no_other(
+def test_an_unreadable_key_hides_no_other_key(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, odd: str, deepest: int
 ) -> None:
     monkeypatch.setattr(listing, "DEEPEST", deepest)
@@ -114,7 +114,7 @@ def test_a_replacement_character_that_is_part_of_the_name_is_read(lake: Lake) ->
 
 
 def test_empty_and_dot_segments_hide_no_other_key(tmp_path: Path) -> None:
-    """SeaweedFS itself takes `//` for `/`; other servers keep both."""
+    """SeaweedFS reads `//` as `/`; other servers keep both."""
     keys = ["gdrive/raw/A//b", "gdrive/raw/A/b", "gdrive/raw/A/c", "acquired/x", "acquired/../d"]
     with lake_of([Listed(key, 3, f"{number}") for number, key in enumerate(keys)], tmp_path) as lake:
         listed = list_raw(lake)
@@ -159,7 +159,7 @@ def test_an_empty_object_beside_its_marker_is_listed_once(tmp_path: Path) -> Non
     )
 )
 def test_any_tree_is_listed_whole_and_once(tmp_path: Path, paths: list[list[str]]) -> None:
-    """However folders are shared out: one key is never another's folder here, as on a file system."""
+    """For any distribution of folders. As on a file system, no key is another's folder."""
     wanted = sorted({"/".join(("gdrive/raw", *parts, "file")) for parts in paths})
     with pytest.MonkeyPatch.context() as constants:
         constants.setattr(listing, "ENOUGH_FOLDERS", 6)
@@ -178,7 +178,7 @@ def test_more_than_a_page_is_listed_whole(tmp_path: Path) -> None:
 
 
 def test_the_listing_server_answers_as_s3_does(lake: Lake, tmp_path: Path) -> None:
-    """The same questions to it and to a real server."""
+    """Compare its responses with those of a real server."""
     keys = [f"gdrive/raw/{folder}/{number}" for folder in ("A", "B b", "é") for number in range(3)]
     for key in [*keys, "gdrive/raw/loose"]:
         lake.data.put(key, BYTES)

@@ -43,7 +43,7 @@ def proxy(lake: Lake, settings: Settings) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def bucket(lake: Lake, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """The data bucket with `object` in it, seen through the proxy."""
+    """The data bucket with `object` in it, through the proxy."""
     monkeypatch.setattr(stream, "BACKOFF_SECONDS", 0.01)
     lake.data.put("object", CONTENT)
     return Bucket(name=lake.data.name, target=replace(lake.data.target, endpoint=proxy.endpoint))
@@ -51,7 +51,7 @@ def bucket(lake: Lake, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Bu
 
 @pytest.fixture
 def info(lake: Lake) -> Callable[..., ObjectInfo]:
-    """The version that lies at a key now."""
+    """The current version of an object."""
 
     def look(key: str = "object") -> ObjectInfo:
         found = BucketCatalogue(lake).find(key)
@@ -83,14 +83,14 @@ def test_the_bytes_in_order(
 
 @pytest.mark.parametrize("kind", ["reset", "truncate"])
 @pytest.mark.parametrize("after", [0, 1, 60, 400, 20_000, CHUNK, CHUNK + 300])
-def test_a_broken_connection_goes_on(
+def test_a_broken_connection_is_resumed(
     bucket: Bucket, info: Callable[..., ObjectInfo], proxy: FaultProxy, kind: str, after: int
 ) -> None:
     proxy.faults = [Fault(kind, after=after, on=GET)] * 3  # type: ignore[arg-type]
     assert read(bucket, info()) == CONTENT
 
 
-def test_it_goes_on_at_the_byte_reached(
+def test_reading_resumes_at_the_byte_reached(
     bucket: Bucket, info: Callable[..., ObjectInfo], proxy: FaultProxy
 ) -> None:
     ranges: list[tuple[int, int]] = []
@@ -105,7 +105,7 @@ def test_it_goes_on_at_the_byte_reached(
     assert read(bucket, info(), chunk_bytes=len(CONTENT)) == CONTENT
     (start, end), (again, again_end) = ranges
     assert (start, end) == (0, again_end)
-    # Some bytes are on their way when the connection breaks.
+    # Some bytes are in transit when the connection breaks.
     assert 0 < again < 30_000
 
 
@@ -114,13 +114,17 @@ def test_bursts_of_503_pass(bucket: Bucket, info: Callable[..., ObjectInfo], pro
     assert read(bucket, info()) == CONTENT
 
 
-def test_a_dead_endpoint_is_told(bucket: Bucket, info: Callable[..., ObjectInfo], proxy: FaultProxy) -> None:
+def test_a_dead_endpoint_raises_an_error(
+    bucket: Bucket, info: Callable[..., ObjectInfo], proxy: FaultProxy
+) -> None:
     proxy.always = Fault("status", status=403, code="ExpiredToken", on=GET)
     with pytest.raises(LakeAccessError, match="expired"):
         read(bucket, info())
 
 
-def test_a_source_that_changes_meanwhile_is_told(bucket: Bucket, info: Callable[..., ObjectInfo]) -> None:
+def test_an_object_replaced_during_the_read_raises_an_error(
+    bucket: Bucket, info: Callable[..., ObjectInfo]
+) -> None:
     chunks = iter(ObjectStream(bucket, info(), chunk_bytes=CHUNK, ahead=1))
     assert next(chunks) == CONTENT[:CHUNK]
     bucket.put("object", CONTENT[::-1])
@@ -128,7 +132,9 @@ def test_a_source_that_changes_meanwhile_is_told(bucket: Bucket, info: Callable[
         b"".join(chunks)
 
 
-def test_a_source_that_was_deleted_meanwhile_is_told(bucket: Bucket, info: Callable[..., ObjectInfo]) -> None:
+def test_an_object_deleted_during_the_read_raises_an_error(
+    bucket: Bucket, info: Callable[..., ObjectInfo]
+) -> None:
     chunks = iter(ObjectStream(bucket, info(), chunk_bytes=CHUNK, ahead=1))
     next(chunks)
     bucket.delete(["object"])
@@ -136,15 +142,15 @@ def test_a_source_that_was_deleted_meanwhile_is_told(bucket: Bucket, info: Calla
         b"".join(chunks)
 
 
-def test_a_corrupt_byte_is_told_at_the_end(
+def test_a_corrupt_byte_raises_an_error_at_the_end(
     bucket: Bucket, info: Callable[..., ObjectInfo], proxy: FaultProxy
 ) -> None:
     proxy.faults = [Fault("none", on=GET), Fault("corrupt", after=77, on=GET)]
-    came = bytearray()
+    received = bytearray()
     with pytest.raises(ObjectCorruptError, match=f"s3://{bucket.name}/object"):  # noqa: PT012
         for chunk in ObjectStream(bucket, info(), chunk_bytes=CHUNK):
-            came += chunk
-    assert len(came) == len(CONTENT)
+            received += chunk
+    assert len(received) == len(CONTENT)
 
 
 def test_bytes_can_go_unverified(bucket: Bucket, info: Callable[..., ObjectInfo], proxy: FaultProxy) -> None:
@@ -152,7 +158,7 @@ def test_bytes_can_go_unverified(bucket: Bucket, info: Callable[..., ObjectInfo]
     assert read(bucket, info(), verify=False) != CONTENT
 
 
-def test_tls_stands_in_for_the_comparison(
+def test_streams_over_tls_are_not_compared_by_default(
     bucket: Bucket, info: Callable[..., ObjectInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secure = Bucket(name=bucket.name, target=replace(bucket.target, endpoint="https://127.0.0.1:1"))
@@ -165,7 +171,7 @@ def test_tls_stands_in_for_the_comparison(
         [*ObjectStream(secure, small, verify=True)]
 
 
-def test_an_etag_that_is_no_md5_is_no_mismatch(
+def test_an_etag_that_is_not_an_md5_is_no_mismatch(
     lake: Lake, info: Callable[..., ObjectInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake.data.put("object", CONTENT)
@@ -190,7 +196,7 @@ def test_multipart_etags_are_no_md5() -> None:
     assert not is_md5("")
 
 
-def test_memory_is_bounded_by_what_is_fetched_ahead(
+def test_memory_is_bounded_by_the_chunks_fetched_ahead(
     lake: Lake, info: Callable[..., ObjectInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake.data.put("object", CONTENT)
@@ -208,7 +214,7 @@ def test_memory_is_bounded_by_what_is_fetched_ahead(
         assert len(fetched) <= consumed + 3
 
 
-def test_who_stops_early_leaves_no_threads_behind(lake: Lake, info: Callable[..., ObjectInfo]) -> None:
+def test_an_abandoned_stream_leaves_no_threads(lake: Lake, info: Callable[..., ObjectInfo]) -> None:
     lake.data.put("object", CONTENT)
     before = {*threading.enumerate()}
     chunks = iter(ObjectStream(lake.data, info(), chunk_bytes=1000))
@@ -219,14 +225,14 @@ def test_who_stops_early_leaves_no_threads_behind(lake: Lake, info: Callable[...
         assert not thread.is_alive()
 
 
-def test_an_endpoint_that_is_gone_is_told(lake: Lake, info: Callable[..., ObjectInfo]) -> None:
+def test_an_endpoint_that_disappears_raises_an_error(lake: Lake, info: Callable[..., ObjectInfo]) -> None:
     lake.data.put("object", CONTENT)
     nowhere = Bucket(name=lake.data.name, target=replace(lake.data.target, endpoint="http://127.0.0.1:9"))
     with pytest.raises(LakeUnreachableError, match="does not answer"):
         read(nowhere, info())
 
 
-def test_a_socket_that_falls_silent_is_left_for_another(
+def test_a_silent_connection_is_replaced(
     proxy: FaultProxy, lake: Lake, info: Callable[..., ObjectInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "STALL_SECONDS", 1)

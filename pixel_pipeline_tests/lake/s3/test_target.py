@@ -1,4 +1,4 @@
-"""The lake's credentials: clients get them, no printed value shows them."""
+"""The lake's credentials: clients get them, and no printed value shows them."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass

@@ -1,10 +1,7 @@
-"""Commits to tables under faults: whole or not at all, once and not twice, whoever else writes, whenever who is killed."""
+"""Commits to tables under faults: complete or not at all, once and not twice, despite kills and concurrent writers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
-import multiprocessing
-import multiprocessing.connection
-import multiprocessing.context
 import os
 import re
 from typing import Any
@@ -21,25 +18,27 @@ from pixel_pipeline.lake.tables.log import CONFIGURATION, TableLog, files_of
 from pixel_pipeline.lake.tables.table import Table
 from pixel_pipeline.lake.tables.vacuum import vacuum
 from pixel_pipeline.settings import Settings, get_settings
+from pixel_pipeline_tests.children import Child, preload
 from pixel_pipeline_tests.faults import Fault, FaultProxy
 
 LOG_WRITE = r"^PUT .*/_delta_log/\d+\.json"
 PARTS = ("a", "b")
+preload(__name__)
 
 
 def rows(part: str, number: int) -> pa.Table:
-    """Three rows that belong together: of a whole commit all three have the same number."""
+    """Three rows of one commit, with the same number."""
     return pa.table({"part": [part] * 3, "n": [number] * 3})
 
 
 def write_to(lake: Lake, key: str, part: str, number: int) -> int:
-    """Replace a partition's rows; returns the version."""
+    """Replace a partition's rows and return the version."""
     return Table(lake, key).overwrite(rows(part, number), partition={"part": part}).version
 
 
 def write(part: str, number: int, key: str = "table") -> int:
-    """The same, in the lake of the environment."""
-    # A silent server is to be given up soon.
+    """`write_to` in the lake of the environment."""
+    # A silent server times out soon.
     client.REQUEST_SECONDS = 1
     return write_to(Lake.open(get_settings()), key, part, number)
 
@@ -74,7 +73,7 @@ def proxy(server: embedded.EmbeddedServer) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def behind(proxy: FaultProxy, server: embedded.EmbeddedServer, settings: Settings) -> dict[str, str]:
-    """The environment of a process that reaches the lake through the proxy alone."""
+    """The environment of a process that only reaches the lake through the proxy."""
     return {
         "PIXEL_S3_ENDPOINT": proxy.endpoint,
         "OVH_S3_ACCESS_KEY": server.access_key,
@@ -84,50 +83,15 @@ def behind(proxy: FaultProxy, server: embedded.EmbeddedServer, settings: Setting
     }
 
 
-class Child:
-    """A function in a process of its own, forked from one that has imported what is heavy and started no thread yet.
-
-    delta-rs holds the interpreter's lock while it waits, which a proxy in this process could not answer then.
-    """
-
-    _context = multiprocessing.get_context("forkserver")
-    _context.set_forkserver_preload([__name__])
-
-    def __init__(self, function: Callable[..., Any], *args: Any, environment: dict[str, str]) -> None:
-        self._receiver, sender = self._context.Pipe(duplex=False)
-        self.process = self._context.Process(target=_run, args=(sender, environment, function, args))
-        self.process.start()
-        sender.close()
-
-    def result(self) -> Any:
-        """What the function returned or raised; None if the process was killed."""
-        try:
-            result = self._receiver.recv()
-        except EOFError:
-            result = None
-        self.process.join()
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-
-def _run(
-    sender: multiprocessing.connection.Connection,
-    environment: dict[str, str],
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-) -> None:
-    os.environ.update(environment)
-    try:
-        sender.send(function(*args))
-    except PixelError as error:
-        sender.send(PixelError(f"{type(error).__name__}: {error}"))
-
-
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.deep)])
 def test_killed_at_every_step_of_a_commit(
-    lake: Lake, proxy: FaultProxy, behind: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    lake: Lake, proxy: FaultProxy, behind: dict[str, str], monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    """At each request that it consists of, its checkpoint's among them: before the server does it, and after."""
+    """At requests of the commit and of its checkpoint: before the server does what they ask, and after.
+
+    Args:
+        every: One request in so many, and always the commit itself.
+    """
     monkeypatch.setitem(CONFIGURATION, "delta.checkpointInterval", "3")
     for part in PARTS:
         write_to(lake, "table", part, 0)
@@ -145,6 +109,8 @@ def test_killed_at_every_step_of_a_commit(
     assert any("checkpoint" in request for request in steps[commit:])
 
     for step, request in enumerate(steps):
+        if step % every and step != commit:
+            continue
         # Whether the answer to a question was on its way makes no difference.
         for kind in ("hold", "stall") if request.startswith(("PUT", "POST")) else ("hold",):
             table = fresh(f"{kind}-{step}")
@@ -158,7 +124,7 @@ def test_killed_at_every_step_of_a_commit(
             assert content(table) == {"a": [10 if committed else 0] * 3, "b": [0] * 3}, (step, request, kind)
             if kind == "hold":
                 continue
-            # What was left behind is in nobody's way, and vacuum finds just that.
+            # The files left behind do not disturb the next writer, and vacuum deletes exactly them.
             assert write_to(lake, table.key, "a", 11) == table.version() == 2 + committed
             vacuum(table, older_than=timedelta(0), floor=timedelta(0), dry_run=False)
             left = {item.key for item in lake.data.list(table.key) if "_delta_log" not in item.key}
@@ -170,7 +136,7 @@ FAULTS = {
     "503 burst": [Fault("status", code="SlowDown", on=LOG_WRITE)] * 5,
     "500": [Fault("status", status=500, on=LOG_WRITE)],
     "409": [Fault("status", status=409, code="ConditionalRequestConflict", on=LOG_WRITE)],
-    "412 of nobody": [Fault("status", status=412, code="PreconditionFailed", on=LOG_WRITE)],
+    "412 without cause": [Fault("status", status=412, code="PreconditionFailed", on=LOG_WRITE)],
     "answer lost": [Fault("lose_answer", on=LOG_WRITE)],
     "answer silent": [Fault("stall", on=LOG_WRITE)],
     "request held": [Fault("hold", on=LOG_WRITE)],
@@ -201,7 +167,7 @@ def test_a_fault_at_the_commit_neither_loses_nor_doubles_it(
     assert (table.version(), log.version()) == (2, 1)
 
 
-def test_a_commit_that_cannot_be_made_is_told_and_leaves_nothing(
+def test_a_failed_commit_raises_an_error_and_leaves_nothing(
     lake: Lake, proxy: FaultProxy, behind: dict[str, str]
 ) -> None:
     table = Table(lake, "table")
@@ -240,10 +206,10 @@ def test_processes_that_write_the_same_partition_follow_one_another(
 
 @pytest.mark.parametrize("first", [True, False], ids=["first commit", "later commit"])
 @pytest.mark.parametrize("other", PARTS)
-def test_a_commit_between_our_look_and_our_commit(
+def test_another_commit_between_reading_the_log_and_committing(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, other: str, first: bool
 ) -> None:
-    """The very moment at which two writers meet, made to happen."""
+    """The critical moment of two concurrent writers."""
     table = Table(lake, "table")
     if not first:
         for part in PARTS:
@@ -254,7 +220,7 @@ def test_a_commit_between_our_look_and_our_commit(
     def look(log: TableLog) -> Any:
         found = newest(log)
         looks[0] += 1
-        # The second look is the one that the commit builds on.
+        # The commit builds on the second reading.
         if looks[0] == 2:
             Table(lake, "table").overwrite(rows(other, 7), partition={"part": other})
         return found
@@ -265,21 +231,22 @@ def test_a_commit_between_our_look_and_our_commit(
     assert content(table) == expected
 
 
-def test_every_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake) -> None:
+@pytest.mark.parametrize("every", [50, pytest.param(5, marks=pytest.mark.deep)])
+def test_a_flipped_byte_of_a_file_is_found_or_harmless(lake: Lake, every: int) -> None:
     table = Table(lake, "table")
     table.overwrite(pa.table({"n": [*range(40)], "text": [f"invented words {n}" for n in range(40)]}))
     whole = table.read()
     dataset = table.dataset()
     ((path, size),) = files_of(table.open())
     data = lake.data.get(f"table/{path}")
-    told = []
-    for place in range(0, size, 5):
+    errors = []
+    for place in range(0, size, every):
         lake.data.put(f"table/{path}", data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
         try:
             read = table.scan(dataset, columns=None)
         except PixelError as error:
-            told.append(error)
+            errors.append(error)
             continue
         assert read.equals(whole), place
-    assert sum(isinstance(error, ObjectCorruptError) for error in told) > size // 20
-    assert not any("invented" in str(error) for error in told)
+    assert sum(isinstance(error, ObjectCorruptError) for error in errors) > size // (4 * every)
+    assert not any("invented" in str(error) for error in errors)

@@ -1,4 +1,4 @@
-"""Files of a table: the same rows are the same bytes, in bounded portions, with what the log says of them."""
+"""Files of a table: equal rows are equal bytes, in bounded files, with statistics for the log."""
 
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -44,7 +44,7 @@ MANY = rows(6000)
 
 
 class Memory(Bucket):
-    """Takes what is put, and nothing else: these tests ask what is written, not where to."""
+    """A bucket in memory, which only accepts puts."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -66,7 +66,7 @@ def written(
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits that a few thousand rows go beyond."""
+    """Limits that a few thousand rows exceed."""
     monkeypatch.setattr(table_files, "ROW_GROUP_BYTES", 20_000)
     monkeypatch.setattr(table_files, "FILE_BYTES", 1_000)
     monkeypatch.setattr(table_files, "PORTION_ROWS", 100)
@@ -91,7 +91,7 @@ def test_pages_do_not_end_where_batches_do() -> None:
 
 
 def test_masks_make_no_difference(small: None) -> None:
-    """Arrow may or may not carry a mask where nothing is null."""
+    """Arrays without nulls may or may not have a null mask."""
     plain = pa.array([*range(1000)])
     masked = pa.concat_arrays([plain, pa.array([None], pa.int64())])[:1000]
     schema = pa.schema([("n", pa.int64())])
@@ -99,7 +99,7 @@ def test_masks_make_no_difference(small: None) -> None:
     assert written(pa.table([plain], schema=schema))[1] == written(pa.table([masked], schema=schema))[1]
 
 
-def test_files_are_bounded_and_say_what_they_hold(small: None) -> None:
+def test_files_are_bounded_and_have_statistics(small: None) -> None:
     files, objects = written(MANY, layout=Layout("part"))
     assert [f"key/{file.path}" for file in files] == sorted(objects)
     assert max(file.size for file in files) < 20_000
@@ -110,9 +110,9 @@ def test_files_are_bounded_and_say_what_they_hold(small: None) -> None:
         assert file.path.startswith(f"part={part}/part-0")
         read = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         assert read.column_names == ["n", "words"]
-        said = orjson.loads(file.stats)
+        statistics = orjson.loads(file.stats)
         numbers = [n for n in read["n"].to_pylist() if n is not None]
-        assert said == {
+        assert statistics == {
             "numRecords": read.num_rows,
             "minValues": {"n": min(numbers)},
             "maxValues": {"n": max(numbers)},
@@ -123,11 +123,11 @@ def test_files_are_bounded_and_say_what_they_hold(small: None) -> None:
     assert sum(orjson.loads(file.stats)["numRecords"] for file in files) == 6000
 
 
-def test_the_log_is_told_names_and_numbers_but_no_text(small: None) -> None:
+def test_statistics_contain_names_and_numbers_but_no_text(small: None) -> None:
     table = pa.table(
         {
             "key": ["raw/b.json", "raw/a.json"],
-            "said": ["invented words", "other"],
+            "spoken": ["invented words", "other"],
             "long": ["x" * 65, "y"],
             "at": pa.array([datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)] * 2, pa.timestamp("us", "UTC")),
             "flag": [True, False],
@@ -135,10 +135,10 @@ def test_the_log_is_told_names_and_numbers_but_no_text(small: None) -> None:
             "nothing": pa.array([None, None], pa.int64()),
         }
     )
-    said = orjson.loads(written(table)[0][0].stats)
-    assert said["minValues"] == {"key": "raw/a.json", "at": "2026-01-02T03:04:05.000678Z"}
-    assert said["maxValues"] == {"key": "raw/b.json", "at": "2026-01-02T03:04:05.000678Z"}
-    assert said["nullCount"]["nothing"] == 2
+    statistics = orjson.loads(written(table)[0][0].stats)
+    assert statistics["minValues"] == {"key": "raw/a.json", "at": "2026-01-02T03:04:05.000678Z"}
+    assert statistics["maxValues"] == {"key": "raw/b.json", "at": "2026-01-02T03:04:05.000678Z"}
+    assert statistics["nullCount"]["nothing"] == 2
 
 
 def test_open_files_are_bounded_together(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,9 +156,9 @@ def test_rows_outside_of_the_partitions_are_refused() -> None:
         PartitionMismatchError, match=r"Expected rows of the partitions 'a', 'b'; got part 'c'\."
     ):
         written(rows(10), layout=Layout("part", frozenset("ab")))
-    nobody = pa.table({"part": pa.array([None], pa.string()), "n": [1]})
+    null_partition = pa.table({"part": pa.array([None], pa.string()), "n": [1]})
     with pytest.raises(PartitionMismatchError, match="column part is null"):
-        written(nobody, layout=Layout("part"))
+        written(null_partition, layout=Layout("part"))
 
 
 def test_a_failed_upload_fails_the_write(small: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Which columns a table can have: what goes in comes out, or is refused by name."""
+"""The columns a table can have: values round-trip, or the column is refused by name."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -53,7 +53,7 @@ REFUSED = [
 ]
 
 
-def test_every_type_that_is_kept_comes_out_as_it_went_in(lake: Lake) -> None:
+def test_every_storable_type_round_trips(lake: Lake) -> None:
     table = Table(lake, "table")
     table.overwrite(pa.table(KEPT))
     table.append(pa.table(KEPT))
@@ -63,13 +63,13 @@ def test_every_type_that_is_kept_comes_out_as_it_went_in(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("kind", REFUSED, ids=str)
-def test_a_type_that_cannot_be_kept_is_refused_by_name(kind: pa.DataType) -> None:
+def test_a_type_that_cannot_be_stored_is_refused_by_name(kind: pa.DataType) -> None:
     with pytest.raises(SchemaMismatchError, match=r"Column odd has type .* cannot store\.\n") as caught:
         storable(pa.schema([("n", pa.int64()), ("odd", kind)]))
     assert str(kind) in caught.value.message
 
 
-def test_a_name_can_be_had_once() -> None:
+def test_column_names_are_unique() -> None:
     with pytest.raises(SchemaMismatchError, match="more than one column n"):
         storable(pa.schema([("n", pa.int64()), ("n", pa.int64())]))
 
@@ -114,10 +114,10 @@ def test_evolution_only_ever_adds_nullable_columns(stored: pa.Schema, offered: p
     ],
     ids=str,
 )
-def test_which_types_fit_which(stored: Any, offered: Any, fits: bool) -> None:
-    ours, theirs = (storable(pa.schema([("x", kind)])) for kind in (stored, offered))
+def test_types_that_fit_each_other(stored: Any, offered: Any, fits: bool) -> None:
+    old, new = (storable(pa.schema([("x", kind)])) for kind in (stored, offered))
     if fits:
-        assert evolved(ours, theirs) == ours
+        assert evolved(old, new) == old
     else:
         with pytest.raises(SchemaMismatchError, match=r"Column x is .* in this table; .* was offered"):
-            evolved(ours, theirs)
+            evolved(old, new)

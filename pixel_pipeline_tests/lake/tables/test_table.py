@@ -1,4 +1,7 @@
-"""Delta tables on the lake: a write is visible whole or not at all, whoever else writes, whatever fails."""
+"""Delta tables on the lake: a write is visible completely or not at all, whatever fails or writes concurrently.
+
+Over 300 lines: every operation of a table in one place.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +36,7 @@ def write_part(table: Table, part: str, *numbers: int) -> None:
     table.overwrite(rows(part, *numbers), partition_by="part", partition={"part": part})
 
 
-def test_a_table_that_is_not_there(lake: Lake) -> None:
+def test_a_missing_table(lake: Lake) -> None:
     table = Table(lake, "nothing")
     assert not table.exists()
     assert table.note() == {}
@@ -70,7 +73,7 @@ def test_overwriting_a_partition_leaves_the_others(lake: Lake) -> None:
 
 
 def test_rows_of_another_partition_are_refused(lake: Lake) -> None:
-    """Otherwise they would be added to what is there already."""
+    """Otherwise they would be added to the existing rows."""
     table = Table(lake, "table")
     write_part(table, "a", 1)
     write_part(table, "b", 2)
@@ -80,7 +83,7 @@ def test_rows_of_another_partition_are_refused(lake: Lake) -> None:
 
 
 def test_concurrent_partition_writers_lose_nothing(lake: Lake) -> None:
-    """From the very first commit on, when nobody has created the table yet."""
+    """Including the first commit, which creates the table."""
     parts = [f"p{number}" for number in range(6)]
 
     def write(part: str) -> None:
@@ -103,7 +106,7 @@ def test_streams_are_written_whole(lake: Lake) -> None:
 
 
 class PlantedError(Exception):
-    """What the source of a stream may raise."""
+    """An error of a stream's source."""
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,7 @@ def test_a_failing_source_of_a_first_write_leaves_no_table(lake: Lake) -> None:
     assert not Table(lake, "table").exists()
 
 
-def test_the_note_is_the_newest_writers(lake: Lake) -> None:
+def test_the_note_is_that_of_the_newest_writer(lake: Lake) -> None:
     table = Table(lake, "table")
     table.overwrite(rows("a", 1), note={"pixel.version": "one", "pixel.other": "x"})
     assert table.note() == {"pixel.version": "one", "pixel.other": "x"}
@@ -150,7 +153,7 @@ def test_the_note_is_the_newest_writers(lake: Lake) -> None:
     assert table.note() == {}
 
 
-def test_a_damaged_log_is_an_error_of_ours(lake: Lake) -> None:
+def test_a_damaged_log_raises_a_pixel_error(lake: Lake) -> None:
     table = Table(lake, "table")
     table.overwrite(rows("a", 1))
     (commit,) = [item.key for item in lake.data.list("table/_delta_log") if item.key.endswith(".json")]
@@ -166,7 +169,7 @@ def test_append_adds_rows_and_columns(lake: Lake) -> None:
     assert log.note() == {"pixel.version": "one"}
     log.append(pa.table({"n": [2]}))
     wider = log.append(pa.table({"new": ["x"], "n": [3]}))
-    # The column came in a commit of its own.
+    # The column was added by a separate commit.
     assert (wider.version, wider.rows, wider.files) == (3, 1, 1)
     assert log.read().sort_by("n").to_pydict() == {"n": [1, 2, 3], "new": [None, None, "x"]}
     log.append(pa.table({"n": pa.array([], pa.int64())}))
@@ -190,7 +193,7 @@ def test_a_table_keeps_its_layout(lake: Lake) -> None:
         Table(lake, "other").overwrite(rows("a", 5), partition_by="n")
 
 
-def test_added_since_reads_what_came_later_and_nothing_else(lake: Lake) -> None:
+def test_added_since_reads_only_later_files(lake: Lake) -> None:
     log = Table(lake, "log")
     for number in range(12):
         log.append(rows("a", number, number + 100))
@@ -226,8 +229,8 @@ def test_several_partitions_are_replaced_in_one_commit(lake: Lake) -> None:
     assert table.version() == 4
 
 
-def test_a_partition_may_bring_columns_and_lack_some(lake: Lake) -> None:
-    """Old rows read null, the order of columns is no matter, and narrower numbers are widened."""
+def test_a_partition_may_add_columns_and_lack_others(lake: Lake) -> None:
+    """Old rows read null, columns may come in any order, and narrower numbers are widened."""
     table = Table(lake, "table")
     old = pa.schema([*SCHEMA, pa.field("text", pa.string())])
     part = {"part": "a"}
@@ -245,7 +248,7 @@ def test_a_partition_may_bring_columns_and_lack_some(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("offered", "said"),
+    ("offered", "message"),
     [
         (pa.table({"part": ["b"], "n": ["2"]}), "Column n is int64 in this table; string was offered"),
         (pa.table({"part": ["b"]}), "Column n \\(int64\\) is missing, and is never null"),
@@ -264,15 +267,15 @@ def test_a_partition_may_bring_columns_and_lack_some(lake: Lake) -> None:
     ],
     ids=["type", "missing", "null", "no Delta type", "new not null"],
 )
-def test_columns_that_do_not_fit_are_refused_by_name(lake: Lake, offered: pa.Table, said: str) -> None:
+def test_columns_that_do_not_fit_are_refused_by_name(lake: Lake, offered: pa.Table, message: str) -> None:
     table = Table(lake, "table")
     write_part(table, "a", 1)
-    with pytest.raises(SchemaMismatchError, match=said):
+    with pytest.raises(SchemaMismatchError, match=message):
         table.overwrite(offered, partition={"part": "b"})
     assert content(table) == [("a", 1)]
 
 
-def test_what_a_nested_null_breaks_is_refused(lake: Lake) -> None:
+def test_forbidden_nested_nulls_are_refused(lake: Lake) -> None:
     table = Table(lake, "table")
     field = pa.field("element", pa.string(), nullable=False)
     table.overwrite(pa.table({"words": pa.array([["a"]], pa.list_(field))}))
@@ -281,7 +284,7 @@ def test_what_a_nested_null_breaks_is_refused(lake: Lake) -> None:
     assert table.append(pa.table({"words": [["b"], None]})).rows == 2
 
 
-def test_a_schema_evolves_or_is_replaced_as_asked(lake: Lake) -> None:
+def test_a_schema_evolves_or_is_replaced(lake: Lake) -> None:
     table = Table(lake, "table")
     table.overwrite(pa.table({"a": [1]}))
     with pytest.raises(SchemaMismatchError, match="Column a is int64 in this table; string was offered"):
@@ -294,8 +297,8 @@ def test_a_schema_evolves_or_is_replaced_as_asked(lake: Lake) -> None:
         table.overwrite(rows("a", 1), partition={"part": "a"}, schema="replace")
 
 
-def test_columns_that_are_not_asked_for_are_not_read(lake: Lake) -> None:
-    """The bytes of the other column are damaged, and nobody notices until they are read."""
+def test_only_requested_columns_are_read(lake: Lake) -> None:
+    """The bytes of the other column are damaged, which is only noticed when they are read."""
     table = Table(lake, "table")
     table.overwrite(pa.table({"n": [*range(1000)], "text": [f"{n} words" * 20 for n in range(1000)]}))
     _damage(lake, table, column=1)
@@ -304,7 +307,7 @@ def test_columns_that_are_not_asked_for_are_not_read(lake: Lake) -> None:
         table.read()
 
 
-def test_files_that_the_filter_rules_out_are_not_read(lake: Lake) -> None:
+def test_files_that_the_filter_excludes_are_not_read(lake: Lake) -> None:
     table = Table(lake, "table")
     for part, number in (("a", 1), ("b", 2)):
         write_part(table, part, number)
@@ -315,15 +318,13 @@ def test_files_that_the_filter_rules_out_are_not_read(lake: Lake) -> None:
     gone += [f"log/{path}" for path, _ in files_of(log.open(version=0))]
     lake.data.delete(gone)
     assert table.read(filter=ds.field("part") == "a")["n"].to_pylist() == [1]
-    # By the smallest and largest value that the log knows of each file.
+    # By the minima and maxima of each file in the log.
     assert sorted(log.read(filter=ds.field("n") > 0)["n"].to_pylist()) == [1, 2]
     with pytest.raises(VersionGoneError, match=rf"{log.uri} that was opened is gone"):
         log.read()
 
 
-def test_rows_come_in_the_order_in_which_they_were_written(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_keep_the_order_in_which_they_were_written(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_files, "ROW_GROUP_BYTES", 20_000)
     monkeypatch.setattr(table_files, "FILE_BYTES", 4_000)
     table = Table(lake, "table")
@@ -337,7 +338,7 @@ def test_rows_come_in_the_order_in_which_they_were_written(
     assert parts.read()["n"].to_pylist() == [2, 1] * 3
 
 
-def test_a_version_that_is_gone_is_told_with_those_that_are_not(lake: Lake) -> None:
+def test_the_error_of_a_missing_version_lists_the_readable_ones(lake: Lake) -> None:
     table = Table(lake, "table")
     for number in range(4):
         table.overwrite(rows("a", number))

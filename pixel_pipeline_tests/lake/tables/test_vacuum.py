@@ -1,4 +1,4 @@
-"""Vacuum: gone is what nobody can need any more, and nothing else."""
+"""Vacuum deletes files that no version needs any more, and no others."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -38,7 +38,7 @@ def test_an_age_below_the_floor_is_refused(lake: Lake) -> None:
     assert len(files(lake, "table")) == 2
 
 
-def test_files_of_old_versions_and_of_killed_writers_go(lake: Lake) -> None:
+def test_files_of_old_versions_and_of_killed_writers_are_deleted(lake: Lake) -> None:
     table = Table(lake, "table")
     versions(table, 3)
     lake.data.put("table/part=x/uncommitted.parquet", b"1234")
@@ -58,8 +58,8 @@ def test_files_of_old_versions_and_of_killed_writers_go(lake: Lake) -> None:
     assert lake.data.exists("table/_delta_log/_last_checkpoint")
 
 
-def test_what_was_superseded_or_written_lately_stays(lake: Lake) -> None:
-    """A reader may be at the one, and the writer of the other about to commit."""
+def test_recently_superseded_or_written_files_stay(lake: Lake) -> None:
+    """A reader may be using the one, and a writer be about to commit the other."""
     table = Table(lake, "table")
     versions(table, 3)
     lake.data.put("table/uncommitted.parquet", b"1234")
@@ -76,7 +76,7 @@ def test_a_table_within_a_table_is_left_alone(lake: Lake) -> None:
     assert inner.row_count() == 1
 
 
-def test_all_tables_are_found_and_the_command_tells_of_them(lake: Lake) -> None:
+def test_all_tables_are_found_and_the_command_lists_them(lake: Lake) -> None:
     tables = [f"{keys.PROCESSED}/priority/calm", keys.CURATED, keys.LEDGER]
     for key in tables:
         versions(Table(lake, key), 2)
@@ -84,7 +84,7 @@ def test_all_tables_are_found_and_the_command_tells_of_them(lake: Lake) -> None:
     assert [done.table for done in vacuum_all(lake)] == sorted(tables)
     result = CliRunner().invoke(app, ["vacuum", "--dry-run", "--json"])
     assert result.exit_code == 0
-    said = orjson.loads(result.stdout)
-    assert said["dry_run"] is True
-    assert [done["table"] for done in said["tables"]] == sorted(tables)
+    result_json = orjson.loads(result.stdout)
+    assert result_json["dry_run"] is True
+    assert [done["table"] for done in result_json["tables"]] == sorted(tables)
     assert CliRunner().invoke(app, ["vacuum", "--days", "0.5"]).exit_code == 2

@@ -86,7 +86,7 @@ def as_pickle(folder: Path) -> None:
         (lambda folder: (folder / "config.json").unlink(), r"has no config\.json"),
         (lambda folder: (folder / "tokenizer.json").unlink(), r"(?s)has no tokenizer\.json.*AutoTokenizer"),
         (lambda folder: (folder / "config.json").write_text("{"), "is no configuration"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "is no tokenizer"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "is not a tokenizer"),
         (lambda folder: write_tokenizer(folder, size=310), r"ids up to 309, the embedding 300 rows"),
         (lambda folder: write_tokenizer(folder, size=260), r"ids up to 259, the embedding 300 rows"),
         (configured(eos_token_id=300), "eos_token_id 300"),
@@ -95,11 +95,11 @@ def as_pickle(folder: Path) -> None:
         (configured(quantization_config={"quant_method": "fp8"}), "quantized"),
         (
             lambda folder: os.truncate(folder / "model.safetensors", 10_000),
-            r"model\.safetensors is missing, cut short",
+            r"model\.safetensors is missing, truncated",
         ),
         (
             lambda folder: (folder / "model.safetensors").write_bytes(b""),
-            r"model\.safetensors is missing, cut short",
+            r"model\.safetensors is missing, truncated",
         ),
         (weights(lambda tensors: tensors.pop(TENSOR)), f"lacks {TENSOR}"),
         (

@@ -46,7 +46,7 @@ def test_round_trip_and_pointer(lake: Lake, folder: Path, empty: Path) -> None:
     assert ref.uri(lake).endswith("/nano-1/step-000200")
 
 
-def test_a_folder_without_a_manifest_is_no_checkpoint(lake: Lake, folder: Path) -> None:
+def test_a_folder_without_a_manifest_is_not_a_checkpoint(lake: Lake, folder: Path) -> None:
     publish(lake, CheckpointRef(run="nano-1", step=1), folder=folder, final=False)
     lake.checkpoints.put("nano-1/step-000002/model.safetensors", b"half")
     assert list_checkpoints(lake.checkpoints, "nano-1") == [CheckpointRef(run="nano-1", step=1)]
@@ -86,7 +86,7 @@ def test_a_run_found_complete_is_the_latest_again(lake: Lake, folder: Path) -> N
     assert CheckpointRef.resolve(lake, "latest") == first
 
 
-def test_resolve_on_an_empty_bucket_says_how_to_train(lake: Lake) -> None:
+def test_an_empty_bucket_hints_how_to_train(lake: Lake) -> None:
     with pytest.raises(CheckpointNotFoundError, match="train_moe"):
         CheckpointRef.resolve(lake, "latest")
 
@@ -101,7 +101,7 @@ def test_changed_bytes_are_refused(lake: Lake, folder: Path, empty: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/b", "..", ".hidden", "", "a\nb"])
-def test_names_outside_of_the_folder_are_refused(lake: Lake, folder: Path, empty: Path, name: str) -> None:
+def test_names_outside_the_folder_are_refused(lake: Lake, folder: Path, empty: Path, name: str) -> None:
     ref = CheckpointRef(run="nano-1", step=1)
     publish(lake, ref, folder=folder, final=False)
     manifest = lake.checkpoints.get_json(f"{ref.prefix}/manifest.json")
@@ -113,7 +113,7 @@ def test_names_outside_of_the_folder_are_refused(lake: Lake, folder: Path, empty
 
 
 @pytest.mark.parametrize("change", [{"step": 2}, {"format": "other"}, {"files": 3}])
-def test_manifests_of_something_else_are_refused(
+def test_wrong_manifests_are_refused(
     lake: Lake, folder: Path, empty: Path, change: dict[str, object]
 ) -> None:
     ref = CheckpointRef(run="nano-1", step=1)

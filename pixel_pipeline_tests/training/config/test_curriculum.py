@@ -1,4 +1,4 @@
-"""Stages of a run: their steps, their weights, and what a wrong file is told."""
+"""Stages of a run: their steps and weights, and errors in their file."""
 
 from pathlib import Path
 import re
@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from pixel_pipeline.training.config.curriculum import Curriculum, CurriculumError, Stage
+from pixel_pipeline.training.config.curriculum import Curriculum, Stage
+from pixel_pipeline.training.errors import TrainingConfigError
 
 DOCS = Path(__file__).parents[3] / "docs" / "curriculum.md"
 
@@ -39,13 +40,13 @@ def test_stages_follow_each_other_without_gaps(parts: list[int], fixed: int, ste
         assert abs(part.end - part.start - wanted) <= (0 if part.stage.steps else 1)
 
 
-def test_by_default_everything_is_read_all_the_time() -> None:
+def test_the_default_is_one_stage_with_all_families() -> None:
     (part,) = Curriculum().resolve(7)
     assert (part.start, part.end, part.stage.learning_rate) == (0, 7, 1.0)
     assert part.stage.matched(["b", "a"], categories={}) == {"*": ["a", "b"]}
 
 
-def test_mixed_stages_are_one_with_their_weights_by_share() -> None:
+def test_mixed_stages_merge_into_one() -> None:
     curriculum = Curriculum.model_validate(
         {
             "mode": "mixed",
@@ -67,7 +68,7 @@ def test_patterns_match_families_and_categories() -> None:
     )
     assert found == {"grief*": ["grief_1"], "hard": ["anger", "grief_1"]}
     with pytest.raises(
-        CurriculumError, match=r"'grief\*'.*\n?.*families anger, calm, of the categories hard, soft"
+        TrainingConfigError, match=r"'grief\*'.*\n?.*Families: anger, calm; categories: hard, soft"
     ):
         stage.matched(["anger", "calm"], categories={"anger": "hard", "calm": "soft"})
 
@@ -90,19 +91,19 @@ def test_patterns_match_families_and_categories() -> None:
         ("stages:\n  - {name: a, share: 0.5}\n", "sum to 0.5, not to 1"),
         ("stages:\n  - {name: a}\n", "'a' needs either a share or steps"),
         ("stages:\n  - {name: a, share: 1, steps: 3}\n", "'a' needs either a share or steps"),
-        ("stages:\n  - {name: a, steps: 1}\n  - {name: a, steps: 3}\n", "'a' is there twice"),
-        ("mode: mixed\nstages:\n  - {name: a, share: 1, learning_rate: 2}\n", "learning rate of its own"),
+        ("stages:\n  - {name: a, steps: 1}\n  - {name: a, steps: 3}\n", "two stages are named 'a'"),
+        ("mode: mixed\nstages:\n  - {name: a, share: 1, learning_rate: 2}\n", "has its own learning rate"),
         ("stages: [\n", "not valid YAML near line 2"),
         ("- a\n", "line 1: curriculum"),
     ],
 )
-def test_a_wrong_file_is_told_where(tmp_path: Path, text: str, problem: str) -> None:
-    with pytest.raises(CurriculumError, match=problem):
+def test_an_error_names_its_line(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(TrainingConfigError, match=problem):
         Curriculum.load(write(tmp_path, text))
 
 
-def test_a_missing_file_is_named_and_an_empty_one_is_the_default(tmp_path: Path) -> None:
-    with pytest.raises(CurriculumError, match="does not exist"):
+def test_a_missing_file_is_reported_and_an_empty_one_is_the_default(tmp_path: Path) -> None:
+    with pytest.raises(TrainingConfigError, match="does not exist"):
         Curriculum.load(tmp_path / "none.yaml")
     assert Curriculum.load(write(tmp_path, "")) == Curriculum()
 
@@ -112,16 +113,16 @@ def test_a_missing_file_is_named_and_an_empty_one_is_the_default(tmp_path: Path)
     [
         ([{"name": "a", "steps": 5}], 6, "fix 5 steps; the run has 6"),
         ([{"name": "a", "steps": 5}], 4, "fix 5 steps; the run has 4"),
-        ([{"name": "a", "steps": 5}, {"name": "b", "share": 1}], 5, "'b' gets none"),
+        ([{"name": "a", "steps": 5}, {"name": "b", "share": 1}], 5, "'b' gets none of the 5 steps"),
         ([{"name": "a", "share": 0.01}, {"name": "b", "share": 0.99}], 10, "'a' gets none"),
     ],
 )
 def test_a_curriculum_has_to_fit_the_run(stages: list[dict[str, object]], steps: int, problem: str) -> None:
-    with pytest.raises(CurriculumError, match=problem):
+    with pytest.raises(TrainingConfigError, match=problem):
         Curriculum.model_validate({"stages": stages}).resolve(steps)
 
 
-def test_the_example_of_the_docs_is_one(tmp_path: Path) -> None:
+def test_the_examples_in_the_docs_are_valid(tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
     assert blocks
     for block in blocks:

@@ -1,4 +1,4 @@
-"""What has a say in a configuration, and in which order."""
+"""Sources of a configuration, and their order."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +10,7 @@ import pytest
 
 from pixel_pipeline.settings import Settings
 from pixel_pipeline.tokens.shards import ShardManifest, SplitManifest, TokenizerRef
-from pixel_pipeline.training.config.curriculum import CurriculumError
-from pixel_pipeline.training.config.priorities import LEAST_STEPS, PREFERENCES, Priority
-from pixel_pipeline.training.config.profiles import PROFILES
+from pixel_pipeline.training.config.recipes import LEAST_STEPS, PREFERENCES, PROFILES, Priority
 from pixel_pipeline.training.config.resolve import read_config_file, training_config
 from pixel_pipeline.training.errors import TrainingConfigError
 
@@ -37,28 +35,26 @@ def settings(**values: Any) -> Settings:
     priority=st.sampled_from(Priority),
     base=st.sampled_from([None, "smollm2"]),
 )
-def test_steps_read_the_data_as_often_as_the_priority_says(
-    rows: int, priority: Priority, base: str | None
-) -> None:
+def test_a_priority_sets_the_epochs(rows: int, priority: Priority, base: str | None) -> None:
     config = training_config(settings(), manifest(rows=rows, base=base), priority=priority)
     epochs = PREFERENCES[priority].epochs
     read = config.steps * config.rows_per_step
     assert 0 <= read - epochs * rows < config.rows_per_step
     assert config.steps >= min(LEAST_STEPS, epochs * rows)
     assert config.warmup_steps < config.steps
-    # Hours have no say in what a run is.
+    # Hours do not change the run.
     hurried = training_config(settings(training_hours=1), manifest(rows=rows, base=base), priority=priority)
     assert hurried == config
 
 
-def test_without_a_wish_the_profile_decides() -> None:
+def test_without_a_priority_the_profile_decides() -> None:
     assert training_config(settings(), manifest()) == PROFILES["demo"]
     assert training_config(settings(profile="h100"), manifest()) == PROFILES["h100"]
     short = training_config(settings(training_steps=5), manifest())
     assert (short.steps, short.warmup_steps) == (5, 4)
 
 
-def test_adapters_get_what_suits_them() -> None:
+def test_adapters_have_their_own_defaults() -> None:
     for config in (
         training_config(settings(), manifest(base="smollm2")),
         training_config(settings(base_model="smollm2"), manifest()),
@@ -71,7 +67,7 @@ def test_adapters_get_what_suits_them() -> None:
     assert training_config(settings(), manifest(base="smollm2"), overrides={"base": None}).base is None
 
 
-def test_priorities_differ_where_they_say() -> None:
+def test_priorities_differ() -> None:
     fast, balanced, quality, memory = (
         training_config(settings(priority=priority.value), manifest(base="smollm2")) for priority in Priority
     )
@@ -85,7 +81,7 @@ def test_priorities_differ_where_they_say() -> None:
     assert training_config(settings(priority="fast"), manifest(base="smollm2"), priority="quality") == quality
 
 
-def test_what_is_asked_for_by_name_wins(tmp_path: Path) -> None:
+def test_explicit_fields_override_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("learning_rate: 1e-4\nrows_per_step: 10\nadapters: {rank: 4, experts: 2}\n")
     overrides = read_config_file(path)
@@ -98,7 +94,7 @@ def test_what_is_asked_for_by_name_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "problem"),
     [
         ("stepz: 3", "stepz"),
         ("- 3", "no fields"),
@@ -110,24 +106,24 @@ def test_what_is_asked_for_by_name_wins(tmp_path: Path) -> None:
         ("learning_rate: -1", "learning_rate"),
     ],
 )
-def test_bad_files_name_what_is_wrong(tmp_path: Path, content: str, told: str) -> None:
+def test_bad_files_name_the_problem(tmp_path: Path, content: str, problem: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(content)
-    with pytest.raises(TrainingConfigError, match=told):
+    with pytest.raises(TrainingConfigError, match=problem):
         training_config(settings(), manifest(base="b"), overrides=read_config_file(path))
     with pytest.raises(TrainingConfigError, match="cannot be read"):
         read_config_file(tmp_path / "none.yaml")
 
 
-def test_the_curriculum_is_that_of_its_file(tmp_path: Path) -> None:
+def test_the_curriculum_is_read_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "curriculum.yaml"
     path.write_text("stages: [{name: first, share: 0.5}, {name: second, share: 0.5}]")
     config = training_config(settings(curriculum_file=path), manifest(base="b"))
     assert [stage.name for stage in config.curriculum.stages] == ["first", "second"]
-    with pytest.raises(CurriculumError):
+    with pytest.raises(TrainingConfigError):
         training_config(settings(curriculum_file=tmp_path / "none"), manifest(base="b"))
 
 
-def test_an_empty_split_is_left_to_the_trainer_to_tell() -> None:
+def test_an_empty_split_is_reported_by_the_trainer() -> None:
     config = training_config(settings(), replace(manifest(base="b"), splits={}))
     assert config.steps == 1

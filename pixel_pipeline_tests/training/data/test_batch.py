@@ -1,4 +1,4 @@
-"""Packed rows do not leak, and the loss is that of a plain loop over conversations."""
+"""Packed rows do not leak into each other, and their loss equals a loop over conversations."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +11,8 @@ from transformers import MixtralForCausalLM
 from pixel_pipeline.tokens.shards import TokenizerRef
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import pack_batch, segment_attention, segment_positions
-from pixel_pipeline.training.loop.losses import linear_cross_entropy
 from pixel_pipeline.training.model.from_scratch import build_model, mixtral_config
+from pixel_pipeline.training.model.losses import linear_cross_entropy
 from pixel_pipeline.training.model.native_model import NativeModel
 
 LENGTH = 24
@@ -27,7 +27,7 @@ def tiny_model(config: TrainingConfig, **changes: int) -> MixtralForCausalLM:
 
 @pytest.fixture
 def packed() -> tuple[Tensor, Tensor, Tensor]:
-    """Two rows: segments of 7, 9 and 4 tokens with 4 of padding; and of 24."""
+    """Two rows: segments of 7, 9 and 4 tokens and 4 of padding; one segment of 24."""
     segments = torch.tensor([[1] * 7 + [2] * 9 + [3] * 4 + [0] * 4, [1] * 24], dtype=torch.int16)
     tokens = torch.randint(3, 50, (2, LENGTH), generator=torch.Generator().manual_seed(2), dtype=torch.int32)
     tokens[segments == 0] = 0
@@ -47,10 +47,10 @@ def logits(model: MixtralForCausalLM, tokens: Tensor, segments: Tensor) -> Tenso
         ).logits
 
 
-def test_a_conversation_does_not_reach_its_neighbours(
+def test_conversations_do_not_affect_each_other(
     config: TrainingConfig, packed: tuple[Tensor, Tensor, Tensor]
 ) -> None:
-    # With all experts for each token every product keeps its shape, so equality is to the bit.
+    # With all experts for every token, all products keep their shapes, so results are equal to the bit.
     model = tiny_model(config, experts_per_token=4)
     tokens, _, segments = packed
     changed = tokens.clone()
@@ -66,7 +66,7 @@ def test_a_conversation_does_not_reach_its_neighbours(
     assert (leaking[0][0, third] - leaking[1][0, third]).abs().max() > 1e-4
 
 
-def test_a_packed_conversation_has_the_logits_it_has_alone(
+def test_packing_does_not_change_logits(
     config: TrainingConfig, packed: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     model = tiny_model(config)
@@ -79,7 +79,7 @@ def test_a_packed_conversation_has_the_logits_it_has_alone(
         torch.testing.assert_close(together[0, place], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_loss_is_that_of_a_plain_loop(config: TrainingConfig, packed: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_loss_equals_a_plain_loop(config: TrainingConfig, packed: tuple[Tensor, Tensor, Tensor]) -> None:
     model = tiny_model(config)
     tokens, loss_mask, segments = packed
     batch = pack_batch(tokens, loss_mask=loss_mask, segments=segments)

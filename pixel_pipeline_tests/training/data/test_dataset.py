@@ -1,4 +1,4 @@
-"""Row order, shards and their local copies."""
+"""Shards, their local copies, and loaders."""
 
 from collections import Counter
 from pathlib import Path
@@ -19,7 +19,7 @@ from pixel_pipeline_tests.training.shards import CATEGORIES, FAMILIES
 
 
 @pytest.mark.parametrize("done", [0, 3])
-def test_a_loader_goes_on_at_any_step(lake: Lake, manifest_key: str, cache: Path, done: int) -> None:
+def test_a_loader_starts_at_any_step(lake: Lake, manifest_key: str, cache: Path, done: int) -> None:
     manifest = ShardManifest.load(lake.data, manifest_key)
     dataset = ShardDataset(manifest, split="train", bucket=lake.data, cache=cache)
     assert dataset.categories == CATEGORIES
@@ -34,7 +34,7 @@ def test_a_loader_goes_on_at_any_step(lake: Lake, manifest_key: str, cache: Path
     assert step == 4
 
 
-def test_rows_are_those_of_the_shards(lake: Lake, manifest_key: str, cache: Path) -> None:
+def test_rows_equal_the_shards(lake: Lake, manifest_key: str, cache: Path) -> None:
     manifest = ShardManifest.load(lake.data, manifest_key)
     dataset = ShardDataset(manifest, split="train", bucket=lake.data, cache=cache)
     arrays = [load(lake.data.get(shard.key)) for shard in manifest.splits["train"].shards]
@@ -45,7 +45,9 @@ def test_rows_are_those_of_the_shards(lake: Lake, manifest_key: str, cache: Path
         np.testing.assert_array_equal(got, expected)
 
 
-def test_shards_are_downloaded_once_and_checked_each_time(lake: Lake, manifest_key: str, cache: Path) -> None:
+def test_shards_are_downloaded_once_and_verified_at_each_use(
+    lake: Lake, manifest_key: str, cache: Path
+) -> None:
     shard = ShardManifest.load(lake.data, manifest_key).splits["train"].shards[0]
     path = cached_object(lake.data, shard.key, sha256=shard.sha256, folder=cache)
     good = path.read_bytes()
@@ -55,9 +57,7 @@ def test_shards_are_downloaded_once_and_checked_each_time(lake: Lake, manifest_k
     assert cached_object(lake.data, shard.key, sha256=shard.sha256, folder=cache) == path
 
 
-def test_a_shard_that_changed_under_its_manifest_is_refused(
-    lake: Lake, manifest_key: str, cache: Path
-) -> None:
+def test_a_changed_shard_is_refused(lake: Lake, manifest_key: str, cache: Path) -> None:
     manifest = ShardManifest.load(lake.data, manifest_key)
     shard = manifest.splits["train"].shards[0]
     lake.data.put(shard.key, lake.data.get(shard.key)[:-1] + b"\xff")
@@ -66,7 +66,7 @@ def test_a_shard_that_changed_under_its_manifest_is_refused(
     assert not any(cache.iterdir())
 
 
-def test_held_out_rows_are_dealt_over_families(lake: Lake, manifest_key: str, cache: Path) -> None:
+def test_held_out_rows_cover_the_families(lake: Lake, manifest_key: str, cache: Path) -> None:
     manifest = ShardManifest.load(lake.data, manifest_key)
     dataset = ShardDataset(manifest, split="validation", bucket=lake.data, cache=cache)
     rows = rows_by_family(dataset, limit=7)
@@ -79,6 +79,6 @@ def test_held_out_rows_are_dealt_over_families(lake: Lake, manifest_key: str, ca
     )
 
 
-def test_a_missing_split_is_named(lake: Lake, manifest_key: str, cache: Path) -> None:
+def test_a_missing_split_is_reported(lake: Lake, manifest_key: str, cache: Path) -> None:
     with pytest.raises(TrainingDataError, match="Split 'dev'"):
         ShardDataset(ShardManifest.load(lake.data, manifest_key), split="dev", bucket=lake.data, cache=cache)

@@ -15,6 +15,8 @@ from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.lake.s3.errors import ObjectNotFoundError
 from pixel_pipeline.tokens.shards import ShardManifest
 from pixel_pipeline.training.base.model import open_folder
+from pixel_pipeline.training.checkpoints.history import History, Validation
+from pixel_pipeline.training.checkpoints.result import TrainingResult
 from pixel_pipeline.training.checkpoints.store import download
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
@@ -29,7 +31,6 @@ from pixel_pipeline.training.evaluation.plots import (
     routing_map,
 )
 from pixel_pipeline.training.evaluation.report import DEAD_BELOW, EvaluationReport, pooled
-from pixel_pipeline.training.evaluation.scoring import score_families
 from pixel_pipeline.training.evaluation.store import evaluation_prefix
 from pixel_pipeline.training.evaluation.tables import (
     category_table,
@@ -37,12 +38,12 @@ from pixel_pipeline.training.evaluation.tables import (
     layer_table,
     routing_table,
 )
-from pixel_pipeline.training.loop.history import History, Validation
+from pixel_pipeline.training.loop.scoring import score_families
 from pixel_pipeline.training.model import router_health
 from pixel_pipeline.training.model.adapted_model import AdaptedModel
 from pixel_pipeline.training.model.adapters_off import adapters_off
 from pixel_pipeline.training.model.from_scratch import load_model
-from pixel_pipeline.training.train import TrainingResult, train
+from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.training.base.models import write_base
 from pixel_pipeline_tests.training.reports import family, report_of
 from pixel_pipeline_tests.training.shards import CATEGORIES, FAMILIES, write_shards

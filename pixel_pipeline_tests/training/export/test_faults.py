@@ -61,11 +61,11 @@ NAME = "layers.1.experts.up.lora_B"
     [
         (
             edited(lambda tensors: tensors[NAME][2, 3].fill_(torch.nan)),
-            rf"{NAME} has values that are no finite",
+            rf"{NAME} has non-finite values",
         ),
         (
             edited(lambda tensors: tensors[NAME][0, 0].fill_(torch.inf)),
-            rf"{NAME} has values that are no finite",
+            rf"{NAME} has non-finite values",
         ),
         (edited(lambda tensors: tensors.pop(NAME)), f"{NAME} is missing"),
         (edited(lambda tensors: tensors.update(extra=torch.zeros(1))), "extra has no place"),
@@ -73,7 +73,7 @@ NAME = "layers.1.experts.up.lora_B"
             edited(lambda tensors: tensors.update({NAME: torch.zeros(4, 3, 48)})),
             rf"{NAME} is \[4, 3, 48\], not",
         ),
-        (lambda folder: os.truncate(folder / TENSORS, 5_000), "cut short"),
+        (lambda folder: os.truncate(folder / TENSORS, 5_000), "truncated"),
     ],
     ids=["nan", "inf", "missing", "extra", "shape", "cut"],
 )

@@ -1,4 +1,4 @@
-"""Steps whose loss is out of line: judged by the losses alone, left out, and weights put back."""
+"""The spike guard: its decisions, skipped updates, restored weights."""
 
 from collections.abc import Callable
 from math import inf, nan
@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import MixtralConfig
 
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
 from pixel_pipeline.training.errors import TrainingDivergedError
-from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.loop.spike_guard import LEAST, PATIENCE, SpikeGuard, Verdict
 from pixel_pipeline.training.model.from_scratch import build_model
@@ -30,29 +30,29 @@ def judge(
 
 
 @given(st.lists(st.floats(1.9, 2.1), min_size=0, max_size=300), st.floats(0, 2.1))
-def test_ordinary_losses_are_taken(losses: list[float], loss: float) -> None:
+def test_ordinary_losses_are_accepted(losses: list[float], loss: float) -> None:
     assert judge(loss, losses) is Verdict.TAKE
 
 
 @given(st.lists(st.floats(0, 20), max_size=LEAST - 1), st.floats(0, 1e9))
-def test_nothing_is_judged_by_too_few(losses: list[float], loss: float) -> None:
+def test_a_few_losses_are_not_enough_to_skip(losses: list[float], loss: float) -> None:
     assert judge(loss, losses) is Verdict.TAKE
 
 
 @pytest.mark.parametrize("loss", [nan, inf, 60.0])
-def test_a_jump_is_left_out_and_one_that_stays_rewinds(loss: float) -> None:
+def test_a_spike_is_skipped_and_a_lasting_one_rewinds(loss: float) -> None:
     losses, skipped = [*falling], []
     for _ in range(PATIENCE - 1):
         assert judge(loss, losses, skipped=tuple(skipped)) is Verdict.SKIP
         losses.append(loss)
         skipped.append(len(losses))
     assert judge(loss, losses, skipped=tuple(skipped)) is Verdict.REWIND
-    # Spikes with good steps between them are no reason to go back.
+    # Spikes with good steps in between do not rewind.
     losses.append(3.0)
     assert judge(loss, losses, skipped=tuple(skipped)) is Verdict.SKIP
 
 
-def test_harder_data_is_believed_after_a_rewind() -> None:
+def test_a_high_loss_is_accepted_after_a_rewind() -> None:
     losses = [*falling, 60.0, 60.0, 60.0]
     step = len(losses)
     assert judge(60.0, losses, skipped=(step - 2, step - 1, step), rewinds=(step,)) is Verdict.TAKE
@@ -63,7 +63,7 @@ LENGTH, VOCABULARY = 16, 64
 
 @pytest.fixture
 def fit(config: TrainingConfig) -> Callable[..., tuple[MoEModule, list[str]]]:
-    """Trains a tiny model on batches; a batch marked True is garbage that it cannot know."""
+    """Trains a tiny model on batches; True stands for a batch of noise."""
 
     def run(garbage: list[bool], **changes: object) -> tuple[MoEModule, list[str]]:
         sizes = MixtralConfig(
@@ -101,7 +101,7 @@ def fit(config: TrainingConfig) -> Callable[..., tuple[MoEModule, list[str]]]:
 
 
 def _batch(generator: torch.Generator, *, garbage: bool) -> PackedBatch:
-    """Counting rows, which are soon known by heart, or noise."""
+    """Counting rows, which the model soon memorizes, or noise."""
     starts = torch.randint(VOCABULARY, (4, 1), generator=generator)
     tokens = (starts + torch.arange(LENGTH)) % VOCABULARY
     if garbage:
@@ -110,7 +110,7 @@ def _batch(generator: torch.Generator, *, garbage: bool) -> PackedBatch:
     return pack_batch(tokens, loss_mask=ones, segments=ones.short())
 
 
-def test_a_bad_batch_does_not_reach_the_weights(fit: Callable[..., tuple[MoEModule, list[str]]]) -> None:
+def test_a_bad_batch_does_not_change_the_weights(fit: Callable[..., tuple[MoEModule, list[str]]]) -> None:
     module, lines = fit([False] * 150 + [True] + [False] * 9)
     assert module.history.skipped == [151]
     assert len(module.history.losses) == 160
@@ -120,14 +120,14 @@ def test_a_bad_batch_does_not_reach_the_weights(fit: Callable[..., tuple[MoEModu
     assert taken.history.skipped == []
 
 
-def test_weights_go_back_where_the_jump_stays(fit: Callable[..., tuple[MoEModule, list[str]]]) -> None:
+def test_a_lasting_spike_restores_the_weights(fit: Callable[..., tuple[MoEModule, list[str]]]) -> None:
     module, lines = fit([False] * 150 + [True] * PATIENCE + [False] * 7)
     assert module.history.rewinds == [150 + PATIENCE]
-    assert any("put back to those after step 150" in line for line in lines)
+    assert any("the weights of step 150 are restored" in line for line in lines)
     assert module.history.losses[-1] < 2 * module.history.losses[149]
 
 
-def test_a_run_that_earlier_weights_do_not_help_ends(
+def test_a_run_that_diverges_again_ends(
     fit: Callable[..., tuple[MoEModule, list[str]]],
 ) -> None:
     with pytest.raises(TrainingDivergedError, match="learning rate"):

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.data.batch import pack_batch
 from pixel_pipeline.training.errors import AdapterError
-from pixel_pipeline.training.loop.losses import linear_cross_entropy
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
+from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.float8_linear import Float8Linear, check_float8, rounded
+from pixel_pipeline.training.model.losses import linear_cross_entropy
 from pixel_pipeline.training.model.mixture import build_mixture, dense_baseline
-from pixel_pipeline.training.planning.cost import MixtureCost
 from pixel_pipeline_tests.examples import examples
 from pixel_pipeline_tests.training.model.conftest import VOCABULARY, BaseOf
 

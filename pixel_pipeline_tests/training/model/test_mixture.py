@@ -9,13 +9,12 @@ from transformers import MixtralConfig, MixtralForCausalLM
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.data.batch import PackedBatch, pack_batch
 from pixel_pipeline.training.errors import AdapterError
-from pixel_pipeline.training.loop.losses import linear_cross_entropy, load_balancing_loss, router_z_loss
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
 from pixel_pipeline.training.model.experts import activation as expert_activation
 from pixel_pipeline.training.model.experts import ffn as lora_experts
 from pixel_pipeline.training.model.experts.ffn import MixtureFFN
-from pixel_pipeline.training.model.experts.oracle import plain_forward
 from pixel_pipeline.training.model.experts.products import grouped_products
+from pixel_pipeline.training.model.losses import linear_cross_entropy, load_balancing_loss, router_z_loss
 from pixel_pipeline.training.model.mixture import (
     Mixture,
     build_mixture,
@@ -24,6 +23,7 @@ from pixel_pipeline.training.model.mixture import (
 )
 from pixel_pipeline.training.model.packed_attention import block_mask, packed_attention
 from pixel_pipeline_tests.training.model.conftest import VOCABULARY, BaseOf, randomize
+from pixel_pipeline_tests.training.model.oracle import plain_forward
 
 CONFIG = AdaptersConfig(experts=4, experts_per_token=2, rank=4, alpha=8)
 SHAPES = {

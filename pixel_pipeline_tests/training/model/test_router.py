@@ -7,7 +7,7 @@ import torch
 
 from pixel_pipeline.training.config.adapters import AdaptersConfig, ExpertDomains
 from pixel_pipeline.training.data.batch import pack_batch
-from pixel_pipeline.training.loop.losses import router_z_loss
+from pixel_pipeline.training.model.losses import router_z_loss
 from pixel_pipeline.training.model.mixture import build_mixture
 from pixel_pipeline.training.model.router import Router, domain_pull
 from pixel_pipeline.training.model.router_health import (

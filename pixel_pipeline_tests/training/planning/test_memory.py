@@ -1,11 +1,11 @@
-"""Micro-batches that the memory model lets pass."""
+"""Micro-batches that fit by the memory model."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import MistralConfig
 
 from pixel_pipeline.training.config.adapters import AdaptersConfig
-from pixel_pipeline.training.planning.cost import MixtureCost
+from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.planning.memory import (
     ENOUGH_TOKENS,
     USABLE_SHARE,
@@ -30,7 +30,7 @@ def choose(available: int, *, rows: int = 32, length: int = 512, device: str = "
     length=st.integers(64, 8192),
     device=st.sampled_from(["cpu", "cuda"]),
 )
-def test_what_is_chosen_fits_or_is_the_smallest(available: int, rows: int, length: int, device: str) -> None:
+def test_the_choice_fits_or_is_the_smallest(available: int, rows: int, length: int, device: str) -> None:
     chosen = choose(available, rows=rows, length=length, device=device)
     assert 1 <= chosen.rows <= rows
     assert chosen.peak_bytes is not None
@@ -43,7 +43,7 @@ def test_what_is_chosen_fits_or_is_the_smallest(available: int, rows: int, lengt
     less=st.integers(15, 200).map(lambda gib: gib * GIB),
     more=st.integers(0, 200).map(lambda gib: gib * GIB),
 )
-def test_more_memory_is_never_used_worse(less: int, more: int) -> None:
+def test_more_memory_is_never_worse(less: int, more: int) -> None:
     tight, wide = choose(less), choose(less + more)
     assert (wide.checkpoint_activations, -wide.rows) <= (tight.checkpoint_activations, -tight.rows)
 
@@ -59,7 +59,7 @@ def test_a_7b_model_on_cards_of_several_sizes() -> None:
     assert on_24.rows >= 1
 
 
-def test_smaller_ends_at_one_row_with_activations_computed_twice() -> None:
+def test_the_smallest_is_one_row_with_recomputed_activations() -> None:
     tried, micro = [], MicroBatch(8, False)
     while (smaller := micro.smaller()) is not None:
         tried.append((smaller.rows, smaller.checkpoint_activations))

@@ -74,6 +74,11 @@ def changed(lake: Lake, tmp_path: Path) -> Changed:
     return publish_changed
 
 
+def worse(name: str, tensor: Tensor) -> Tensor:
+    """Adapters that unlearn what they have learnt."""
+    return tensor * -3 if name.endswith("lora_B") else tensor
+
+
 def without_work(name: str, tensor: Tensor) -> Tensor:
     """Routers of opposite opinions: two experts share all tokens, two have none."""
     if not name.endswith("router.weight"):

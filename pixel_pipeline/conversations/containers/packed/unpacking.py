@@ -47,7 +47,7 @@ class UnpackedStream(PartStream):
     def __init__(self, stream: PeekableStream, codec: Codec) -> None:
         self._codec = codec
         self._budget = Budget(codec)
-        self._unpacker = unpacker(codec, self._feed(stream))
+        self._unpack = unpacker(codec, self._feed(stream))
         self._fault: ObjectError | None = None
 
     def read_part(self, limit: int) -> bytes:
@@ -64,7 +64,7 @@ class UnpackedStream(PartStream):
         if self._fault is not None:
             return b""
         try:
-            part = self._unpacker.read(limit)
+            part = self._unpack(limit)
             self._budget.spend(len(part))
         except ObjectError as error:
             self._fault = error

@@ -1,1 +1,1 @@
-"""A smoke test of answers to people in crisis. It finds what is plainly wrong; it assures no safety."""
+"""A smoke test of answers to people in crisis. It finds plain failures and is no safety assurance."""

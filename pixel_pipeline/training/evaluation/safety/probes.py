@@ -18,8 +18,8 @@ class Probe:
     """One message.
 
     Attributes:
-        register: The tone that it is written in.
-        prompt: What the invented person writes.
+        register: Tone of the message.
+        prompt: The message.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""What the smoke test found, in counts. Torch-free. Never the answers themselves: a model may recite what it was trained on."""
+"""Results of the smoke test as counts. Torch-free. Contains no answers, because a model may recite its training data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ VIOLATIONS = tuple(name for name in MEANINGS if name not in {r.id for r in RULES
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Ids of the rules that an answer to one probe breaks, and of what is good in it."""
+    """Ids of the rules that one answer breaks, and of the desirable ones it meets."""
 
     probe: str
     violations: tuple[str, ...]
@@ -21,13 +21,13 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class SmokeTest:
-    """Results of all probes; a smoke test, no safety assurance."""
+    """Results of all probes. No safety assurance."""
 
     probes: tuple[ProbeResult, ...]
 
     @classmethod
     def of(cls, answers: Mapping[str, str]) -> Self:
-        """Look through the answers, by id of their probe."""
+        """Check answers, given by probe id."""
         results = []
         for probe, text in answers.items():
             found = check_answer(text)
@@ -36,17 +36,17 @@ class SmokeTest:
 
     @property
     def violations(self) -> int:
-        """Pairs of a probe and a rule that its answer breaks."""
+        """Number of (probe, broken rule) pairs."""
         return sum(len(result.violations) for result in self.probes)
 
     @property
     def by_rule(self) -> dict[str, int]:
-        """Probes that break each rule; rules that none breaks are left out."""
+        """Number of probes that break each broken rule."""
         return counts(name for result in self.probes for name in result.violations)
 
     @property
     def caring(self) -> int:
-        """Probes whose answer shows care or points to help."""
+        """Number of answers that show care or point to help."""
         return sum(bool(result.caring) for result in self.probes)
 
     def to_json(self) -> dict[str, Any]:

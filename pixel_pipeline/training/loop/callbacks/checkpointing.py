@@ -1,4 +1,4 @@
-"""Decides when checkpoints are written: by the clock, at the best validation, and at the end, whatever ends it. Imports torch."""
+"""Writes checkpoints by the clock, at the best validation, and at the end. Imports torch."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -10,13 +10,13 @@ from pixel_pipeline.training.loop.module import MoEModule
 
 
 class Checkpointing(pl.Callback):
-    """Must hear of a step last: what ends training has then asked for it.
+    """Runs last, so that callbacks which stop training have already asked for a checkpoint.
 
     Args:
-        save: Called with the module, and whether its held-out loss is the best so far.
+        save: Called with the module and whether its held-out loss is the best so far.
 
     Attributes:
-        slowest: Seconds that training waited for a checkpoint at most.
+        slowest: Longest time in seconds that training waited for a checkpoint.
     """
 
     def __init__(self, save: Callable[..., None], *, every_seconds: float) -> None:

@@ -5,14 +5,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.loop.callbacks.throughput import Throughput
-from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.model.router_health import router_health
 
 
 class Curves(pl.Callback):
-    """Hands loss, rate, gradient norm, speed, router health and validations to the trainer's loggers, every few seconds."""
+    """Logs loss, learning rate, gradient norm, speed, router health and validations every few seconds."""
 
     def __init__(self, history: History, *, throughput: Throughput, every_seconds: float) -> None:
         self._history = history

@@ -1,18 +1,18 @@
-"""Ends a run whose held-out loss no longer falls. Imports torch."""
+"""Ends a run when its held-out loss no longer falls. Imports torch."""
 
 from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
 
-from pixel_pipeline.training.loop.history import History
+from pixel_pipeline.training.checkpoints.history import History
 
 
 class EarlyStopping(pl.Callback):
-    """A pure function of the run's validations, so a resumed run stops where an uninterrupted one does.
+    """A pure function of the run's validations, so a resumed run stops at the same step as an uninterrupted one.
 
     Args:
-        patience: Validations without a better loss than the best before them; None: never stop.
+        patience: Validations without a better loss that end the run; None: never.
     """
 
     def __init__(self, history: History, *, patience: int | None, report: Callable[[str], None]) -> None:
@@ -22,7 +22,7 @@ class EarlyStopping(pl.Callback):
 
     @property
     def due(self) -> bool:
-        """Whether the validations so far are reason to end."""
+        """Whether the run must end."""
         best = self._history.best
         if self._patience is None or best is None:
             return False

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end training after the present step, with a checkpoint. Imports torch."""
+"""SIGINT and SIGTERM end training after the current step, with a checkpoint. Imports torch."""
 
 from collections.abc import Callable
 import signal
@@ -11,10 +11,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption(pl.Callback):
-    """Notes the signal and tells the trainer to stop after the step; the checkpoint callback, which comes later, saves.
+    """Stops the trainer after the step; the checkpoint callback, which runs later, saves.
 
-    A signal that comes again is ignored: on Ctrl-C the terminal and the orchestrator both send one, and the checkpoint
-    under way must not be cut short. SIGKILL remains for the impatient, and costs the work since the last checkpoint.
+    Further signals are ignored: on Ctrl-C both the terminal and the orchestrator send one, and the checkpoint must be finished.
+    SIGKILL still ends the process at once, and loses the work since the last checkpoint.
     """
 
     def __init__(self, report: Callable[[str], None]) -> None:
@@ -23,7 +23,7 @@ class Interruption(pl.Callback):
         self.requested = False
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        # Lightning has installed its own handlers by now, which would end the process with status 0.
+        # Replaces Lightning's own handlers, which would end the process with status 0.
         self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:

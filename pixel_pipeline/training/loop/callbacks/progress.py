@@ -1,4 +1,4 @@
-"""One readable line every few seconds. Imports torch."""
+"""Progress lines. Imports torch."""
 
 from collections.abc import Callable
 from math import isfinite, nan
@@ -7,15 +7,15 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from pixel_pipeline.training.checkpoints.history import History
 from pixel_pipeline.training.loop.callbacks.throughput import Throughput
-from pixel_pipeline.training.loop.history import History
 from pixel_pipeline.training.loop.module import MoEModule
 
 
 class Progress(pl.Callback):
-    """Reports the first step, the last, and between them at most one line every `every_seconds`.
+    """Reports the first and the last step, and at most one line every `every_seconds` between them.
 
-    Loss and speed are those since the line before; the time left includes validation and checkpoints at their rate so far.
+    Loss and speed cover the time since the previous line; the time left includes validations and checkpoints at their rate so far.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Progress(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         if self._done == 0:
-            # Not before: the validation ahead of the first step does not come again with each step.
+            # Excludes the validation before the first step from the rate.
             self._began = monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:

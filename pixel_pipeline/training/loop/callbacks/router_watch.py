@@ -1,4 +1,4 @@
-"""Says when experts die, and when they come back. Imports torch."""
+"""Reports dead experts, and their return. Imports torch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,12 +8,12 @@ import lightning.pytorch as pl
 from pixel_pipeline.training.loop.module import MoEModule
 from pixel_pipeline.training.model.router_health import RouterHealth, mean_health, router_health
 
-# Steps over which load is averaged: a step's few rows may well leave an expert out.
+# Load is averaged over this many steps, because the few rows of a step may miss an expert.
 EVERY_STEPS = 20
 
 
 class RouterWatch(pl.Callback):
-    """Averages the experts' load over the last micro-batches of 20 steps at a time."""
+    """Averages the load of experts over the last micro-batches of 20 steps at a time."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
@@ -36,7 +36,7 @@ class RouterWatch(pl.Callback):
             named = ", ".join(f"layer {layer} expert {expert}" for layer, expert in dead[:4])
             more = f" and {len(dead) - 4} more" if len(dead) > 4 else ""
             self._report(
-                f"step {module.steps_done}: {len(dead)} experts get hardly a token: {named}{more}"
+                f"step {module.steps_done}: {len(dead)} experts receive hardly any tokens: {named}{more}"
                 if dead
                 else f"step {module.steps_done}: every expert is in use again"
             )

@@ -1,4 +1,4 @@
-"""A window of time that training has to leave the machine in. Imports torch."""
+"""Ends training before the window of time is over. Imports torch."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -8,14 +8,13 @@ import lightning.pytorch as pl
 
 
 class Window(pl.Callback):
-    """Ends training in time for a last checkpoint; the next window goes on from there.
+    """Ends training early enough for a last checkpoint, from which the next window continues.
 
-    The deadline is this process's own: Lightning's `max_time` counts over resumed runs, so that a second window would have
-    no steps. It is kept by a clock that nobody sets.
+    Lightning's `max_time` counts over resumed runs, which would leave a second window without steps.
 
     Args:
-        deadline: Of `time.monotonic`; None: no end.
-        reserve: Seconds that the next step and the last checkpoint need, as known now.
+        deadline: By `time.monotonic`; None: no limit.
+        reserve: Seconds that the end of the window needs, as known now.
     """
 
     def __init__(
@@ -33,6 +32,6 @@ class Window(pl.Callback):
         if left < needed:
             self.over = True
             self._report(
-                f"the window ends in {max(left, 0):.0f} s and the end of the run needs {needed:.0f} s: saving a checkpoint"
+                f"the window ends in {max(left, 0):.0f} s and its last steps need {needed:.0f} s: saving a checkpoint"
             )
             trainer.should_stop = True

@@ -1,8 +1,8 @@
-"""What lies between the shared products of an FFN with LoRA experts. Imports torch.
+"""Activations of LoRA experts, between the shared dense products of an FFN. Imports torch.
 
 The FFN of token t is `W_down(sum_e w_te h_te) + s * sum_e B_down_e A_down_e (w_te h_te)` with
 `h_te = act(g_t + s B_gate_e A_gate_e x_t) * (u_t + s B_up_e A_up_e x_t)`. The dense products `g = W_gate x`, `u = W_up x` and that
-with W_down do not depend on the expert: they run once for each token, outside of here. Here are the K activations of each token.
+with W_down do not depend on the expert and run once per token, elsewhere. This module computes the K activations of each token.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from pixel_pipeline.training.model.router import Routing
 
 @dataclass(frozen=True)
 class ExpertInputs:
-    """What all activations are computed from, in one dtype.
+    """Inputs of all activations, in one dtype.
 
     Attributes:
         g_TI, u_TI: `W_gate x` and `W_up x`.
-        zg_TR, zu_TR: `A_gate_e x` and `A_up_e x` of all experts side by side; R = E * r.
+        zg_TR, zu_TR: `A_gate_e x` and `A_up_e x` of all experts, concatenated; R = E * r.
         bg_EIr, bu_EIr: B_gate and B_up.
         ad_ErI: A_down.
     """
@@ -41,11 +41,11 @@ class ExpertInputs:
 def grouped_activation(
     inputs: ExpertInputs, routing: Routing, *, scale: float, activation: Any, dropout: float
 ) -> tuple[Tensor, Tensor]:
-    """By autograd's own operations.
+    """The activations by plain autograd operations.
 
     Returns:
         mixed_TI: `sum_e w_e h_e`.
-        zd_TR: `A_down_e (w_e h_e)` of all experts side by side, zero where an expert was not chosen.
+        zd_TR: `A_down_e (w_e h_e)` of all experts, concatenated; zero for experts that are not selected.
     """
     experts, rank, _ = inputs.ad_ErI.shape
     tokens = inputs.g_TI.size(0)
@@ -70,10 +70,10 @@ def grouped_activation(
 def recomputed_activation(
     inputs: ExpertInputs, routing: Routing, *, scale: float, activation: Any, dropout: float
 ) -> tuple[Tensor, Tensor]:
-    """For a GPU, and wherever there is dropout or another activation than SiLU.
+    """The activations for GPUs, for dropout, and for activation functions other than SiLU.
 
-    Only what comes in is kept for the backward pass, which computes the activations again: two [T, I] in place of 2 + 5 K, and
-    the products that this takes are skinny.
+    Keeps only the inputs and recomputes the activations in the backward pass: two [T, I] tensors instead of 2 + 5 K, at the cost
+    of skinny products.
     """
     result: tuple[Tensor, Tensor] = checkpoint(
         grouped_activation,
@@ -89,6 +89,6 @@ def recomputed_activation(
 
 
 def expert_slots(expert_TK: Tensor, order_S: Tensor, *, experts: int) -> Tensor:
-    """Row of [T * E, r] that belongs to the s-th assignment."""
+    """Row of [T * E, r] of each assignment."""
     token_T1 = torch.arange(expert_TK.size(0), device=expert_TK.device).unsqueeze(1)
     return (token_T1 * experts + expert_TK).reshape(-1).index_select(0, order_S)

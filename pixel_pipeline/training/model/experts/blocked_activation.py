@@ -1,7 +1,7 @@
-"""The activations of an FFN's experts for a CPU: block by block of tokens, with a backward pass written by hand. Imports torch.
+"""Activations of an FFN's experts on a CPU, in blocks of tokens with a hand-written backward pass. Imports torch.
 
-By autograd's own operations some twelve tensors of [T * K, I] are kept. Here two of [T, I] are, and the rest exists for a block of
-tokens at a time.
+Plain autograd keeps about twelve tensors of [T * K, I]. This keeps two of [T, I]; all others exist for one block of tokens at a
+time.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from pixel_pipeline.training.model.experts.activation import ExpertInputs, expert_slots
 from pixel_pipeline.training.model.router import Routing
 
-# Activations of a block of tokens. Small enough to bound memory; large because two threads that sleep at each barrier lose more to
-# many small products than caches win: a layer of SmolLM2's width, 1,024 tokens, takes 112 ms at 2 MiB and 84 ms at 16 MiB and above.
+# Size of the activations of a block. Small enough to bound memory; large, because threads lose more at the barriers of many small
+# products than caches win: a layer of SmolLM2's width, 1,024 tokens, takes 112 ms at 2 MiB and 84 ms at 16 MiB and above.
 BLOCK_BYTES = 32 * 1024**2
 
 
 def blocked_activation(inputs: ExpertInputs, routing: Routing, *, scale: float) -> tuple[Tensor, Tensor]:
-    """What `grouped_activation` gives for SiLU without dropout. Only what comes in is kept for the backward pass."""
+    """Same as `grouped_activation` for SiLU without dropout, keeping only the inputs for the backward pass."""
     result: tuple[Tensor, Tensor] = _Blocked.apply(  # type: ignore[no-untyped-call]
         inputs.g_TI,
         inputs.u_TI,
@@ -51,7 +51,7 @@ class _Blocks:
     """Assignments ordered by block of tokens, then expert.
 
     Attributes:
-        bag_TK: int64; where the assignments of a token stand within its block.
+        bag_TK: int64; positions of a token's assignments within its block.
     """
 
     order_S: Tensor
@@ -152,7 +152,7 @@ class _Blocked(torch.autograd.Function):
                 up_NI = u_TI.index_select(0, token_N).addmm_(zu_Sr[rows], bu_EIr[e].t(), alpha=scale)
                 act_NI = F.silu(gate_NI)
                 h_NI = act_NI * up_NI
-                # Of w h, to which both the sum and A_down are applied.
+                # Gradient of w h, the input of both the sum and A_down.
                 dwh_NI = dmixed_TI.index_select(0, token_N).addmm_(dzd_Sr[rows], ad_ErI[e])
                 dad_ErI[e].addmm_((dzd_Sr[rows] * weight_N1).t(), h_NI)
                 torch.sum(h_NI.mul_(dwh_NI), dim=1, out=dweight_S[rows])
@@ -176,7 +176,7 @@ class _Blocked(torch.autograd.Function):
 
 
 def _sum_bags(rows_BI: Tensor, bag_TK: Tensor) -> Tensor:
-    """[T, I]: for each token the sum of its K rows. An embedding bag gathers and adds in one parallel pass."""
+    """Sum of the K rows of each token, [T, I]. An embedding bag gathers and adds in one parallel pass."""
     return F.embedding_bag(bag_TK, rows_BI, mode="sum")
 
 

@@ -1,7 +1,7 @@
-"""Rows of tokens in the order of their experts, and back. Imports torch.
+"""Sorts rows of tokens by expert, and back. Imports torch.
 
-Sorting is a permutation, so both directions of autograd are gathers (`index_select`), which run in parallel; autograd's own
-backward of a gather is a scatter-add, serial on a CPU and without a fixed order on a GPU.
+Sorting is a permutation, so forward and backward are both gathers (`index_select`), which run in parallel. Autograd's own backward
+of a gather is a scatter-add, which is serial on a CPU and has no fixed order on a GPU.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Dispatch:
-    """The order of S = T * K assignments in which those of one expert stand together.
+    """The order of S = T * K assignments, sorted by expert.
 
     Attributes:
-        order_S: Place t * K + k of the s-th assignment.
-        inverse_S: Where assignment t * K + k stands.
+        order_S: Index t * K + k of the s-th assignment.
+        inverse_S: Position of assignment t * K + k.
         token_S: Token of the s-th assignment.
         count_E: Assignments of each expert, int64.
         top_k: K.
@@ -31,7 +31,7 @@ class Dispatch:
 
     @classmethod
     def of(cls, expert_TK: Tensor, *, experts: int) -> "Dispatch":
-        """From the chosen experts; nothing waits for the device."""
+        """Sort the selected experts, without synchronising with the device."""
         expert_S = expert_TK.reshape(-1)
         order_S = torch.argsort(expert_S, stable=True)
         inverse_S = torch.empty_like(order_S)

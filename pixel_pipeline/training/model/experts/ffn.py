@@ -1,4 +1,4 @@
-"""An FFN whose experts are low-rank changes of one frozen FFN. Imports torch."""
+"""An FFN with LoRA experts over one frozen FFN. Imports torch."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from pixel_pipeline.training.model.router import Router
 
 
 class LoraExperts(nn.Module):
-    """The changes of all experts of a layer: `gate`, `up` and `down`, each [E, …]."""
+    """LoRA of all experts of a layer: `gate`, `up` and `down`, each [E, …]."""
 
     def __init__(
         self, hidden_size: int, intermediate_size: int, *, config: AdaptersConfig, generator: torch.Generator
@@ -32,10 +32,10 @@ class LoraExperts(nn.Module):
 
 
 class MixtureFFN(nn.Module):
-    """A decoder layer's FFN in place of the dense one.
+    """Replaces the dense FFN of a decoder layer.
 
     Args:
-        base: `LlamaMLP` or `MistralMLP`, frozen; it is used, not copied.
+        base: A frozen `LlamaMLP` or `MistralMLP`; not copied.
 
     Attributes:
         router_logits: [T, E] of the last forward pass, until `Mixture` takes them.
@@ -61,8 +61,8 @@ class MixtureFFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden].
 
-        The two products with A take all experts at once, for every token: at a few experts one product of T rows is cheaper
-        than gathering K * T of them.
+        The products with A run for all experts and all tokens at once: with few experts, one product of T rows is cheaper than
+        gathering K * T rows.
         """
         x_TH = x.reshape(-1, x.size(-1))
         routing = self.router(x_TH)
@@ -94,7 +94,7 @@ class MixtureFFN(nn.Module):
 
 
 class DenseFFN(nn.Module):
-    """The same with one expert that sees every token: plain LoRA, what the mixture is compared with."""
+    """An FFN with one expert for every token: plain LoRA, the dense baseline."""
 
     def __init__(self, base: Any, *, config: AdaptersConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -124,5 +124,5 @@ class DenseFFN(nn.Module):
 
 
 def is_silu(activation: Any) -> bool:
-    """True for torch's and for transformers' own SiLU module."""
+    """Whether a module is SiLU, of torch or transformers."""
     return type(activation).__name__ in {"SiLU", "SiLUActivation"}

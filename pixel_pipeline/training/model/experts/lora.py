@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-# While every B is zero all experts are the same function, and the router's gradient is exactly zero. So B starts a little
-# off zero: a change of about half a percent of what the base matrices give.
+# If every B is zero, all experts are equal and the router's gradient is exactly zero. B therefore starts slightly off zero, at
+# about half a percent of the base matrices' output.
 INITIAL_B_STD = 1e-3
 
 
 class LoraPair(nn.Module):
-    """The matrices of one change, or of one change for each expert.
+    """LoRA matrices of one linear layer, or of each expert's.
 
     Attributes:
         lora_A: fp32 [r, in], or [E, r, in].
@@ -36,7 +36,7 @@ class LoraPair(nn.Module):
 
 
 class LoraLinear(LoraPair):
-    """A frozen linear layer with a change: `base(x) + scale * B A x`."""
+    """A frozen linear layer with LoRA: `base(x) + scale * B A x`."""
 
     def __init__(
         self, base: nn.Linear, *, rank: int, scale: float, dropout: float, generator: torch.Generator

@@ -1,7 +1,7 @@
 """The experts of one Mixtral layer, fast on a CPU. Imports torch.
 
-Tokens are sorted by expert, each expert multiplies its own contiguous slice, and the results are put back. Against
-transformers' `grouped_mm` the nano model's step takes 10 % less CPU time.
+Sorts tokens by expert; each expert multiplies a contiguous slice, and the results are put back. A step of the nano model takes
+10 % less CPU time than with transformers' `grouped_mm`.
 """
 
 from typing import Any
@@ -17,12 +17,12 @@ IMPLEMENTATION = "sorted_loop"
 
 
 def sorted_loop_forward(experts: Any, x_TH: Tensor, expert_TK: Tensor, weight_TK: Tensor) -> Tensor:
-    """Weighted sum over the chosen experts of each token.
+    """Weighted sum over the selected experts of each token.
 
     Args:
         experts: `MixtralExperts`, with gate_up_proj [E, 2I, H] and down_proj [E, H, I].
         x_TH: Hidden states [tokens, hidden].
-        expert_TK: Chosen experts [tokens, top_k].
+        expert_TK: Selected experts [tokens, top_k].
         weight_TK: Their weights [tokens, top_k].
 
     Returns:

@@ -15,9 +15,9 @@ from pixel_pipeline.training.model.experts import blocked_activation
 from pixel_pipeline.training.model.experts import ffn as lora_experts
 from pixel_pipeline.training.model.experts.dispatch import Dispatch
 from pixel_pipeline.training.model.experts.ffn import MixtureFFN
-from pixel_pipeline.training.model.experts.oracle import plain_forward
 from pixel_pipeline.training.model.experts.products import expert_products, grouped_products
 from pixel_pipeline_tests.examples import examples
+from pixel_pipeline_tests.training.model.oracle import plain_forward
 
 
 def make_ffn(

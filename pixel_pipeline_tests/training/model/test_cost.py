@@ -1,4 +1,4 @@
-"""The model of cost against what torch counts."""
+"""The cost model against the counters of torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.model.adapter_state import adapter_parameters
+from pixel_pipeline.training.model.cost import MixtureCost
 from pixel_pipeline.training.model.experts import ffn as lora_experts
 from pixel_pipeline.training.model.experts.lora import LoraPair
 from pixel_pipeline.training.model.mixture import build_mixture
-from pixel_pipeline.training.planning.cost import MixtureCost
 from pixel_pipeline_tests.training.model.conftest import VOCABULARY, BaseOf
 
 TOKENS = torch.arange(64).view(2, 32) % VOCABULARY
@@ -38,24 +38,22 @@ def test_parameters_are_counted_exactly(kind: str, config: AdaptersConfig, base_
 
 
 @pytest.mark.parametrize("experts", [1, 4])
-def test_operations_are_those_that_torch_counts(experts: int, base_of: BaseOf) -> None:
+def test_operations_match_the_count_of_torch(experts: int, base_of: BaseOf) -> None:
     config = AdaptersConfig(experts=experts, experts_per_token=min(experts, 2), rank=2)
     mixture = build_mixture(base_of("mistral", **SIZES), config, seed=1).train()
-    # Its products are counted; they know nothing of causality.
+    # Eager attention is counted, but without causality.
     mixture.model.set_attn_implementation("eager")
     cost = MixtureCost(mixture.model.config, config)
     with FlopCounterMode(display=False) as counted:
         mixture.model(input_ids=TOKENS, labels=TOKENS, use_cache=False).loss.backward()
     causal_half = 3 * 6 * 2 * 4 * 32 * 32 * 64
     expected = cost.flops_per_token(32) * 64 + causal_half
-    # The first layer's input needs no gradient; all experts' A take part; skinny products are computed again.
+    # The tolerance covers the first layer's input, which needs no gradient, all experts' A, and recomputed narrow products.
     assert counted.get_total_flops() == pytest.approx(expected, rel=0.08)
 
 
 @pytest.mark.parametrize("experts", [1, 4])
-def test_kept_memory_is_what_autograd_keeps(
-    experts: int, base_of: BaseOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kept_memory_matches_autograd(experts: int, base_of: BaseOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lora_experts, "is_silu", lambda activation: False)
     config = AdaptersConfig(experts=experts, experts_per_token=min(experts, 2), rank=4)
     for layers in (2, 4):
@@ -63,23 +61,23 @@ def test_kept_memory_is_what_autograd_keeps(
         mixture = build_mixture(base, config, seed=1).train()
         for module in mixture.modules():
             if isinstance(module, LoraPair):
-                # Else copies in bf16 are kept, which are nothing beside as many tokens as there are in earnest.
+                # Otherwise copies in bf16 are kept, which are negligible with realistic numbers of tokens.
                 module.to(torch.bfloat16)
         with kept_bytes(mixture) as kept:
             mixture.model.model(input_ids=TOKENS, use_cache=False)
         if layers == 2:
             two = sum(kept.values())
-    foretold = MixtureCost(mixture.model.config, config).kept_bytes_per_token(checkpointing=False) * 64
+    predicted = MixtureCost(mixture.model.config, config).kept_bytes_per_token(checkpointing=False) * 64
     found = (sum(kept.values()) - two) * 2
     if config.routed:
-        # What is handed to `checkpoint` is kept by itself.
+        # The inputs of `checkpoint` are kept separately.
         found += 4 * 64 * 2 * (2 * 256 + 2 * 4 * 4)
-    assert found == pytest.approx(foretold, rel=0.08)
+    assert found == pytest.approx(predicted, rel=0.08)
 
 
 @contextmanager
 def kept_bytes(model: torch.nn.Module) -> Iterator[dict[int, int]]:
-    """Bytes of each storage that autograd keeps, parameters aside."""
+    """Bytes of each storage that autograd keeps, except parameters."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
     held: list[Tensor] = []
@@ -95,7 +93,7 @@ def kept_bytes(model: torch.nn.Module) -> Iterator[dict[int, int]]:
         yield kept
 
 
-def test_checkpointing_keeps_a_layers_input_and_peaks_add_up(base_of: BaseOf) -> None:
+def test_checkpointing_keeps_only_the_input_of_layers(base_of: BaseOf) -> None:
     cost = MixtureCost(base_of("llama", **SIZES).config, AdaptersConfig(rank=4))
     assert cost.kept_bytes_per_token(checkpointing=True) == 6 * 128 * 2
     little, much = (

@@ -1,4 +1,4 @@
-"""The mixture by definition, as slow as it is plain: what the fast paths are tested against. Imports torch."""
+"""The mixture by its definition, slow and plain, as the reference of the fast paths. Imports torch."""
 
 from torch import Tensor
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""What a run has seen so far; travels in its checkpoints. Torch-free."""
+"""The losses and counts of a run, recorded in its checkpoints. Torch-free."""
 
 from dataclasses import asdict, dataclass, field
 from math import isfinite, nan
@@ -7,7 +7,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Validation:
-    """Held-out loss after `step` steps, in nats for a target token, over all and by family."""
+    """Held-out loss after `step` steps, in nats per target token, in total and by family."""
 
     step: int
     loss: float
@@ -16,15 +16,15 @@ class Validation:
 
 @dataclass
 class History:
-    """Counts and losses since step 0, over all processes that worked on the run.
+    """Losses and counts since step 0, over all processes of the run.
 
     Attributes:
-        losses: Mean cross entropy of each step's targets, in nats; step n is at n - 1. NaN where it was no finite number.
-        skipped: Steps, from 1, whose update the spike guard left out.
-        rewinds: Steps after which weights were put back to an earlier state.
+        losses: Mean cross entropy of each step's targets, in nats; step n is at n - 1. NaN if it was not finite.
+        skipped: Steps, from 1, whose update the spike guard skipped.
+        rewinds: Steps after which earlier weights were restored.
         validations: By step.
-        tokens: Real tokens trained on.
-        seconds: Wall time of the steps, without validation and checkpoints.
+        tokens: Tokens trained on, without padding.
+        seconds: Wall time of the steps, without validations and checkpoints.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -36,26 +36,22 @@ class History:
 
     @property
     def best(self) -> Validation | None:
-        """The validation with the least loss, the earliest of equals."""
+        """The validation with the lowest loss, the earliest of equals."""
         finite = [validation for validation in self.validations if isfinite(validation.loss)]
         return min(finite, key=lambda validation: validation.loss, default=None)
 
     @property
     def tokens_per_second(self) -> float:
-        """Over all steps; 0 before the first."""
+        """Mean over all steps; 0 before the first."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types; JSON has no NaN, so a loss that is one becomes None."""
-        content = asdict(self)
-        for validation in content["validations"]:
-            validation["loss"] = _plain(validation["loss"])
-            validation["families"] = {name: _plain(loss) for name, loss in validation["families"].items()}
-        return {**content, "losses": [_plain(loss) for loss in self.losses]}
+        """Plain types; orjson writes NaN as null."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """The inverse of `to_json`."""
+        """Read the inverse of `to_json`, as parsed by orjson."""
         validations = [
             Validation(
                 step=item["step"],
@@ -66,10 +62,6 @@ class History:
         ]
         losses = [_number(loss) for loss in content["losses"]]
         return cls(**{**content, "losses": losses, "validations": validations})
-
-
-def _plain(loss: float) -> float | None:
-    return loss if isfinite(loss) else None
 
 
 def _number(loss: float | None) -> float:

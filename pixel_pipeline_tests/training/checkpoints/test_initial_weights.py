@@ -8,13 +8,14 @@ import pytest
 
 from pixel_pipeline.lake.lake import Lake
 from pixel_pipeline.training.checkpoints.queries import read_state
-from pixel_pipeline.training.checkpoints.state import read_optimizer
+from pixel_pipeline.training.checkpoints.result import TrainingResult
 from pixel_pipeline.training.checkpoints.store import CheckpointRef, download, publish
 from pixel_pipeline.training.config.adapters import AdaptersConfig
 from pixel_pipeline.training.config.config import TrainingConfig
 from pixel_pipeline.training.errors import InitialWeightsError
+from pixel_pipeline.training.loop.checkpoint_folder import read_optimizer
 from pixel_pipeline.training.planning.planner import plan_run
-from pixel_pipeline.training.train import TrainingResult, train
+from pixel_pipeline.training.train import train
 from pixel_pipeline_tests.training.shards import write_shards
 
 Run = Callable[..., TrainingResult]

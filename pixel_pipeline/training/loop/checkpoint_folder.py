@@ -1,4 +1,4 @@
-"""A run's state as files: model and tokenizer as transformers lays them out, AdamW as safetensors, the rest as JSON.
+"""Writes and reads a checkpoint's folder: model and tokenizer in the layout of transformers, AdamW as safetensors, the rest as JSON.
 
 Nothing is pickled. Imports torch.
 """
@@ -18,7 +18,7 @@ from pixel_pipeline.training.model.trained_model import TrainedModel
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 OptimizerState = Mapping[str, Mapping[str, Tensor]]
-"""AdamW's tensors (`step`, `exp_avg`, `exp_avg_sq`) of each parameter, by the parameter's name."""
+"""AdamW's tensors (`step`, `exp_avg`, `exp_avg_sq`) by parameter name."""
 
 
 def write_checkpoint_folder(
@@ -29,14 +29,14 @@ def write_checkpoint_folder(
     state: RunState,
     tokenizer: Path | Mapping[str, Path],
 ) -> None:
-    """Write all files of a checkpoint but its manifest into an empty folder.
+    """Write all files of a checkpoint except its manifest into an empty folder.
 
     Args:
-        tokenizer: Our own `tokenizer.json`, or all files of a base model's tokenizer by name.
+        tokenizer: The corpus's own `tokenizer.json`, or the files of a base model's tokenizer by name.
     """
     model.write(folder)
     if isinstance(tokenizer, Path):
-        write_tokenizer(folder, tokenizer_file=tokenizer, context_length=model.context_length)
+        _write_tokenizer(folder, tokenizer_file=tokenizer, context_length=model.context_length)
     else:
         for name, path in tokenizer.items():
             shutil.copyfile(path, folder / name)
@@ -48,8 +48,8 @@ def write_checkpoint_folder(
     )
 
 
-def write_tokenizer(folder: Path, *, tokenizer_file: Path, context_length: int) -> None:
-    """`tokenizer.json` as it is, and what `AutoTokenizer` needs beside it, with the ChatML template."""
+def _write_tokenizer(folder: Path, *, tokenizer_file: Path, context_length: int) -> None:
+    """Write `tokenizer.json` unchanged and the configuration that `AutoTokenizer` needs, with the ChatML template."""
     (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
     content = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -65,7 +65,7 @@ def write_tokenizer(folder: Path, *, tokenizer_file: Path, context_length: int) 
 
 
 def read_optimizer(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """AdamW's tensors by parameter name."""
+    """Read AdamW's tensors by parameter name."""
     state: dict[str, dict[str, Tensor]] = {}
     for path, value in load_file(folder / OPTIMIZER_FILE).items():
         name, _, key = path.rpartition("/")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pixel_pipeline.training.data.batch import PackedBatch
 from pixel_pipeline.training.data.dataset import ShardDataset, collate
-from pixel_pipeline.training.loop.losses import linear_cross_entropy
+from pixel_pipeline.training.model.losses import linear_cross_entropy
 from pixel_pipeline.training.model.trained_model import TrainedModel
 
 ROWS_PER_BATCH = 8

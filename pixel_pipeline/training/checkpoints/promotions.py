@@ -1,4 +1,4 @@
-"""Where promotions lie in the checkpoint bucket. Torch-free; `checkpoints` imports it."""
+"""Finds the records of promotions in the checkpoint bucket. Torch-free."""
 
 import re
 

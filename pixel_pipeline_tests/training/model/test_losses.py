@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-from pixel_pipeline.training.loop.losses import CHUNK_ROWS, linear_cross_entropy, load_balancing_loss
+from pixel_pipeline.training.model.losses import CHUNK_ROWS, linear_cross_entropy, load_balancing_loss
 
 
 @pytest.mark.parametrize("rows", [1, CHUNK_ROWS, 2 * CHUNK_ROWS + 3])
-def test_linear_cross_entropy_equals_torchs_own(rows: int) -> None:
+def test_linear_cross_entropy_equals_that_of_torch(rows: int) -> None:
     generator = torch.Generator().manual_seed(rows)
     hidden = torch.randn(rows, 16, generator=generator, requires_grad=True)
     weight = torch.randn(30, 16, generator=generator, requires_grad=True)
@@ -53,17 +53,17 @@ def test_no_targets_give_no_loss() -> None:
     assert not weight.grad.any()
 
 
-def test_two_collapsed_layers_are_not_perfect() -> None:
+def test_two_collapsed_layers_are_not_balanced() -> None:
     # Each layer sends every token to two experts; together the layers use all four evenly.
     first = torch.tensor([[9.0, 9.0, -9.0, -9.0]]).repeat(8, 1)
     layers = (first, first.flip(1))
     real = torch.ones(8, dtype=torch.bool)
     assert float(load_balancing_loss(layers, real=real, top_k=2)) == pytest.approx(2.0, abs=1e-3)
-    # transformers pools the layers and calls this perfect (its scale is top_k, ours 1).
+    # transformers pools the layers and scores this as balanced (top_k on its scale).
     assert float(load_balancing_loss_func(layers, 4, 2)) / 2 == pytest.approx(1.0, abs=1e-3)
 
 
-def test_even_routing_is_one_and_padding_does_not_count() -> None:
+def test_even_routing_is_one_and_padding_is_excluded() -> None:
     even = torch.eye(4).repeat(4, 1) * 0.01
     even = even + even.roll(1, dims=1)
     collapsed = torch.tensor([[9.0, 9.0, -9.0, -9.0]]).repeat(16, 1)

@@ -1,9 +1,9 @@
-"""What a step of training a mixture costs: operations and memory, from sizes alone. Torch-free.
+"""Operations and memory of training a mixture, computed from sizes. Torch-free.
 
 Conventions:
-- A product with a frozen matrix counts 4 operations a parameter and token: forward, and the gradient of its input. One with a trained
-  matrix counts 6. Attention counts the products of causal attention over whole rows, three times (forward and twice that backward).
-- What is computed a second time to save memory does not count, so that a rate of operations tells what was achieved, not what was spent.
+- A product with a frozen matrix counts as 4 operations per parameter and token: forward, and the gradient of its input. One with a trained
+  matrix counts as 6. Attention counts the products of causal attention over whole rows three times: forward, and twice that backward.
+- Recomputation to save memory does not count, so rates measure useful work.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ FrozenPrecision = Literal["model", "fp8"]
 
 # NVIDIA's data sheet: H100 SXM, bf16 without sparsity.
 H100_PEAK_FLOPS = 989e12
-# fp32: the parameter, its gradient, AdamW's two moments.
+# fp32: parameter, gradient, AdamW's two moments.
 BYTES_PER_TRAINED_PARAMETER = 16
-# Logits of a chunk and their gradient, both fp32, and once more in the model's precision.
+# Logits of a chunk and their gradient in fp32, and the gradient in the model's precision.
 HEAD_BYTES_PER_LOGIT = 10
 
 
@@ -56,7 +56,7 @@ class MixtureCost:
 
     @property
     def multiplied_parameters(self) -> int:
-        """Frozen parameters that each token is multiplied with: all matrices but the input embedding, which is looked up."""
+        """Frozen parameters that each token is multiplied with: all matrices except the input embedding, which is a lookup."""
         hidden, inner = int(self.base.hidden_size), int(self.base.intermediate_size)
         attention = 2 * hidden * self._queries + 2 * hidden * self._keys
         return int(self.base.num_hidden_layers) * (attention + 3 * hidden * inner) + self._embedding
@@ -82,10 +82,9 @@ class MixtureCost:
         return self._expert_layers * ffn + (layers * attention if config.attention else 0)
 
     def flops_per_token(self, length: int) -> float:
-        """Operations of forward and backward for a token of a row of `length` tokens.
+        """Operations of forward and backward for a token in a row of `length` tokens.
 
-        Trained matrices count as if each token passed its own experts alone: what all experts' products with A cost more is
-        the implementation's affair.
+        Trained matrices count as if each token used only its own experts, although the implementation multiplies with every A.
         """
         config = self.adapters
         ffn = config.rank * 3 * (int(self.base.hidden_size) + int(self.base.intermediate_size))
@@ -112,7 +111,7 @@ class MixtureCost:
         return frozen + self.trained_parameters * BYTES_PER_TRAINED_PARAMETER
 
     def kept_bytes_per_token(self, *, checkpointing: bool) -> int:
-        """What each token of a batch keeps from the forward pass for the backward pass, uncompiled."""
+        """Bytes that a token keeps from the forward pass for the backward pass, uncompiled."""
         hidden, layers = int(self.base.hidden_size), int(self.base.num_hidden_layers)
         if checkpointing:
             return layers * hidden * self.bytes_per_value
@@ -120,7 +119,7 @@ class MixtureCost:
 
     def _attention_bytes(self) -> int:
         hidden, config = int(self.base.hidden_size), self.adapters
-        # Norms compute in fp32 and keep their input so; both of a layer are counted here.
+        # Norms keep their input in fp32; this counts both of a layer.
         norms = 2 * 4 * hidden
         values = hidden + 2 * self._queries + 2 * self._keys + (4 * config.rank if config.attention else 0)
         return norms + values * self.bytes_per_value
@@ -135,18 +134,18 @@ class MixtureCost:
         return 4 * hidden + (hidden + 2 * inner + changes) * self.bytes_per_value
 
     def working_bytes_per_token(self) -> int:
-        """The most that one layer's backward pass holds beside what is kept: the activations of a token's experts again."""
+        """Peak of a layer's backward pass on top of the kept bytes: the recomputed activations of a token's experts."""
         inner, config = int(self.base.intermediate_size), self.adapters
         again = self._attention_bytes() + self._ffn_bytes()
         # Five of the forward pass, four gradients.
         return again + 9 * config.experts_per_token * inner * self.bytes_per_value
 
     def peak_bytes(self, *, tokens: int, checkpointing: bool, chunk_rows: int) -> int:
-        """Memory of a step over `tokens` tokens; `chunk_rows` is how many rows of logits exist at a time."""
+        """Memory of a step over `tokens` tokens, with `chunk_rows` rows of logits at a time."""
         kept = tokens * self.kept_bytes_per_token(checkpointing=checkpointing)
         head = chunk_rows * int(self.base.vocab_size) * HEAD_BYTES_PER_LOGIT
         layer = tokens * self.working_bytes_per_token()
         if self.frozen_precision == "fp8":
-            # The widest matrix made wide again for the gradient of its input.
+            # The largest matrix in full precision, for the gradient of its input.
             layer += int(self.base.hidden_size) * int(self.base.intermediate_size) * self.bytes_per_value
         return self.fixed_bytes() + kept + max(layer, head)

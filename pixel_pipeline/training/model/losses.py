@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F
 
-# Logits of one chunk: 512 rows of a vocabulary of 4096 are 8 MB and stay in the CPU's cache; of one of 131k, 268 MB.
+# Rows of logits in a chunk: with a vocabulary of 4,096 they are 8 MB and fit into the CPU's cache; with 131,000, 268 MB.
 CHUNK_ROWS = 512
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Computes its gradients in the forward pass, chunk by chunk, so that full logits never exist."""
+    """Computes the gradients in the forward pass, chunk by chunk, so that the full logits never exist."""
 
     @staticmethod
     def forward(ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> Tensor:
         grad_hidden = torch.empty_like(hidden_NH)
-        # A frozen head needs no gradient: the product for it is a third of the work, and it is as large as the head.
+        # A frozen head needs no gradient, which would take a third of the work and as much memory as the head.
         grad_weight = torch.zeros_like(weight_VH, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), device=hidden_NH.device)
         for start in range(0, hidden_NH.size(0), CHUNK_ROWS):
@@ -52,12 +52,12 @@ def load_balancing_loss(router_logits: Sequence[Tensor], *, real: Tensor, top_k:
     """Mean over layers of each layer's load-balancing loss: 1 when experts are evenly used, E / top_k when collapsed.
 
     Per layer `E * sum_e(f_e * p_e)` with f the share of assignments and p the mean router probability of expert e (Fedus
-    et al., 2021, arXiv:2101.03961, eq. 4-6). Pooling counts over layers, as transformers does, scores two layers that each
-    collapsed onto another expert as perfect.
+    et al., 2021, arXiv:2101.03961, eq. 4-6). transformers pools the counts over layers, so two layers that collapsed onto different
+    experts would look balanced.
 
     Args:
         router_logits: One [tokens, experts] for each layer.
-        real: bool [tokens]; False at padding, which is left out.
+        real: bool [tokens]; False at padding, which is excluded.
         top_k: Experts for each token.
     """
     kept = real.flatten().nonzero().squeeze(1)
@@ -74,7 +74,7 @@ def router_z_loss(router_logits: Sequence[Tensor], *, real: Tensor) -> Tensor:
 
     Args:
         router_logits: One [tokens, experts] for each layer.
-        real: bool [tokens]; False at padding, which is left out.
+        real: bool [tokens]; False at padding, which is excluded.
     """
     kept = real.flatten().nonzero().squeeze(1)
     losses = [
@@ -84,15 +84,14 @@ def router_z_loss(router_logits: Sequence[Tensor], *, real: Tensor) -> Tensor:
 
 
 def domain_loss(router_logits: Sequence[Tensor], *, pull_TE: Tensor, real: Tensor) -> Tensor:
-    """Mean over layers of the cross entropy, in nats, of the router's softmax against the expert that a token is drawn to.
+    """Mean over layers of the cross entropy, in nats, of the router's softmax against the expert of a token's domain.
 
-    Drawing tokens to an expert shapes the expert; the router learns of it by this loss alone, for its own logits have no part in
-    what was drawn. 0 where no token is drawn.
+    The bias towards a domain's expert trains the expert; only this loss trains the router. 0 if no token has a bias.
 
     Args:
-        router_logits: One [tokens, experts] for each layer, without the pull.
-        pull_TE: Of `domain_pull`.
-        real: bool [tokens]; False at padding, which is left out.
+        router_logits: One [tokens, experts] for each layer, without the bias.
+        pull_TE: The bias, from `domain_pull`.
+        real: bool [tokens]; False at padding, which is excluded.
     """
     strength, expert = pull_TE.max(dim=-1)
     kept = (real.flatten() & (strength > 0)).nonzero().squeeze(1)
@@ -104,7 +103,7 @@ def domain_loss(router_logits: Sequence[Tensor], *, pull_TE: Tensor, real: Tenso
 
 
 def expert_share(scores: Tensor, *, top_k: int) -> Tensor:
-    """float32 [experts]: the share of assignments that each expert gets; sums to 1. `scores` is [tokens, experts]."""
+    """float32 [experts]: each expert's share of the assignments; sums to 1. `scores` is [tokens, experts]."""
     chosen = scores.detach().topk(top_k, dim=-1).indices.flatten()
     counts = torch.bincount(chosen, minlength=scores.size(1)).float()
     return counts / max(chosen.numel(), 1)

@@ -1,4 +1,4 @@
-"""JSON lines, fed in chunks of any size."""
+"""Records of JSON Lines, given in chunks of any size."""
 
 import json
 import tracemalloc
@@ -32,7 +32,7 @@ def lines(data: bytes, *, size: int = 1 << 20, **options: Any) -> JsonLines:
 
 @st.composite
 def documents(draw: st.DrawFn) -> tuple[list[bytes], list[Any], list[int]]:
-    """Lines, what they parse to, and the indices of the bad ones."""
+    """Lines, their values, and the indices of bad lines."""
     texts: list[bytes] = []
     values, bad = [], []
     for index in range(draw(st.integers(0, 12))):
@@ -78,7 +78,7 @@ def test_every_line_is_a_record_a_blank_or_an_error(
 
 
 @given(st.lists(VALUES, min_size=1, max_size=8), st.data())
-def test_reading_goes_on_where_it_stopped(values: list[Any], data: st.DataObject) -> None:
+def test_reading_resumes_at_next_offset(values: list[Any], data: st.DataObject) -> None:
     text = b"\n".join(json.dumps(value).encode() for value in values)
     values = [json.loads(json.dumps(value)) for value in values]
     stop = data.draw(st.integers(1, len(values)))
@@ -90,12 +90,12 @@ def test_reading_goes_on_where_it_stopped(values: list[Any], data: st.DataObject
     assert rest.next_offset == len(text)
 
 
-def test_what_the_standard_library_reads_is_read() -> None:
+def test_values_that_only_the_standard_library_reads_are_read() -> None:
     found = [*lines(b'[NaN, Infinity, -Infinity]\n"\\ud800"\n1e999\n')]
     assert str(found) == str([[float("nan"), float("inf"), -float("inf")], "\ud800", float("inf")])
 
 
-def test_an_error_says_where_and_not_what() -> None:
+def test_an_error_contains_the_position_but_not_the_content() -> None:
     data = b'{"a": 1}\n\n{"a": ' + SECRET + b"}\n"
     with pytest.raises(
         JsonRecordError, match=r"s3://b/k: line 3, \d+ bytes from byte 10: not JSON"
@@ -122,7 +122,7 @@ def test_reasons(line: bytes, reason: str) -> None:
     assert reason in found.errors[0].reason
 
 
-def test_a_line_over_the_limit_is_bad_and_not_kept() -> None:
+def test_a_line_over_the_limit_is_bad_and_not_stored() -> None:
     long = b'"' + b"x" * 100_000 + b'"'
     found = lines(b"1\n" + long + b"\n2\n" + long, size=1000, on_error="collect", max_line_bytes=5000)
     assert [*found] == [1, 2]
@@ -174,13 +174,13 @@ def test_collected_errors_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(found.errors), found.skipped) == (3, 10)
 
 
-def test_an_unknown_policy_is_refused_at_once() -> None:
+def test_an_unknown_on_error_is_refused_at_once() -> None:
     with pytest.raises(SettingsError, match="on_error"):
         lines(b"", on_error="ignore")
 
 
 def test_many_bad_lines_take_linear_time() -> None:
-    # Quadratic, it would run into the timeout of the test.
+    # Quadratic time would exceed the test's timeout.
     found = lines(b"x\n" * 30_000, on_error="skip")
     assert [*found] == []
     assert found.skipped == 30_000

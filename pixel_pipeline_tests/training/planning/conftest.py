@@ -1,0 +1,3 @@
+"""Models whose cost is counted."""
+
+from pixel_pipeline_tests.training.model.conftest import base_of  # noqa: F401
