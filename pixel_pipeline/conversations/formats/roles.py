@@ -65,16 +65,13 @@ def required_role(spelling: object) -> str:
         RecordError: `unknown_role`. The reason names the spelling only if it is a short identifier-like word: anything else may
             be conversation text.
     """
-    if isinstance(spelling, str):
-        role = role_of(spelling)
-        if role is not None:
-            return role
-        if _NAMEABLE.fullmatch(spelling):
-            raise RecordError("unknown_role", f"no canonical role is known for the spelling {spelling!r}")
-        raise RecordError(
-            "unknown_role", f"no canonical role is known for a spelling of {len(spelling)} characters"
-        )
-    raise RecordError("unknown_role", f"a role is text, found {type(spelling).__name__}")
+    if not isinstance(spelling, str):
+        raise RecordError("unknown_role", f"a role is text, found {type(spelling).__name__}")
+    if (role := role_of(spelling)) is not None:
+        return role
+    is_nameable = _NAMEABLE.fullmatch(spelling)
+    described = f"the spelling {spelling!r}" if is_nameable else f"a spelling of {len(spelling)} characters"
+    raise RecordError("unknown_role", f"no canonical role is known for {described}")
 
 
 def assigned_roles(speakers: Sequence[object]) -> tuple[list[str], bool]:

@@ -124,6 +124,12 @@ class Texts:
         return self.data.tobytes()
 
 
+def nulls_of(array: pa.Array) -> Flags:
+    """Flag the null values."""
+    flags: Flags = array.is_null().to_numpy(zero_copy_only=False)
+    return flags
+
+
 def texts_of(values: Sequence[str]) -> Texts:
     """Make a column of texts. Raises UnicodeEncodeError if one contains a lone surrogate."""
     return Texts(pa.array(values, pa.string(), size=len(values)))

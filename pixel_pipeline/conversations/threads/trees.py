@@ -151,6 +151,5 @@ def _number(turn: dict[str, Any], keys: Sequence[str]) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    return (
-        value if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
-    )
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return value if is_number else None

@@ -35,18 +35,14 @@ def rows_of(
 def _batch_rows(batch: pa.RecordBatch, position: int) -> Iterator[Record | Fault]:
     try:
         rows = batch.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException):
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        if batch.num_rows == 1:
+            reason = f"a value cannot be read ({type(error).__name__})"
+            yield Fault(position, None, batch.nbytes, "unreadable_value", reason)
+            return
         # A value cannot be converted, such as text that is not UTF-8 or a date out of range: find its row.
         for index in range(batch.num_rows):
-            yield _row(batch.slice(index, 1), position + index)
+            yield from _batch_rows(batch.slice(index, 1), position + index)
         return
     for index, row in enumerate(rows):
         yield Record(position + index, row, None)
-
-
-def _row(batch: pa.RecordBatch, position: int) -> Record | Fault:
-    try:
-        return Record(position, batch.to_pylist()[0], None)
-    except (ValueError, OverflowError, pa.ArrowException) as error:
-        reason = f"a value cannot be read ({type(error).__name__})"
-        return Fault(position, None, batch.nbytes, "unreadable_value", reason)

@@ -173,7 +173,5 @@ def _zip_entries(watched: WatchedStream) -> int:
     if wide >= 0:
         entries = max(entries, int.from_bytes(tail[wide + 32 : wide + 40], "little"))
     # The directory may hold more entries than it claims; each takes at least 46 bytes.
-    return max(
-        entries,
-        int.from_bytes(tail[at + 12 : at + 16], "little") // (46 + MAX_NAME) if entries != 0xFFFF else 0,
-    )
+    by_size = int.from_bytes(tail[at + 12 : at + 16], "little") // (46 + MAX_NAME)
+    return entries if entries == 0xFFFF else max(entries, by_size)

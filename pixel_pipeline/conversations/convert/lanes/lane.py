@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-import numpy as np
 import pyarrow as pa
 
 from pixel_pipeline.conversations.convert.lanes.lane_metadata import Described, LaneMetadata
@@ -66,11 +65,3 @@ class Lane(ABC):
     def less_strict(self) -> Self | None:
         """Return a lane that accepts more variation among the records, if there is one."""
         return None
-
-
-def nulls_of(array: pa.Array) -> Flags:
-    """Flag the null values."""
-    if not array.null_count:
-        return np.zeros(len(array), np.bool_)
-    flags: Flags = array.is_null().to_numpy(zero_copy_only=False)
-    return flags

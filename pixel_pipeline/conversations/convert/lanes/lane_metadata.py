@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pixel_pipeline.conversations.formats import metadata
-from pixel_pipeline.conversations.model.columns import Flags, Texts
+from pixel_pipeline.conversations.model.columns import Flags, Texts, nulls_of
 from pixel_pipeline.conversations.model.records import Block, RecordError
 
 _PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -56,11 +56,10 @@ class ColumnMetadata:
         pieces: list[Any] = []
         for key in self._keys:
             column = columns[key]
-            if column.null_count:
-                unsure |= column.is_null().to_numpy(zero_copy_only=False)
+            unsure |= nulls_of(column)
             if key == self._language:
                 languages = _languages(column)
-                unsure |= languages.is_null().to_numpy(zero_copy_only=False)
+                unsure |= nulls_of(languages)
                 continue
             pieces += [f"{',' if pieces else '{'}{orjson.dumps(key).decode()}:", _json_texts(column, unsure)]
         described = pc.binary_join_element_wise(*pieces, "}", "") if pieces else pa.repeat("{}", n)

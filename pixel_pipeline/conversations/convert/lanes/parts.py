@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, LaneRecords, nulls_of
+from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, LaneRecords
 from pixel_pipeline.conversations.convert.lanes.lane_metadata import ColumnMetadata, Described, metadata_of
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.formats.questions import alpaca, chain_of_thought, pair, preference, prompts
 from pixel_pipeline.conversations.formats.questions.parts import Parts
-from pixel_pipeline.conversations.model.columns import Flags, Texts, blank, dirty
+from pixel_pipeline.conversations.model.columns import Flags, Texts, blank, dirty, nulls_of
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.turns import ROLE_CODES, Turns, bounds_of
 

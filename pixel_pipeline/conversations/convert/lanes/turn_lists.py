@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, LaneRecords, nulls_of
+from pixel_pipeline.conversations.convert.lanes.lane import Columns, Lane, LaneRecords
 from pixel_pipeline.conversations.convert.lanes.lane_metadata import Described, RawMetadata, metadata_of
 from pixel_pipeline.conversations.formats.fields import key_names
 from pixel_pipeline.conversations.formats.known import find_format
 from pixel_pipeline.conversations.formats.roles import role_of, speaker_key
 from pixel_pipeline.conversations.formats.turn_lists import chatml, sharegpt
 from pixel_pipeline.conversations.formats.turn_lists.turn_list import SYSTEM_KEYS
-from pixel_pipeline.conversations.model.columns import Flags, Ints, Texts, blank, tagged
+from pixel_pipeline.conversations.model.columns import Flags, Ints, Texts, blank, nulls_of, tagged
 from pixel_pipeline.conversations.model.options import ConversionOptions
 from pixel_pipeline.conversations.model.turns import ROLE_CODES, Turns, bounds_of
 

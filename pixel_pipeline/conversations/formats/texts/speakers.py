@@ -33,13 +33,8 @@ _PAIRS = (
 
 def named_lines(lines: Sequence[str]) -> tuple[list[str], int]:
     """Rewrite lines so that every speaker is given as `Name: text`; return them and the number of timestamps."""
-    result: list[str] = []
-    times = 0
-    for line in lines:
-        bare, timed = _named(line)
-        times += timed
-        result.append(bare)
-    return result, times
+    named = [_named(line) for line in lines]
+    return [line for line, _ in named], sum(timed for _, timed in named)
 
 
 def speaker(line: str) -> str | None:
