@@ -5,6 +5,7 @@ import dagster as dg
 from pixel_pipeline.defs.console import console_logger
 from pixel_pipeline.defs.io_manager import S3ParquetIOManager
 from pixel_pipeline.defs.resources import LakeResource
+from pixel_pipeline.defs.training.messages import LineMessageReader
 from pixel_pipeline.settings import project_root
 
 # Enough for the trainer to finish its step and store a last checkpoint.
@@ -23,6 +24,7 @@ def shared() -> dg.Definitions:
             "pipes": dg.PipesSubprocessClient(
                 env={"HF_HUB_DISABLE_TELEMETRY": "1"},
                 cwd=str(project_root()),
+                message_reader=LineMessageReader(),
                 termination_timeout_seconds=TERMINATION_TIMEOUT_SECONDS,
             ),
         },
