@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pixel_pipeline_tests.conversations.containers.packed.test_archives import tarred, zipped, zstd
-from pixel_pipeline_tests.conversations.containers.test_office import excel, paragraph, word
+from pixel_pipeline_tests.conversations.containers.packed.test_office import excel, paragraph, word
 from pixel_pipeline_tests.conversations.converted import Converted, convert
 
 ASKED, ANSWERED, MORE, END = (

@@ -6,7 +6,7 @@ import random
 import tempfile
 
 from pixel_pipeline.sample.drive import write_sample_drive
-from pixel_pipeline_tests.conversations.containers.test_office import excel, paragraph, word
+from pixel_pipeline_tests.conversations.containers.packed.test_office import excel, paragraph, word
 from pixel_pipeline_tests.fuzz.target import KINDS, structured
 
 CHOSEN = 10
