@@ -185,5 +185,5 @@ def test_adapters_alone_travel_with_their_tokenizer(
     assert again.sha256 == adapter.sha256 == record.adapter_sha256
     assert {"tokenizer.json", "chat_template.jinja", "config.json"} <= record.files.keys()
     record.check(tmp_path / "out")
-    with pytest.raises(ExportError, match="adapters alone"):
+    with pytest.raises(ExportError, match="only adapters"):
         verify_export(tmp_path / "out", reference_logits(base, adapter), ROWS)
